@@ -1,0 +1,55 @@
+"""Packaging of catid2_jax: a light core, everything else in extras; all of it from PyPI."""
+
+import pathlib
+
+import setuptools
+
+CORE = [
+    "absl-py>=2.1",
+    "bm25s>=0.2.6",
+    "flax>=0.10",
+    "jax>=0.5",
+    "jaxtyping>=0.2.36",
+    "ml-collections>=1.0",
+    "numpy>=1.26",
+    "optax>=0.2.4",
+    "orbax-checkpoint>=0.11",
+    "pyarrow>=17",
+    "rich>=13",
+    "scikit-learn>=1.5",
+    "scipy>=1.13",
+    "sentencepiece>=0.2",
+]
+
+TEST = [
+    "beartype>=0.19",
+    "hypothesis>=6.100",
+    "ir-measures>=0.3.3",
+    "mypy>=1.13",
+    "pytest>=8",
+    "pytest-xdist>=3.6",
+    "ruff>=0.8",
+]
+
+setuptools.setup(
+    name="catid2_jax",
+    version="0.1.0",
+    description="Generative product retrieval with category-tree document IDs (CAT-ID2), in JAX",
+    long_description=pathlib.Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    python_requires=">=3.11",
+    packages=setuptools.find_packages(include=["catid2_jax", "catid2_jax.*"]),
+    package_data={"catid2_jax": ["py.typed", "data/*.json"]},
+    install_requires=CORE,
+    extras_require={
+        "seqio": ["seqio>=0.0.20", "tensorflow-datasets>=4.9"],
+        "gpu": ["jax[cuda12]"],
+        "tpu": ["jax[tpu]"],
+        "test": TEST,
+    },
+    classifiers=[
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+    ],
+)
