@@ -1,0 +1,1 @@
+"""Other ways to retrieve, measured beside the generated IDs."""

@@ -1,0 +1,56 @@
+"""What every entry point does around its work: flags, one clear line for bad input, exit codes."""
+
+import os
+import pathlib
+import sys
+from collections.abc import Callable, Sequence
+
+from absl import flags
+from ml_collections import config_flags
+
+from catid2_jax.config import Config, freeze
+from catid2_jax.errors import InputError
+from catid2_jax.steps.chain import run_until
+from catid2_jax.steps.workdir import Workdir
+
+_CONFIG = config_flags.DEFINE_config_file("config", None, "Configuration file, configs/*.py.")
+_WORKDIR = flags.DEFINE_string(
+    "workdir", "", "Where everything goes; by default runs/<name of the configuration>."
+)
+
+
+def main(last_step: Callable[[Config], str], argv: Sequence[str] | None = None) -> None:
+    """Runs the chain up to `last_step(config)`; exits with 2 after one line about bad input."""
+    try:
+        config, workdir = _parse(list(sys.argv if argv is None else argv))
+        run_until(config, Workdir(workdir), last_step(config))
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from here", file=sys.stderr)
+        sys.exit(130)
+
+
+def _parse(argv: list[str]) -> tuple[Config, pathlib.Path]:
+    """The frozen configuration and the work directory that the command line asks for."""
+    if any(argument in ("--help", "-h") for argument in argv[1:]):
+        module = sys.modules["__main__"].__doc__ or ""
+        print(module.strip(), flags.FLAGS.get_help(), sep="\n\n")
+        sys.exit(0)
+    try:
+        rest = flags.FLAGS(argv)[1:]
+        path = config_flags.get_config_filename(flags.FLAGS["config"])
+        if path and not pathlib.Path(path.split(":")[0]).is_file():
+            raise FileNotFoundError(path)
+    except OSError as error:
+        raise InputError(f"--config: no such file ({error})") from error
+    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, ImportError) as error:
+        raise InputError(" ".join(str(error).split())) from error
+    if rest:
+        raise InputError(f"found argument {rest[0]!r}, expected flags only (--config, --workdir)")
+    if not path:
+        raise InputError("--config is missing, expected a file such as configs/quickstart.py")
+    file, _, preset = path.partition(":")
+    name = "-".join(filter(None, (pathlib.Path(file).stem, preset)))
+    return freeze(_CONFIG.value), pathlib.Path(_WORKDIR.value or os.path.join("runs", name))

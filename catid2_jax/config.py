@@ -1,0 +1,286 @@
+"""Every field of a configuration, with its default and its reason, in one place.
+
+A configuration file (`configs/*.py`) starts from `default_config()` and changes fields;
+`--config.<section>.<field>=value` changes them from the command line. Behind the entry points
+only the frozen `Config` is seen.
+"""
+
+import dataclasses
+import typing
+from collections.abc import Mapping
+from typing import Any, Literal, TypeVar
+
+import ml_collections
+
+from catid2_jax.data.preprocessing import PreprocessingConfig
+from catid2_jax.data.synthetic import SyntheticConfig
+from catid2_jax.docids.collisions import CollisionConfig
+from catid2_jax.errors import InputError
+from catid2_jax.losses import LossWeights
+from catid2_jax.models.rqvae import RQVAEConfig
+from catid2_jax.models.t5.config import T5Config
+from catid2_jax.training.optimizer import TrainingConfig
+
+Section = TypeVar("Section")
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+    """Which data, and the paper's preprocessing of it.
+
+    Attributes:
+        catalog: JSON Lines (may be gzipped) or Parquet; empty for the built-in synthetic catalogue,
+            then the other paths must be empty too.
+        train_queries: JSON Lines of `id` and `text`.
+        train_qrels: TREC qrels of the training queries.
+        dev_queries: likewise; may be empty.
+        dev_qrels: likewise; may be empty.
+        test_queries: likewise.
+        test_qrels: likewise.
+        on_error: "raise" stops at the first bad line of the catalogue; "skip" sets bad lines aside
+            in `data/rejected.jsonl` of the work directory and counts them.
+        preprocessing: see `PreprocessingConfig`.
+        synthetic: size of the built-in catalogue.
+    """
+
+    catalog: str = ""
+    train_queries: str = ""
+    train_qrels: str = ""
+    dev_queries: str = ""
+    dev_qrels: str = ""
+    test_queries: str = ""
+    test_qrels: str = ""
+    on_error: Literal["raise", "skip"] = "raise"
+    preprocessing: PreprocessingConfig = PreprocessingConfig()
+    synthetic: SyntheticConfig = SyntheticConfig()
+
+    def __post_init__(self) -> None:
+        paths = [f.name for f in dataclasses.fields(self) if f.name.endswith(("_queries", "_qrels"))]
+        for name in paths:
+            present = bool(getattr(self, name))
+            if present and not self.catalog:
+                raise InputError(f"{name} is given and catalog is not: expected both or neither")
+            if self.catalog and not present and not name.startswith("dev_"):
+                raise InputError(f"{name} is empty: expected a path, since catalog is given")
+        if bool(self.dev_queries) != bool(self.dev_qrels):
+            raise InputError("one of dev_queries and dev_qrels is empty: expected both or neither")
+
+
+@dataclasses.dataclass(frozen=True)
+class EmbeddingConfig:
+    """How documents become vectors.
+
+    Attributes:
+        encoder: "lsa" (TF-IDF and truncated SVD; no weights) or "precomputed".
+        path: .npy of [documents, width] in the catalogue's order, for "precomputed".
+        dim: width of "lsa".
+        with_categories: whether the category path is part of the text (Table 4).
+        standardize: unit variance per dimension before the RQ-VAE; without it p^l is nearly uniform
+            and the codes are free to collapse.
+    """
+
+    encoder: Literal["lsa", "precomputed"] = "lsa"
+    path: str = ""
+    dim: int = 256
+    with_categories: bool = True
+    standardize: bool = True
+
+    def __post_init__(self) -> None:
+        if (self.encoder == "precomputed") != bool(self.path):
+            raise InputError(
+                f"encoder is {self.encoder!r} and path is {self.path!r}: expected a path for "
+                "'precomputed' and none otherwise"
+            )
+        if self.dim < 1:
+            raise InputError(f"dim is {self.dim}: expected at least 1")
+
+
+@dataclasses.dataclass(frozen=True)
+class DocidsConfig:
+    """Where document IDs come from.
+
+    Attributes:
+        path: a docids.jsonl made elsewhere, for this catalogue; empty to assign with stage 1.
+        collisions: see `CollisionConfig`.
+    """
+
+    path: str = ""
+    collisions: CollisionConfig = CollisionConfig()
+
+
+@dataclasses.dataclass(frozen=True)
+class Seq2SeqConfig:
+    """What stage 2 learns from.
+
+    Attributes:
+        vocabulary: a SentencePiece model; empty to train one on the catalogue and the training
+            queries.
+        vocabulary_size: pieces of a trained one (fewer if the text has fewer).
+        extra_ids: ids kept after the pieces; T5's own vocabulary has 100.
+        source_tokens: longer queries and titles are cut.
+        title_weight: loss weight of title -> ID pairs beside query -> ID pairs of weight 1; 0 for
+            the paper's pairs only. A document that no training query finds is learnt from these.
+        substitute_weight: loss weight of pairs of grade S beside grade E's 1.
+        source_dropout: share of source tokens hidden from the encoder, drawn anew each step: a
+            title with words missing is much like a query.
+    """
+
+    vocabulary: str = ""
+    vocabulary_size: int = 4000
+    extra_ids: int = 0
+    source_tokens: int = 32
+    title_weight: float = 1.0
+    substitute_weight: float = 1.0
+    source_dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("vocabulary_size", "source_tokens"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} is {getattr(self, name)}: expected at least 1")
+        for name in ("extra_ids", "title_weight", "substitute_weight"):
+            if getattr(self, name) < 0:
+                raise InputError(f"{name} is {getattr(self, name)}: expected at least 0")
+        if not 0 <= self.source_dropout < 1:
+            raise InputError(
+                f"source_dropout is {self.source_dropout}: expected at least 0 and less than 1"
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class RetrieveConfig:
+    """The constrained beam search.
+
+    Attributes:
+        queries: JSON Lines to retrieve for; empty for the test queries.
+        beams: M.
+        k: documents per query in the run, at most `beams`.
+        batch_size: queries per call.
+        output: the TREC run, relative to the work directory.
+    """
+
+    queries: str = ""
+    beams: int = 100
+    k: int = 100
+    batch_size: int = 64
+    output: str = "run.trec"
+
+    def __post_init__(self) -> None:
+        if self.beams < 1 or self.batch_size < 1:
+            raise InputError(
+                f"beams is {self.beams} and batch_size is {self.batch_size}: expected at least 1"
+            )
+        if not 1 <= self.k <= self.beams:
+            raise InputError(f"k is {self.k}: expected 1 to beams = {self.beams}")
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluateConfig:
+    """What is measured, and beside what.
+
+    Attributes:
+        cutoffs: k of Recall@k.
+        relevant_labels: labels that count as relevant; the paper does not say, E and S here.
+        baselines: "bm25", and "tiger" for the same pipeline with TIGER's loss in stage 1.
+        examples: test queries printed with what was found.
+    """
+
+    cutoffs: tuple[int, ...] = (5, 10, 20, 50, 100)
+    relevant_labels: tuple[str, ...] = ("E", "S")
+    baselines: tuple[str, ...] = ("bm25",)
+    examples: int = 4
+
+    def __post_init__(self) -> None:
+        for name in self.baselines:
+            if name not in ("bm25", "tiger"):
+                raise InputError(f"baselines has {name!r}: expected 'bm25', 'tiger' or both")
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """A whole run; each section's class says what its fields mean.
+
+    Attributes:
+        seed: of everything random.
+        stage: which stage `train` brings to its end.
+    """
+
+    seed: int = 0
+    stage: Literal["rqvae", "seq2seq"] = "rqvae"
+    data: DataConfig = DataConfig()
+    embedding: EmbeddingConfig = EmbeddingConfig()
+    rqvae: RQVAEConfig = RQVAEConfig()
+    loss_weights: LossWeights = LossWeights()
+    rqvae_training: TrainingConfig = TrainingConfig()
+    docids: DocidsConfig = DocidsConfig()
+    seq2seq: Seq2SeqConfig = Seq2SeqConfig()
+    t5: T5Config = T5Config()
+    seq2seq_training: TrainingConfig = TrainingConfig(
+        batch_size=256, epochs=10, learning_rate=1e-3, weight_decay=0.0, max_gradient_norm=1.0
+    )
+    retrieve: RetrieveConfig = RetrieveConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
+
+
+LOSS_PRESETS: Mapping[str, LossWeights] = {
+    "cat_id2": LossWeights(),
+    "tiger": LossWeights(
+        reconstruction=1.0, dispersion=0.0, hierarchical_class=0.0, cluster_scale=0.0
+    ),
+}
+"""Stage 1's losses by name: the paper's full model (Eq. 8), and TIGER (Eq. 3)."""
+
+
+def default_config() -> ml_collections.ConfigDict:
+    """The defaults as a ConfigDict, which a configuration file then changes."""
+    return ml_collections.ConfigDict(as_nested_dict(Config()))
+
+
+def as_nested_dict(section: Any) -> dict[str, Any]:
+    """A section's fields, its sub-sections as dictionaries, tuples kept."""
+    return {
+        field.name: as_nested_dict(value) if dataclasses.is_dataclass(value) else value
+        for field in dataclasses.fields(section)
+        for value in [getattr(section, field.name)]
+    }
+
+
+def set_loss_preset(config: ml_collections.ConfigDict, name: str) -> None:
+    """Gives `config` the losses of `LOSS_PRESETS`.
+
+    Raises:
+        InputError: no preset of that name.
+    """
+    if name not in LOSS_PRESETS:
+        raise InputError(f"found preset {name!r}, expected one of {', '.join(LOSS_PRESETS)}")
+    config.loss_weights.update(as_nested_dict(LOSS_PRESETS[name]))
+
+
+def freeze(config: ml_collections.ConfigDict) -> Config:
+    """The frozen, checked form of a configuration.
+
+    Raises:
+        InputError: an unknown or missing field, or a value out of its range; with the field's path.
+    """
+    return _build(Config, config.to_dict(), "config")
+
+
+def _build(section: type[Section], values: Mapping[str, Any], path: str) -> Section:
+    hints = typing.get_type_hints(section)
+    unknown = sorted(set(values) - set(hints))
+    if unknown:
+        raise InputError(f"found {path}.{unknown[0]}, expected one of {', '.join(hints)}")
+    arguments: dict[str, Any] = {}
+    for name, value in values.items():
+        hint = hints[name]
+        if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+            arguments[name] = _build(hint, value, f"{path}.{name}")
+            continue
+        choices = typing.get_args(hint) if typing.get_origin(hint) is Literal else None
+        if choices and value not in choices:
+            expected = ", ".join(map(repr, choices))
+            raise InputError(f"{path}.{name} is {value!r}: expected one of {expected}")
+        arguments[name] = tuple(value) if isinstance(value, list) else value
+    try:
+        return section(**arguments)
+    except InputError as error:
+        raise InputError(f"{path}.{error}") from error

@@ -1,0 +1,104 @@
+"""Residual quantisation with trained codebooks (section 3)."""
+
+from typing import Literal
+
+import flax.linen as nn
+import flax.struct
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from catid2_jax.ops.similarity import distance
+from catid2_jax.types import CodeProbabilities, Codes, Latents, Residuals
+
+ResidualGradient = Literal["stop_codes", "straight_through"]
+
+
+@flax.struct.dataclass
+class Quantization:
+    """Every intermediate of the quantiser.
+
+    Attributes:
+        quantized: z^ = sum_l e_{c^l}, straight-through: its gradient is that of z. [B, Z].
+        residuals: r^l before quantisation, [B, L, Z].
+        selected: e_{c^l}, [B, L, Z].
+        codes: c^l, [B, L].
+        log_probabilities: log p^l, [B, L, K].
+    """
+
+    quantized: Latents
+    residuals: Residuals
+    selected: Residuals
+    codes: Codes
+    log_probabilities: CodeProbabilities
+
+
+def quantize(
+    latents: Latents,
+    codebooks: Float[Array, "L K Z"],
+    temperature: float = 1.0,
+    residual_gradient: ResidualGradient = "stop_codes",
+) -> Quantization:
+    """Quantises level by level: p^l = softmax(-||r^l - e_k||_2 / temperature), c^l its argmax.
+
+    Args:
+        latents: z = r^0.
+        codebooks: one [K, Z] codebook per level.
+        temperature: of p^l; the paper's is 1.
+        residual_gradient: "stop_codes" has r^{l+1} = r^l - sg[e], so that what is asked of a
+            residual reaches the encoder; "straight_through" has r^{l+1} = r^l - (r^l + sg[e - r^l]),
+            as much public code does: then no gradient passes from level l + 1 to r^l.
+    """
+    residual = latents
+    residuals, selected, codes, log_probabilities = [], [], [], []
+    for codebook in codebooks:
+        log_p = jax.nn.log_softmax(-distance(residual, codebook) / temperature, axis=-1)
+        code = jnp.argmax(log_p, axis=-1)
+        vector = codebook[code]
+        residuals.append(residual)
+        selected.append(vector)
+        codes.append(code)
+        log_probabilities.append(log_p)
+        if residual_gradient == "straight_through":
+            residual = jax.lax.stop_gradient(residual - vector)
+        else:
+            residual = residual - jax.lax.stop_gradient(vector)
+    total = sum(selected)
+    return Quantization(
+        quantized=latents + jax.lax.stop_gradient(total - latents),
+        residuals=jnp.stack(residuals, axis=1),
+        selected=jnp.stack(selected, axis=1),
+        codes=jnp.stack(codes, axis=1).astype(jnp.int32),
+        log_probabilities=jnp.stack(log_probabilities, axis=1),
+    )
+
+
+def dequantize(codes: Int[Array, "B L"], codebooks: Float[Array, "L K Z"]) -> Latents:
+    """z^ = sum_l e_{c^l} of given codes."""
+    return jnp.take_along_axis(codebooks, codes.T[:, :, None], axis=1).sum(axis=0)
+
+
+class ResidualQuantizer(nn.Module):
+    """Holds the L codebooks; `quantize` does the work.
+
+    Attributes:
+        levels: L.
+        codes: K.
+        temperature: of p^l.
+        residual_gradient: see `quantize`.
+    """
+
+    levels: int
+    codes: int
+    temperature: float = 1.0
+    residual_gradient: ResidualGradient = "stop_codes"
+
+    @nn.compact
+    def __call__(self, latents: Latents) -> Quantization:
+        """Quantises a batch with the module's own codebooks."""
+        codebooks = self.param(
+            "codebooks",
+            nn.initializers.normal(1.0 / self.codes),
+            (self.levels, self.codes, latents.shape[-1]),
+        )
+        return quantize(latents, codebooks, self.temperature, self.residual_gradient)

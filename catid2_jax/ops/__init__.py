@@ -1,0 +1,1 @@
+"""Parameter-free numerics that know no term of the paper."""

@@ -1,0 +1,48 @@
+"""Seeded k-means (Lloyd's algorithm from a k-means++ start), the same on every run."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from catid2_jax.ops.similarity import squared_distance
+
+
+@functools.partial(jax.jit, static_argnames=("clusters", "iterations"))
+def kmeans(
+    points: Float[Array, "N Z"], clusters: int, key: jax.Array, iterations: int = 25
+) -> Float[Array, "K Z"]:
+    """Centroids of `points`.
+
+    Args:
+        points: N points; with fewer than `clusters` distinct ones, some centroids coincide.
+        clusters: K.
+        key: random key of the k-means++ start (Arthur and Vassilvitskii, 2007).
+        iterations: of Lloyd's algorithm. A cluster left empty keeps its centroid.
+    """
+
+    def lloyd(_: int, centroids: jax.Array) -> jax.Array:
+        nearest = jnp.argmin(squared_distance(points, centroids), axis=1)
+        sums = jax.ops.segment_sum(points, nearest, num_segments=clusters)
+        sizes = jax.ops.segment_sum(jnp.ones(len(points), points.dtype), nearest, clusters)
+        means = sums / jnp.maximum(sizes, 1)[:, None]
+        return jnp.where(sizes[:, None] > 0, means, centroids)
+
+    return jax.lax.fori_loop(0, iterations, lloyd, _plus_plus(points, clusters, key))
+
+
+def _plus_plus(points: jax.Array, clusters: int, key: jax.Array) -> jax.Array:
+    """Starting centroids: each the point drawn with probability ~ its squared distance so far."""
+
+    def draw(i: int, carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        centroids, nearest = carry
+        # The floor keeps a draw possible once every distinct point is taken.
+        logits = jnp.log(jnp.maximum(nearest, 1e-30))
+        point = points[jax.random.categorical(jax.random.fold_in(key, i), logits)]
+        distance = squared_distance(points, point[None])[:, 0]
+        return centroids.at[i].set(point), jnp.minimum(nearest, distance)
+
+    start = jnp.zeros((clusters, points.shape[1]), points.dtype)
+    everywhere = jnp.full(len(points), jnp.finfo(points.dtype).max)
+    return jax.lax.fori_loop(0, clusters, draw, (start, everywhere))[0]

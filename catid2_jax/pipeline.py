@@ -1,0 +1,11 @@
+"""Runs everything, from the catalogue to the Recall table.
+
+    python -m catid2_jax.pipeline --config=configs/quickstart.py [--workdir=DIR] [--config.field=value ...]
+
+Steps before it that the work directory lacks are run first; an interrupted one is taken up again.
+"""
+
+from catid2_jax import cli
+
+if __name__ == "__main__":
+    cli.main(lambda config: "evaluate")

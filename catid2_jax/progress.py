@@ -1,0 +1,90 @@
+"""Progress of long work: a bar with the remaining time on a terminal, a line now and then in a log."""
+
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import TracebackType
+from typing import TypeVar
+
+import rich.progress
+from rich.console import Console
+
+console = Console(highlight=False, soft_wrap=True)
+"""Where the toolkit speaks to its user."""
+
+_LINE_EVERY = 10.0  # seconds between lines when the output is not a terminal
+
+Item = TypeVar("Item")
+
+
+class Progress:
+    """Shows how far a piece of work is.
+
+    Args:
+        description: what is being done.
+        total: units of work.
+        done: units that were done before (a resumed training).
+    """
+
+    def __init__(self, description: str, total: int, done: int = 0) -> None:
+        self._description, self._total = description, total
+        self._done = self._first = done
+        self._values = ""
+        self._start = self._last_line = time.monotonic()
+        self._bar: rich.progress.Progress | None = None
+        if console.is_terminal:
+            self._bar = rich.progress.Progress(
+                "{task.description}",
+                rich.progress.BarColumn(),
+                rich.progress.MofNCompleteColumn(),
+                rich.progress.TimeElapsedColumn(),
+                "left",
+                rich.progress.TimeRemainingColumn(),
+                "{task.fields[values]}",
+                console=console,
+            )
+            self._task = self._bar.add_task(description, total=total, completed=done, values="")
+
+    def __enter__(self) -> "Progress":
+        if self._bar:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._bar:
+            self._bar.stop()
+        elif kind is None:
+            self._line()
+
+    def advance(self, units: int, values: Mapping[str, float] | None = None) -> None:
+        """Counts units as done and shows values (losses, say) beside them."""
+        self._done += units
+        if values:
+            self._values = " ".join(f"{name} {value:.4g}" for name, value in values.items())
+        if self._bar:
+            self._bar.update(self._task, advance=units, values=self._values)
+        elif time.monotonic() - self._last_line >= _LINE_EVERY:
+            self._line()
+
+    def _line(self) -> None:
+        self._last_line = time.monotonic()
+        elapsed = self._last_line - self._start
+        new = self._done - self._first
+        left = elapsed / new * (self._total - self._done) if new else float("nan")
+        remaining = f", {left:.0f} s left" if left > 0 else ""
+        console.print(
+            f"{self._description}: {self._done}/{self._total}, {elapsed:.0f} s{remaining}"
+            f"  {self._values}".rstrip()
+        )
+
+
+def track(items: Sequence[Item] | Iterable[Item], description: str, total: int) -> Iterator[Item]:
+    """Yields `items` and shows how many of `total` have been dealt with."""
+    with Progress(description, total) as progress:
+        for item in items:
+            yield item
+            progress.advance(1)

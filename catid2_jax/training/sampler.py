@@ -1,0 +1,31 @@
+"""Which examples are in which batch: a pure function of the seed and the step, so that a resumed
+training sees what an uninterrupted one would have seen."""
+
+import numpy as np
+
+
+class EpochSampler:
+    """A new permutation per epoch; the tail that does not fill a batch waits for the next epoch.
+
+    No example is twice in a batch, which the contrastive losses rely on.
+    """
+
+    def __init__(self, examples: int, batch_size: int, seed: int) -> None:
+        self.examples = examples
+        self.batch_size = min(batch_size, examples)
+        self.steps_per_epoch = examples // self.batch_size
+        self._seed = seed
+        self._epoch = -1
+        self._order = np.empty(0, np.int32)
+
+    def __call__(self, first: int, steps: int) -> np.ndarray:
+        """Indices of the batches of steps first, first + 1, ...: int32 [steps, batch_size]."""
+        return np.stack([self._batch(step) for step in range(first, first + steps)])
+
+    def _batch(self, step: int) -> np.ndarray:
+        epoch, position = divmod(step, self.steps_per_epoch)
+        if epoch != self._epoch:
+            generator = np.random.default_rng([self._seed, epoch])
+            self._order = generator.permutation(self.examples).astype(np.int32)
+            self._epoch = epoch
+        return self._order[position * self.batch_size : (position + 1) * self.batch_size]

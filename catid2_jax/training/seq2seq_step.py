@@ -1,0 +1,98 @@
+"""Stage 2: the pairs, and one step of Eq. 9."""
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Float, Int
+
+from catid2_jax.docids.vocabulary import PAD
+from catid2_jax.losses import sequence_loss
+from catid2_jax.models.t5.network import Transformer
+from catid2_jax.training.loop import Metrics, StepFunction, TrainState
+from catid2_jax.types import Scalar
+
+
+@flax.struct.dataclass
+class Seq2SeqData:
+    """Pairs of a source text and a document.
+
+    Attributes:
+        sources: token ids of the distinct texts (queries, titles), int [Q, S], 0 where padded.
+        targets: vocabulary ids of every document's ID tokens, int [N, L].
+        source: row of `sources`, per pair, int [P].
+        document: row of `targets`, per pair, int [P].
+        weight: of the pair in the loss, float [P].
+    """
+
+    sources: Int[Array, "Q S"] | np.ndarray
+    targets: Int[Array, "N L"] | np.ndarray
+    source: Int[Array, " P"] | np.ndarray
+    document: Int[Array, " P"] | np.ndarray
+    weight: Float[Array, " P"] | np.ndarray
+
+
+def id_tokens(codes: np.ndarray, first_id_token: int, codes_per_level: int) -> np.ndarray:
+    """Vocabulary ids of codes [N, L]: `first_id_token + l * K + c`."""
+    levels = np.arange(codes.shape[1])
+    return (first_id_token + levels * codes_per_level + codes).astype(np.int32)
+
+
+def make_seq2seq_step(
+    model: Transformer, optimizer: optax.GradientTransformation, source_dropout: float, seed: int
+) -> StepFunction:
+    """The step of stage 2 for the training loop, over `Seq2SeqData`.
+
+    Args:
+        model: the network.
+        optimizer: of its parameters.
+        source_dropout: share of source tokens that the encoder does not see, drawn anew each step.
+        seed: of that and of the network's dropout; each step derives its own key.
+    """
+
+    def loss_function(
+        params: dict, data: Seq2SeqData, indices: jax.Array, key: jax.Array
+    ) -> tuple[Scalar, Metrics]:
+        tokens = data.sources[data.source[indices]]
+        targets = data.targets[data.document[indices]]
+        mask_key, dropout_key = jax.random.split(key)
+        mask = hide_tokens(tokens, source_dropout, mask_key)
+        decoder_input = jnp.pad(targets[:, :-1], ((0, 0), (1, 0)), constant_values=PAD)
+        logits = model.apply(
+            {"params": params},
+            tokens,
+            mask,
+            decoder_input,
+            deterministic=False,
+            rngs={"dropout": dropout_key},
+        )
+        loss = sequence_loss(logits, targets, data.weight[indices])
+        correct = jnp.argmax(logits, axis=-1) == targets
+        return loss, {"loss": loss, "first_token": correct[:, 0].mean(), "id": correct.all(1).mean()}
+
+    def step(
+        state: TrainState, data: Seq2SeqData, indices: jax.Array
+    ) -> tuple[TrainState, Metrics]:
+        key = jax.random.fold_in(jax.random.key(seed), state.step)
+        gradients, metrics = jax.grad(loss_function, has_aux=True)(
+            state.params, data, indices, key
+        )
+        updates, optimizer_state = optimizer.update(
+            gradients, state.optimizer_state, state.params
+        )
+        params = optax.apply_updates(state.params, updates)
+        return state.replace(params=params, optimizer_state=optimizer_state), metrics
+
+    return step
+
+
+def hide_tokens(
+    tokens: Int[Array, "B S"], share: float, key: jax.Array
+) -> jax.Array:
+    """Mask [B, S] of the tokens that the encoder sees: no padding, and a random share less.
+
+    The first token always stays, so that no source is empty.
+    """
+    shown = jax.random.uniform(key, tokens.shape) >= share
+    return (tokens != PAD) & shown.at[:, 0].set(True)

@@ -1,0 +1,191 @@
+"""Each equation against NumPy written out, in value and gradient (float64)."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from catid2_jax import losses
+from catid2_jax.models.residual_quantizer import quantize
+from tests.reference import losses as reference
+
+CATEGORIES = np.array(
+    [[0, 0, 0], [0, 0, 1], [0, 1, 2], [1, 2, -1], [1, 2, 3], [0, 0, 0], [1, 3, 4], [0, 1, 2]],
+    np.int32,
+)
+
+
+@pytest.fixture(autouse=True)
+def float64():
+    with jax.enable_x64(True):
+        yield
+
+
+def draw(*shape, seed=0):
+    return np.random.default_rng(seed).normal(size=shape)
+
+
+def check(function, oracle, x):
+    """Value and gradient of `function` at x against the oracle and its finite differences."""
+    value, gradient = jax.value_and_grad(function)(jnp.asarray(x))
+    assert value.dtype == jnp.float64
+    np.testing.assert_allclose(value, oracle(x), rtol=1e-10)
+    np.testing.assert_allclose(
+        gradient, reference.finite_difference(oracle, x), rtol=1e-5, atol=1e-8
+    )
+
+
+def test_reconstruction_loss():
+    d = draw(5, 7)
+    check(
+        lambda x: losses.reconstruction_loss(jnp.asarray(d), x),
+        lambda x: reference.reconstruction(d, x),
+        draw(5, 7, seed=1),
+    )
+
+
+def test_residual_quantization_loss_value_and_where_its_gradient_goes():
+    r, e, eta = draw(4, 3, 5), draw(4, 3, 5, seed=1), 0.25
+    np.testing.assert_allclose(
+        losses.residual_quantization_loss(jnp.asarray(r), jnp.asarray(e), eta),
+        reference.residual_quantization(r, e, eta),
+        rtol=1e-12,
+    )
+    to_residual, to_code = jax.grad(losses.residual_quantization_loss, argnums=(0, 1))(
+        jnp.asarray(r), jnp.asarray(e), eta
+    )
+    # d/dr eta (r - sg e)^2 and d/de (sg r - e)^2, over 4 * 3 * 5 elements.
+    np.testing.assert_allclose(to_residual, eta * 2 * (r - e) / 60, rtol=1e-12)
+    np.testing.assert_allclose(to_code, -2 * (r - e) / 60, rtol=1e-12)
+
+
+def test_rqvae_loss_is_the_sum():
+    np.testing.assert_allclose(losses.rqvae_loss(jnp.float64(1.25), jnp.float64(0.5)), 1.75)
+
+
+@pytest.mark.parametrize("level", [0, 1, 2])
+@pytest.mark.parametrize("negatives", ["hard", "global"])
+def test_hierarchical_class_constraint_loss(level, negatives):
+    check(
+        lambda x: losses.hierarchical_class_constraint_loss(
+            x, jnp.asarray(CATEGORIES), level, 0.1, negatives
+        ),
+        lambda x: reference.hierarchical_class(x, CATEGORIES, level, 0.1, negatives),
+        draw(8, 6),
+    )
+
+
+@pytest.mark.parametrize(
+    ("categories", "level"),
+    [
+        ([[0], [1], [2]], 0),  # no positive
+        ([[0], [0], [0]], 0),  # no negative
+        ([[0]], 0),  # one document
+        ([[-1], [-1]], 0),  # no category at all
+        ([[0, 0], [0, 0], [1, 1], [1, 1]], 1),  # no negative within a parent
+    ],
+)
+def test_hierarchical_class_constraint_loss_without_an_anchor_is_zero(categories, level):
+    categories = jnp.array(categories, jnp.int32)
+    value, gradient = jax.value_and_grad(losses.hierarchical_class_constraint_loss)(
+        jnp.asarray(draw(len(categories), 4)), categories, level, 0.1
+    )
+    assert value == 0.0
+    np.testing.assert_array_equal(gradient, np.zeros_like(gradient))
+
+
+@pytest.mark.parametrize("level", [0, 1, 2])
+def test_losses_of_identical_documents_are_finite(level):
+    x = jnp.zeros((8, 6))
+    for function in (
+        lambda x: losses.hierarchical_class_constraint_loss(
+            x, jnp.asarray(CATEGORIES), level, 0.1
+        ),
+        lambda x: losses.dispersion_loss(x, x, 0.1),
+        lambda x: losses.cluster_scale_constraint_loss(
+            quantize(x, jnp.zeros((1, 4, 6))).log_probabilities[:, 0]
+        ),
+    ):
+        value, gradient = jax.value_and_grad(function)(x)
+        assert np.isfinite(value)
+        assert np.isfinite(gradient).all()
+
+
+def test_cluster_scale_constraint_loss_through_the_distances():
+    codebook = draw(4, 5, seed=2)
+
+    def ours(x):
+        output = quantize(x, jnp.asarray(codebook)[None], temperature=0.7)
+        return losses.cluster_scale_constraint_loss(output.log_probabilities[:, 0])
+
+    check(
+        ours,
+        lambda x: reference.cluster_scale(reference.code_probabilities(x, codebook, 0.7)),
+        draw(6, 5),
+    )
+
+
+def test_cluster_scale_constraint_loss_reaches_the_codebook():
+    r = draw(6, 5)
+
+    def ours(codebook):
+        output = quantize(jnp.asarray(r), codebook[None])
+        return losses.cluster_scale_constraint_loss(output.log_probabilities[:, 0])
+
+    check(
+        ours,
+        lambda e: reference.cluster_scale(reference.code_probabilities(r, e)),
+        draw(4, 5, seed=2),
+    )
+
+
+def test_cluster_scale_constraint_loss_where_probabilities_underflow():
+    # One document, codes at log p = 0 and -1000: KL(u || p) alone is log(1/2) + 500.
+    log_p = jnp.array([[0.0, -1000.0]])
+    expected = np.log(2) + 0.5 * np.log(0.5) + 0.5 * (np.log(0.5) + 1000)
+    np.testing.assert_allclose(losses.cluster_scale_constraint_loss(log_p), expected, rtol=1e-12)
+
+
+def test_dispersion_losses():
+    d = draw(6, 5)
+    check(
+        lambda x: losses.dispersion_loss(x, jnp.asarray(d), 0.1),
+        lambda x: reference.dispersion(x, d, 0.1),
+        draw(6, 5, seed=1),
+    )
+    check(
+        lambda x: losses.self_dispersion_loss(x, 0.5),
+        lambda x: reference.dispersion(x, x, 0.5),
+        draw(6, 5, seed=1),
+    )
+
+
+def test_docid_loss_weighs_its_terms():
+    weights = losses.LossWeights(
+        reconstruction=2.0, dispersion=3.0, hierarchical_class=5.0, cluster_scale=7.0
+    )
+    value = losses.docid_loss(
+        weights,
+        residual_quantization=jnp.float64(1.0),
+        reconstruction=jnp.float64(10.0),
+        dispersion=jnp.float64(100.0),
+        hierarchical_class=jnp.float64(1000.0),
+        cluster_scale=jnp.float64(10000.0),
+    )
+    assert value == 1 + 20 + 300 + 5000 + 70000
+
+
+def test_default_weights_are_those_of_section_4_1():
+    weights = losses.LossWeights()
+    assert (weights.dispersion, weights.hierarchical_class, weights.cluster_scale) == (0.1, 1e-4, 1)
+    assert weights.reconstruction == 0
+
+
+def test_sequence_loss():
+    targets = np.array([[1, 4], [0, 2], [3, 3]], np.int32)
+    weights = np.array([1.0, 0.5, 0.0])
+    check(
+        lambda x: losses.sequence_loss(x, jnp.asarray(targets), jnp.asarray(weights)),
+        lambda x: reference.sequence(x, targets, weights),
+        draw(3, 2, 5),
+    )
