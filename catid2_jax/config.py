@@ -213,7 +213,7 @@ class Config:
     rqvae_training: TrainingConfig = TrainingConfig()
     docids: DocidsConfig = DocidsConfig()
     seq2seq: Seq2SeqConfig = Seq2SeqConfig()
-    t5: T5Config = T5Config()
+    t5: T5Config = T5Config(vocabulary_size=0)
     seq2seq_training: TrainingConfig = TrainingConfig(
         batch_size=256, epochs=10, learning_rate=1e-3, weight_decay=0.0, max_gradient_norm=1.0
     )
@@ -253,6 +253,29 @@ def set_loss_preset(config: ml_collections.ConfigDict, name: str) -> None:
     if name not in LOSS_PRESETS:
         raise InputError(f"found preset {name!r}, expected one of {', '.join(LOSS_PRESETS)}")
     config.loss_weights.update(as_nested_dict(LOSS_PRESETS[name]))
+
+
+def set_two_core_size(config: ml_collections.ConfigDict) -> None:
+    """Sizes both stages for a catalogue of thousands and minutes on two CPU cores."""
+    # The paper's 2048-1024-...-64 is for 768-dimensional embeddings of 386,392 products.
+    config.rqvae.hidden_dims = (512, 256, 128, 64)
+    config.rqvae_training.batch_size = 1024
+    config.rqvae_training.epochs = 100
+    # A network of T5 1.1's shape that learns language from the catalogue and the queries alone.
+    config.t5.update(
+        emb_dim=128,
+        num_heads=4,
+        head_dim=32,
+        mlp_dim=256,
+        num_encoder_layers=2,
+        num_decoder_layers=2,
+        dropout_rate=0.1,
+    )
+    config.seq2seq.source_tokens = 24
+    config.seq2seq.source_dropout = 0.3
+    config.seq2seq_training.update(
+        batch_size=256, epochs=30, learning_rate=2e-3, warmup_steps=300, decay=True
+    )
 
 
 def freeze(config: ml_collections.ConfigDict) -> Config:

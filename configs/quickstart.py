@@ -5,4 +5,14 @@
 Hardware: 2 CPU cores.  Time: not yet measured.
 """
 
-from configs.seq2seq import get_config as get_config  # noqa
+import ml_collections
+
+from catid2_jax.config import default_config, set_loss_preset, set_two_core_size
+
+
+def get_config(preset: str = "cat_id2") -> ml_collections.ConfigDict:
+    """Both stages, stage 1 with the losses of `preset`: "cat_id2" or "tiger"."""
+    config = default_config()
+    set_loss_preset(config, preset)
+    set_two_core_size(config)
+    return config

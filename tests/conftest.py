@@ -6,6 +6,6 @@ from jaxtyping import install_import_hook
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 install_import_hook(
-    [f"catid2_jax.{part}" for part in ("ops", "losses", "models", "decoding", "training")],
+    [f"catid2_jax.{part}" for part in ("ops", "losses", "models", "decoding")],
     "beartype.beartype",
 )

@@ -22,7 +22,7 @@ def kmeans(
         iterations: of Lloyd's algorithm. A cluster left empty keeps its centroid.
     """
 
-    def lloyd(_: int, centroids: jax.Array) -> jax.Array:
+    def lloyd(_: jax.Array, centroids: jax.Array) -> jax.Array:
         nearest = jnp.argmin(squared_distance(points, centroids), axis=1)
         sums = jax.ops.segment_sum(points, nearest, num_segments=clusters)
         sizes = jax.ops.segment_sum(jnp.ones(len(points), points.dtype), nearest, clusters)
@@ -35,7 +35,7 @@ def kmeans(
 def _plus_plus(points: jax.Array, clusters: int, key: jax.Array) -> jax.Array:
     """Starting centroids: each the point drawn with probability ~ its squared distance so far."""
 
-    def draw(i: int, carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+    def draw(i: jax.Array, carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         centroids, nearest = carry
         # The floor keeps a draw possible once every distinct point is taken.
         logits = jnp.log(jnp.maximum(nearest, 1e-30))

@@ -30,7 +30,7 @@ def sinkhorn(
     scaled = -cost / epsilon
     log_rows, log_columns = jnp.log(row_mass), jnp.log(column_mass)
 
-    def scale(_: int, potentials: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+    def scale(_: jax.Array, potentials: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         _, columns = potentials
         rows = log_rows - jax.nn.logsumexp(scaled + columns[None, :], axis=1)
         columns = log_columns - jax.nn.logsumexp(scaled + rows[:, None], axis=0)

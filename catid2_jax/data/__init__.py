@@ -1,0 +1,1 @@
+"""Catalogues, queries, judgements and what is made of them before training."""

@@ -1,0 +1,167 @@
+"""Queries in JSON Lines and relevance judgements in TREC's qrels form."""
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from os import PathLike
+
+from catid2_jax.data.catalog import (
+    JSON_SUFFIXES,
+    check_suffix,
+    decode_line,
+    json_line,
+    parse_id,
+    parse_json_object,
+    parse_text,
+    read_lines,
+    require_fields,
+    write_lines,
+)
+from catid2_jax.errors import InputError
+from catid2_jax.types import GRADES, Qrels, Query
+
+_GRADE_OF_COLUMN = {str(grade): grade for grade in GRADES.values()}
+
+
+def relevant_grades(labels: Iterable[str]) -> frozenset[int]:
+    """The grades of ESCI labels.
+
+    Raises:
+        InputError: no label, or one that ESCI does not have.
+    """
+    labels = tuple(labels)
+    unknown = [label for label in labels if label not in GRADES]
+    if unknown or not labels:
+        found = f"the label {unknown[0]!r}" if unknown else "no label"
+        raise InputError(f"found {found} for relevant, expected some of {', '.join(GRADES)}")
+    return frozenset(GRADES[label] for label in labels)
+
+
+def read_queries(path: str | PathLike[str]) -> list[Query]:
+    """Reads queries: JSON Lines (.jsonl, .json, either with .gz) with `id` and `text`.
+
+    Further fields go to `Query.extra`; blank lines are ignored.
+
+    Raises:
+        InputError: a bad line (named), an id given twice, an unreadable file, no query at all.
+    """
+    check_suffix(path, JSON_SUFFIXES)
+    queries = []
+    first_seen: dict[str, int] = {}
+    for number, line in read_lines(path):
+        where = f"{path}:{number}"
+        fields = parse_json_object(line, where)
+        require_fields(fields, ("id", "text"), where)
+        query_id = parse_id(fields.pop("id"), where)
+        if query_id in first_seen:
+            raise InputError(
+                f"{where}: found id {query_id!r} again, expected unique ids "
+                f"(first at {path}:{first_seen[query_id]})"
+            )
+        first_seen[query_id] = number
+        queries.append(Query(query_id, parse_text(fields.pop("text"), "text", where), fields))
+    if not queries:
+        raise InputError(f"{path}: found no query, expected at least one")
+    return queries
+
+
+def write_queries(path: str | PathLike[str], queries: Iterable[Query]) -> None:
+    """Writes queries as JSON Lines (compressed if `path` ends in .gz), atomically.
+
+    Raises:
+        InputError: the suffix is not a JSON Lines suffix, or a further field is not JSON.
+    """
+    check_suffix(path, JSON_SUFFIXES)
+    write_lines(
+        path,
+        (
+            json_line({"id": query.id, "text": query.text, **query.extra}, f"query {query.id!r}")
+            for query in queries
+        ),
+    )
+
+
+def read_qrels(
+    path: str | PathLike[str],
+    query_ids: Collection[str] | None = None,
+    document_ids: Collection[str] | None = None,
+) -> Qrels:
+    """Reads judgements, one `qid 0 docid grade` per line, columns apart by white space.
+
+    The second column is not looked at, as in trec_eval; a judgement may be repeated.
+
+    Args:
+        path: text, compressed if it ends in .gz.
+        query_ids: the queries that may occur; None allows all.
+        document_ids: the documents that may occur; None allows all.
+
+    Returns:
+        Query id -> document id -> grade, in the file's order.
+
+    Raises:
+        InputError: a bad line (named), an unknown id, two grades for one pair, an unreadable
+            file, no judgement at all.
+    """
+    known_queries = None if query_ids is None else frozenset(query_ids)
+    known_documents = None if document_ids is None else frozenset(document_ids)
+    qrels: Qrels = {}
+    for number, line in read_lines(path):
+        where = f"{path}:{number}"
+        query_id, document_id, grade = _parse_judgement(decode_line(line, where), where)
+        if known_queries is not None and query_id not in known_queries:
+            raise InputError(f"{where}: found query {query_id!r}, expected one of the queries")
+        if known_documents is not None and document_id not in known_documents:
+            raise InputError(
+                f"{where}: found document {document_id!r}, expected one of the catalogue"
+            )
+        earlier = qrels.setdefault(query_id, {}).setdefault(document_id, grade)
+        if earlier != grade:
+            raise InputError(
+                f"{where}: found grade {grade} for {query_id!r} and {document_id!r}, "
+                f"expected {earlier} as before"
+            )
+    if not qrels:
+        raise InputError(f"{path}: found no judgement, expected at least one")
+    return qrels
+
+
+def write_qrels(
+    path: str | PathLike[str],
+    qrels: Mapping[str, Mapping[str, int]] | Iterable[tuple[str, Mapping[str, int]]],
+) -> None:
+    """Writes judgements in TREC's form (compressed if `path` ends in .gz), atomically.
+
+    Args:
+        path: the file.
+        qrels: query id -> document id -> grade, or its items, which are streamed.
+
+    Raises:
+        InputError: an id with white space or a grade that ESCI does not have.
+    """
+    items = qrels.items() if isinstance(qrels, Mapping) else qrels
+    write_lines(path, _judgement_lines(items))
+
+
+def _parse_judgement(line: str, where: str) -> tuple[str, str, int]:
+    columns = line.split()
+    if len(columns) != 4:
+        raise InputError(
+            f"{where}: found {len(columns)} columns, expected 4: query, 0, document, grade"
+        )
+    query_id, _, document_id, grade = columns
+    if grade not in _GRADE_OF_COLUMN:
+        raise InputError(
+            f"{where}: found grade {grade!r:.60}, expected one of {', '.join(_GRADE_OF_COLUMN)}"
+        )
+    return query_id, document_id, _GRADE_OF_COLUMN[grade]
+
+
+def _judgement_lines(items: Iterable[tuple[str, Mapping[str, int]]]) -> Iterator[str]:
+    for query_id, grades in items:
+        where = f"judgements of query {query_id!r}"
+        parse_id(query_id, where)
+        for document_id, grade in grades.items():
+            parse_id(document_id, where)
+            if grade not in GRADES.values():
+                raise InputError(
+                    f"{where}: found grade {grade!r}, expected one of {', '.join(_GRADE_OF_COLUMN)}"
+                )
+            yield f"{query_id} 0 {document_id} {int(grade)}"

@@ -1,0 +1,1 @@
+"""Constrained decoding: a trie of document IDs and the beam search over it."""

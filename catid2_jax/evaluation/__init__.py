@@ -1,0 +1,1 @@
+"""Recall and the run files it is computed from."""

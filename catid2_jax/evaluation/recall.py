@@ -1,0 +1,75 @@
+"""Recall@k, the paper's measure (section 4.1)."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+
+from catid2_jax.data.preprocessing import keep_grades
+from catid2_jax.data.queries import relevant_grades
+from catid2_jax.errors import InputError
+from catid2_jax.types import Qrels
+
+CUTOFFS = (5, 10, 20, 50, 100)
+"""The paper's k."""
+
+
+def recall_per_query(
+    run: Mapping[str, Sequence[str]],
+    qrels: Qrels,
+    cutoffs: Sequence[int] = CUTOFFS,
+    relevant_labels: Iterable[str] = ("E", "S"),
+) -> dict[str, dict[str, float]]:
+    """Recall@k = |relevant in the top k| / |relevant| of each query with a relevant document.
+
+    Args:
+        run: query id -> document ids, best first; a query that is missing scores 0.
+        qrels: query id -> document id -> grade.
+        cutoffs: the k, each at least 1.
+        relevant_labels: ESCI labels of relevant documents.
+
+    Returns:
+        Query id -> "recall@k" -> value in [0, 1], in the order of `qrels`.
+
+    Raises:
+        InputError: a document twice in a ranking, a cutoff below 1, an unknown label, or no
+            query with a relevant document.
+    """
+    if not cutoffs or min(cutoffs) < 1:
+        raise InputError(f"found cutoffs {tuple(cutoffs)}, expected integers of at least 1")
+    relevant = keep_grades(qrels, relevant_grades(relevant_labels))
+    if not relevant:
+        raise InputError("found no query with a relevant document, expected at least one")
+    return {
+        query: _recall(query, run.get(query, ()), documents, cutoffs)
+        for query, documents in relevant.items()
+    }
+
+
+def recall_at_k(
+    run: Mapping[str, Sequence[str]],
+    qrels: Qrels,
+    cutoffs: Sequence[int] = CUTOFFS,
+    relevant_labels: Iterable[str] = ("E", "S"),
+) -> dict[str, float]:
+    """The mean of `recall_per_query` (its arguments and errors) over the queries.
+
+    Returns:
+        "recall@k" -> mean in [0, 1].
+    """
+    per_query = recall_per_query(run, qrels, cutoffs, relevant_labels)
+    # fsum rounds once, so that the order of the queries does not show.
+    return {
+        f"recall@{k}": math.fsum(row[f"recall@{k}"] for row in per_query.values()) / len(per_query)
+        for k in cutoffs
+    }
+
+
+def _recall(
+    query: str, ranking: Sequence[str], relevant: Mapping[str, int], cutoffs: Sequence[int]
+) -> dict[str, float]:
+    if len(set(ranking)) < len(ranking):
+        twice = next(document for i, document in enumerate(ranking) if document in ranking[:i])
+        raise InputError(f"query {query!r}: found document {twice!r} twice, expected it once")
+    return {
+        f"recall@{k}": sum(document in relevant for document in ranking[:k]) / len(relevant)
+        for k in cutoffs
+    }

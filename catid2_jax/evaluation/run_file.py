@@ -1,0 +1,114 @@
+"""Rankings in TREC's run form: `qid Q0 docid rank score tag`."""
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from os import PathLike
+
+import numpy as np
+
+from catid2_jax.data.catalog import decode_line, parse_id, read_lines, write_lines
+from catid2_jax.errors import InputError
+
+
+def write_run(
+    path: str | PathLike[str],
+    rankings: Iterable[tuple[str, Sequence[tuple[str, float]]]],
+    tag: str,
+) -> None:
+    """Writes rankings (compressed if `path` ends in .gz), streaming and atomically.
+
+    Args:
+        path: the file.
+        rankings: (query id, [(document id, score), ...] best first), each query once.
+        tag: the name of the system, without white space.
+
+    Raises:
+        InputError: a query or a document of a ranking given twice, scores that rise, a score
+            that float32 does not hold, an id or tag with white space.
+    """
+    parse_id(tag, "tag of the run")
+    write_lines(path, _run_lines(rankings, tag))
+
+
+def read_run(path: str | PathLike[str]) -> dict[str, list[tuple[str, float]]]:
+    """Reads rankings, ordered by the rank column; what `write_run` wrote comes back the same.
+
+    Args:
+        path: text with six columns apart by white space, compressed if it ends in .gz.
+
+    Returns:
+        Query id -> [(document id, score rounded to float32), ...] best first.
+
+    Raises:
+        InputError: a bad line (named), a rank or a document given twice for a query, an
+            unreadable file, no row at all.
+    """
+    by_rank: dict[str, dict[int, tuple[str, float]]] = {}
+    pairs: set[tuple[str, str]] = set()
+    for number, line in read_lines(path):
+        where = f"{path}:{number}"
+        query, document, rank, score = _parse_row(decode_line(line, where), where)
+        ranking = by_rank.setdefault(query, {})
+        if rank in ranking:
+            raise InputError(f"{where}: found rank {rank} of query {query!r} again, expected once")
+        if (query, document) in pairs:
+            raise InputError(
+                f"{where}: found document {document!r} of query {query!r} again, expected once"
+            )
+        ranking[rank] = (document, score)
+        pairs.add((query, document))
+    if not by_rank:
+        raise InputError(f"{path}: found no row, expected at least one")
+    return {
+        query: [ranking[rank] for rank in sorted(ranking)] for query, ranking in by_rank.items()
+    }
+
+
+def _run_lines(
+    rankings: Iterable[tuple[str, Sequence[tuple[str, float]]]], tag: str
+) -> Iterator[str]:
+    queries: set[str] = set()
+    for query, ranking in rankings:
+        where = f"ranking of query {query!r}"
+        parse_id(query, where)
+        if query in queries:
+            raise InputError(f"{where}: found again, expected each query once")
+        queries.add(query)
+        documents: set[str] = set()
+        previous = math.inf
+        for rank, (document, score) in enumerate(ranking, 1):
+            if parse_id(document, where) in documents:
+                raise InputError(f"{where}: found document {document!r} twice, expected it once")
+            documents.add(document)
+            score = _to_float32(score, where)
+            if score > previous:
+                raise InputError(f"{where}: found score {score} after {previous}, expected falling")
+            previous = score
+            # Nine digits tell any two float32 apart.
+            yield f"{query} Q0 {document} {rank} {score:.9g} {tag}"
+
+
+def _parse_row(line: str, where: str) -> tuple[str, str, int, float]:
+    columns = line.split()
+    if len(columns) != 6:
+        raise InputError(
+            f"{where}: found {len(columns)} columns, "
+            "expected 6: query, Q0, document, rank, score, tag"
+        )
+    query, _, document, rank, score, _ = columns
+    try:
+        rank_number = int(rank)
+    except ValueError as error:
+        raise InputError(f"{where}: found rank {rank!r:.60}, expected an integer") from error
+    return query, document, rank_number, _to_float32(score, where)
+
+
+def _to_float32(score: float | str, where: str) -> float:
+    try:
+        with np.errstate(over="ignore"):
+            value = float(np.float32(float(score)))
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise InputError(f"{where}: found score {score!r:.60}, expected a finite float32")
+    return value

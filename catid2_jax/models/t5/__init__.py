@@ -1,0 +1,1 @@
+"""T5: the encoder-decoder Transformer of stage 2."""

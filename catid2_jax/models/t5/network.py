@@ -1,0 +1,298 @@
+"""T5, an encoder-decoder Transformer, with T5X's parameter tree and decoding by beams.
+
+E is the width of the residual stream, T the length of the decoder's input, t the position that is
+decoded, H heads of width Dh; B, S, M and V as in `catid2_jax.types`.
+"""
+
+from typing import TypeAlias
+
+import flax.linen as nn
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from catid2_jax.models.t5.config import T5Config
+from catid2_jax.models.t5.layers import (
+    Attention,
+    FeedForward,
+    KeysValues,
+    RelativePositionBias,
+    causal_bias,
+    dropout,
+    layer_norm,
+    padding_bias,
+)
+
+Cache: TypeAlias = tuple[KeysValues, ...]
+"""Keys and values of each decoder layer."""
+
+
+def empty_cache(config: T5Config, batch_size: int) -> Cache:
+    """The self-attention keys and values before the first token: [B, 1, 0, H, Dh] each."""
+    empty = jnp.zeros((batch_size, 1, 0, config.num_heads, config.head_dim), config.dtype)
+    return ((empty, empty),) * config.num_decoder_layers
+
+
+class EncoderLayer(nn.Module):
+    """Self-attention and feed-forward layer, each `x + f(norm(x))`."""
+
+    config: T5Config
+
+    def setup(self) -> None:
+        """Builds the sublayers."""
+        self.pre_attention_layer_norm = layer_norm(self.config)
+        self.attention = Attention(self.config)
+        self.pre_mlp_layer_norm = layer_norm(self.config)
+        self.mlp = FeedForward(self.config)
+        self.dropout = dropout(self.config)
+
+    def __call__(
+        self, x: Float[Array, "B S E"], bias: Float[Array, "B H S S"], deterministic: bool
+    ) -> Float[Array, "B S E"]:
+        """Applies the layer."""
+        h = self.pre_attention_layer_norm(x)
+        h = self.attention(h, self.attention.keys_values(h), bias, deterministic)
+        x = x + self.dropout(h, deterministic=deterministic)
+        h = self.mlp(self.pre_mlp_layer_norm(x), deterministic)
+        return x + self.dropout(h, deterministic=deterministic)
+
+
+class Encoder(nn.Module):
+    """The encoder's layers, one relative position bias for all of them."""
+
+    config: T5Config
+
+    def setup(self) -> None:
+        """Builds the layers."""
+        config = self.config
+        self.relpos_bias = RelativePositionBias(config, bidirectional=True)
+        self.layers = [EncoderLayer(config) for _ in range(config.num_encoder_layers)]
+        self.encoder_norm = layer_norm(config)
+        self.dropout = dropout(config)
+
+    def __call__(
+        self, x: Float[Array, "B S E"], mask: Bool[Array, "B S"], deterministic: bool
+    ) -> Float[Array, "B S E"]:
+        """Encodes embedded tokens."""
+        positions = np.arange(x.shape[1])
+        bias = self.relpos_bias(positions, positions) + padding_bias(mask)
+        x = self.dropout(x, deterministic=deterministic)
+        for layer in self.layers:
+            x = layer(x, bias, deterministic)
+        return self.dropout(self.encoder_norm(x), deterministic=deterministic)
+
+
+class DecoderLayer(nn.Module):
+    """Self-attention, cross-attention and feed-forward layer, each `x + f(norm(x))`."""
+
+    config: T5Config
+
+    def setup(self) -> None:
+        """Builds the sublayers."""
+        self.pre_self_attention_layer_norm = layer_norm(self.config)
+        self.self_attention = Attention(self.config)
+        self.pre_cross_attention_layer_norm = layer_norm(self.config)
+        self.encoder_decoder_attention = Attention(self.config)
+        self.pre_mlp_layer_norm = layer_norm(self.config)
+        self.mlp = FeedForward(self.config)
+        self.dropout = dropout(self.config)
+
+    def cross_keys_values(self, encoded: Float[Array, "B S E"]) -> KeysValues:
+        """What the cross-attention attends to."""
+        return self.encoder_decoder_attention.keys_values(encoded)
+
+    def __call__(
+        self,
+        x: Float[Array, "B T E"],
+        cross: KeysValues,
+        self_bias: Float[Array, "1 H T T"],
+        cross_bias: Float[Array, "B 1 1 S"],
+        deterministic: bool,
+    ) -> Float[Array, "B T E"]:
+        """Applies the layer to all positions at once."""
+        h = self.pre_self_attention_layer_norm(x)
+        h = self.self_attention(h, self.self_attention.keys_values(h), self_bias, deterministic)
+        x = x + self.dropout(h, deterministic=deterministic)
+        return self._after_self_attention(x, cross, cross_bias, deterministic)
+
+    def step(
+        self,
+        x: Float[Array, "B M E"],
+        cross: KeysValues,
+        past: KeysValues,
+        self_bias: Float[Array, "1 1 H 1 _"],
+        cross_bias: Float[Array, "B 1 1 S"],
+    ) -> tuple[Float[Array, "B M E"], KeysValues]:
+        """Applies the layer to one position of M beams; returns the past with it, too."""
+        h = self.pre_self_attention_layer_norm(x)[:, :, None]
+        keys, values = (
+            jnp.concatenate([old, new], axis=2)
+            for old, new in zip(past, self.self_attention.keys_values(h), strict=True)
+        )
+        x = x + self.self_attention(h, (keys, values), self_bias, True)[:, :, 0]
+        return self._after_self_attention(x, cross, cross_bias, True), (keys, values)
+
+    def _after_self_attention(
+        self,
+        x: Float[Array, "B Q E"],
+        cross: KeysValues,
+        cross_bias: Float[Array, "B 1 1 S"],
+        deterministic: bool,
+    ) -> Float[Array, "B Q E"]:
+        """The other two sublayers; to them, beams are no different from positions."""
+        h = self.pre_cross_attention_layer_norm(x)
+        h = self.encoder_decoder_attention(h, cross, cross_bias, deterministic)
+        x = x + self.dropout(h, deterministic=deterministic)
+        h = self.mlp(self.pre_mlp_layer_norm(x), deterministic)
+        return x + self.dropout(h, deterministic=deterministic)
+
+
+class Decoder(nn.Module):
+    """The decoder's layers, one relative position bias for all of them, and untied logits."""
+
+    config: T5Config
+
+    def setup(self) -> None:
+        """Builds the layers."""
+        config = self.config
+        self.relpos_bias = RelativePositionBias(config, bidirectional=False)
+        self.layers = [DecoderLayer(config) for _ in range(config.num_decoder_layers)]
+        self.decoder_norm = layer_norm(config)
+        self.dropout = dropout(config)
+        if not config.logits_via_embedding:
+            self.logits_dense = nn.Dense(
+                config.vocabulary_size,
+                use_bias=False,
+                dtype="float32",
+                kernel_init=nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal"),
+            )
+
+    def cross_keys_values(self, encoded: Float[Array, "B S E"]) -> Cache:
+        """What each layer's cross-attention attends to."""
+        return tuple(layer.cross_keys_values(encoded) for layer in self.layers)
+
+    def __call__(
+        self,
+        x: Float[Array, "B T E"],
+        cross: Cache,
+        encoder_mask: Bool[Array, "B S"],
+        deterministic: bool,
+    ) -> Float[Array, "B T E"]:
+        """Decodes embedded tokens, all positions at once."""
+        positions = np.arange(x.shape[1])
+        self_bias = self.relpos_bias(positions, positions) + causal_bias(x.shape[1])
+        cross_bias = padding_bias(encoder_mask)
+        x = self.dropout(x, deterministic=deterministic)
+        for layer, keys_values in zip(self.layers, cross, strict=True):
+            x = layer(x, keys_values, self_bias, cross_bias, deterministic)
+        return self.dropout(self.decoder_norm(x), deterministic=deterministic)
+
+    def step(
+        self,
+        x: Float[Array, "B M E"],
+        cross: Cache,
+        encoder_mask: Bool[Array, "B S"],
+        cache: Cache,
+    ) -> tuple[Float[Array, "B M E"], Cache]:
+        """Decodes one position of M beams."""
+        position = cache[0][0].shape[2]
+        self_bias = self.relpos_bias(np.array([position]), np.arange(position + 1))[None]
+        cross_bias = padding_bias(encoder_mask)
+        grown = []
+        for layer, keys_values, past in zip(self.layers, cross, cache, strict=True):
+            x, past = layer.step(x, keys_values, past, self_bias, cross_bias)
+            grown.append(past)
+        return self.decoder_norm(x), tuple(grown)
+
+
+class Transformer(nn.Module):
+    """T5. Dropout needs the rng "dropout" where `deterministic` is False."""
+
+    config: T5Config
+
+    def setup(self) -> None:
+        """Builds the embedding, which encoder and decoder share, and the two stacks."""
+        config = self.config
+        self.token_embedder = nn.Embed(
+            config.vocabulary_size,
+            config.emb_dim,
+            dtype=config.dtype,
+            embedding_init=nn.initializers.normal(1.0),
+        )
+        self.encoder = Encoder(config)
+        self.decoder = Decoder(config)
+
+    def __call__(
+        self,
+        encoder_tokens: Int[Array, "B S"],
+        encoder_mask: Bool[Array, "B S"],
+        decoder_input_tokens: Int[Array, "B T"],
+        deterministic: bool = True,
+    ) -> Float[Array, "B T V"]:
+        """Teacher-forced logits.
+
+        Args:
+            encoder_tokens: the source.
+            encoder_mask: False on padding, which is then seen by no position.
+            decoder_input_tokens: the target, shifted right by one with token 0 in front.
+            deterministic: no dropout.
+
+        Returns:
+            Logits of each next token, float32.
+        """
+        encoded = self.encode(encoder_tokens, encoder_mask, deterministic)
+        return self.decode(encoded, encoder_mask, decoder_input_tokens, deterministic)
+
+    def encode(
+        self,
+        encoder_tokens: Int[Array, "B S"],
+        encoder_mask: Bool[Array, "B S"],
+        deterministic: bool = True,
+    ) -> Float[Array, "B S E"]:
+        """Encodes the source."""
+        return self.encoder(self.token_embedder(encoder_tokens), encoder_mask, deterministic)
+
+    def decode(
+        self,
+        encoded: Float[Array, "B S E"],
+        encoder_mask: Bool[Array, "B S"],
+        decoder_input_tokens: Int[Array, "B T"],
+        deterministic: bool = True,
+    ) -> Float[Array, "B T V"]:
+        """Teacher-forced logits from an encoded source."""
+        x = self.token_embedder(decoder_input_tokens)
+        x = self.decoder(x, self.start_decoding(encoded), encoder_mask, deterministic)
+        return self._logits(x)
+
+    def start_decoding(self, encoded: Float[Array, "B S E"]) -> Cache:
+        """Each decoder layer's cross-attention keys and values, [B, S, H, Dh] each."""
+        return self.decoder.cross_keys_values(encoded)
+
+    def decode_step(
+        self,
+        tokens: Int[Array, "B M"],
+        cross: Cache,
+        encoder_mask: Bool[Array, "B S"],
+        cache: Cache,
+    ) -> tuple[Float[Array, "B M V"], Cache]:
+        """Decodes one position of M beams, without dropout.
+
+        Args:
+            tokens: each beam's token at position t; 0 at the first.
+            cross: from `start_decoding`; shared by the beams, never replicated.
+            encoder_mask: as for `encode`.
+            cache: self-attention keys and values of positions before t, [B, M, t, H, Dh] each;
+                `empty_cache` at the first. Its shape is what says t.
+
+        Returns:
+            Logits of the next token, float32, and the cache with position t.
+        """
+        x, cache = self.decoder.step(self.token_embedder(tokens), cross, encoder_mask, cache)
+        return self._logits(x), cache
+
+    def _logits(self, x: Float[Array, "B Q E"]) -> Float[Array, "B Q V"]:
+        """Logits in float32, whatever the type of the activations."""
+        if not self.config.logits_via_embedding:
+            return self.decoder.logits_dense(x)
+        x = x.astype("float32") / np.sqrt(self.config.emb_dim)
+        return jnp.einsum("bqe,ve->bqv", x, self.token_embedder.embedding)

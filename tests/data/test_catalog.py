@@ -1,0 +1,325 @@
+import gzip
+import json
+import re
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from catid2_jax.data.catalog import product_text, read_catalog, write_catalog
+from catid2_jax.errors import InputError
+from catid2_jax.types import Product
+
+MUG = {"id": "p1", "title": "Mug", "text": "Blue.", "categories": ["Home", "Kitchen", "Cups"]}
+PEN = {"id": "p2", "title": "Pen", "text": "Red.", "categories": ["Office", "Writing", "Pens"]}
+MUG_PRODUCT = Product("p1", "Mug", "Blue.", ("Home", "Kitchen", "Cups"))
+PEN_PRODUCT = Product("p2", "Pen", "Red.", ("Office", "Writing", "Pens"))
+
+texts = st.text(max_size=12)
+names = texts.map(str.strip).filter(bool)
+ids = st.text(st.characters(exclude_categories=["Z", "C"]), min_size=1, max_size=6)
+json_values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | texts,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
+    max_leaves=6,
+)
+extras = st.dictionaries(
+    texts.filter(lambda key: key not in ("id", "title", "text", "categories")),
+    json_values,
+    max_size=2,
+)
+products = st.builds(
+    Product,
+    id=ids,
+    title=texts.filter(str.strip),
+    text=texts,
+    categories=st.lists(names, min_size=1, max_size=4).map(tuple),
+    extra=extras,
+)
+catalogs = st.lists(products, min_size=1, max_size=5, unique_by=lambda product: product.id)
+
+
+def write_records(path, *records):
+    lines = [r if isinstance(r, bytes) else json.dumps(r).encode() for r in records]
+    data = b"".join(line + b"\n" for line in lines)
+    path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
+    return path
+
+
+def write_parquet(path, *records):
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(list(records)), path)
+    return path
+
+
+def error_of(path, **options):
+    with pytest.raises(InputError) as caught:
+        list(read_catalog(path, **options))
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".jsonl.gz", ".json", ".json.gz"])
+def test_json_lines_are_read_in_order(tmp_path, suffix):
+    path = write_records(tmp_path / f"catalog{suffix}", MUG, b"", PEN)
+    assert list(read_catalog(path)) == [MUG_PRODUCT, PEN_PRODUCT]
+
+
+def test_parquet_is_read_in_order_across_batches(tmp_path):
+    records = [{**MUG, "id": f"p{n}", "price": n / 2} for n in range(5000)]
+    path = write_parquet(tmp_path / "catalog.parquet", *records)
+    read = list(read_catalog(path))
+    assert [product.id for product in read] == [f"p{n}" for n in range(5000)]
+    assert read[4999] == Product("p4999", "Mug", "Blue.", MUG_PRODUCT.categories, {"price": 2499.5})
+
+
+def test_fields_are_brought_to_their_form(tmp_path):
+    record = {"id": 7, "title": "Mug", "text": None, "categories": [" Home ", "Cups\n"], "brand": 3}
+    without_text = {"id": "8", "title": "Mug", "categories": ["Home"]}
+    path = write_records(tmp_path / "catalog.jsonl", record, without_text)
+    assert list(read_catalog(path)) == [
+        Product("7", "Mug", "", ("Home", "Cups"), {"brand": 3}),
+        Product("8", "Mug", "", ("Home",)),
+    ]
+
+
+def test_a_byte_order_mark_and_windows_line_ends_are_no_error(tmp_path):
+    path = tmp_path / "catalog.jsonl"
+    path.write_bytes(b"\xef\xbb\xbf" + json.dumps(MUG).encode() + b"\r\n")
+    assert list(read_catalog(path)) == [MUG_PRODUCT]
+
+
+def test_each_iteration_starts_anew(tmp_path):
+    reader = read_catalog(write_records(tmp_path / "c.jsonl", MUG, b"{", PEN), on_error="skip")
+    assert list(reader) == list(reader) == [MUG_PRODUCT, PEN_PRODUCT]
+    assert reader.rejected == 1
+
+
+BAD_RECORDS = {
+    "not an object": (b"[1]", "found [1], expected a JSON object"),
+    "not JSON": (b'{"id": ', "found invalid JSON (Expecting value at column"),
+    "NaN": (b'{"id": NaN}', "found invalid JSON (NaN is not JSON)"),
+    "too deep": (b"[" * 100_000, "found invalid JSON ("),
+    "too long a number": (b'{"id": ' + b"1" * 5000 + b"}", "found invalid JSON ("),
+    "not UTF-8": (b'{"id": "\xff"}', r"found the byte b'\xff' at column 9, expected UTF-8"),
+    "lone surrogate": (b'{"id": "\\ud800"}', "found a lone surrogate, expected valid Unicode"),
+    "no id": ({"title": "Mug"}, "found the fields 'title', expected also 'id'"),
+    "no title": ({"id": "x", "categories": ["A"]}, "expected also 'title'"),
+    "no categories": ({"id": "x", "title": "Mug"}, "expected also 'categories'"),
+    "empty id": (MUG | {"id": ""}, "found id '', expected text without white space"),
+    "id with space": (MUG | {"id": "a b"}, "found id 'a b', expected text without white space"),
+    "id with no-break space": (MUG | {"id": "a\xa0"}, "expected text without white space"),
+    "null id": (MUG | {"id": None}, "found id None, expected text"),
+    "boolean id": (MUG | {"id": True}, "found id True, expected text"),
+    "fractional id": (MUG | {"id": 1.5}, "found id 1.5, expected text"),
+    "blank title": (MUG | {"title": " \t"}, r"found title ' \t', expected text that is not blank"),
+    "title no text": (MUG | {"title": 3}, "found title 3, expected text that is not blank"),
+    "text no text": (MUG | {"text": ["a"]}, "found text ['a'], expected text or null"),
+    "no category": (MUG | {"categories": []}, "found categories [], expected a list of names"),
+    "one category": (MUG | {"categories": "A"}, "found categories 'A', expected a list of names"),
+    "blank category": (MUG | {"categories": ["A", " "]}, "found category ' ', expected text"),
+    "numeric category": (MUG | {"categories": [3]}, "found category 3, expected text"),
+    "duplicate": (PEN, "found id 'p2' again, expected unique ids (first at"),
+}
+
+
+@pytest.mark.parametrize(("record", "expected"), BAD_RECORDS.values(), ids=BAD_RECORDS.keys())
+def test_a_bad_record_is_named_with_its_line(tmp_path, record, expected):
+    path = write_records(tmp_path / "catalog.jsonl", PEN, b"", record)
+    message = error_of(path)
+    assert message.startswith(f"{path}:3: ")
+    assert expected in message
+    if record is PEN:
+        assert message.endswith(f"(first at {path}:1)")
+
+
+def test_a_long_value_is_cut_in_the_message(tmp_path):
+    path = write_records(tmp_path / "catalog.jsonl", MUG | {"title": ["x" * 10_000]})
+    assert len(error_of(path)) < len(str(path)) + 150
+
+
+def test_parquet_errors_name_the_row(tmp_path):
+    path = write_parquet(tmp_path / "catalog.parquet", MUG, PEN | {"title": " "})
+    assert error_of(path).startswith(f"{path}: row 2: found title ' ', expected text")
+    path = write_parquet(tmp_path / "twice.parquet", MUG, PEN, MUG)
+    message = error_of(path)
+    assert message.startswith(f"{path}: row 3: found id 'p1' again")
+    assert message.endswith(f"(first at {path}: row 1)")
+
+
+def test_a_parquet_without_a_column_names_those_it_has(tmp_path):
+    path = write_parquet(tmp_path / "catalog.parquet", {"id": "a", "name": "Mug"})
+    assert error_of(path) == f"{path}: found the fields 'id, name', expected also 'title'"
+
+
+def test_unreadable_files(tmp_path):
+    missing = "found no such file, expected a file to read"
+    assert error_of(tmp_path / "none.jsonl") == f"{tmp_path / 'none.jsonl'}: {missing}"
+    assert error_of(tmp_path / "none.parquet") == f"{tmp_path / 'none.parquet'}: {missing}"
+    broken = tmp_path / "broken.parquet"
+    broken.write_bytes(b"PAR1 and no more")
+    assert error_of(broken).startswith(f"{broken}: found ")
+    assert error_of(broken).endswith("expected a readable Parquet")
+    folder = tmp_path / "folder.jsonl"
+    folder.mkdir()
+    assert error_of(folder) == f"{folder}: found Is a directory, expected a file to read"
+
+
+def test_a_parquet_damaged_in_the_middle(tmp_path):
+    path = write_parquet(tmp_path / "catalog.parquet", *(MUG | {"id": f"p{n}"} for n in range(99)))
+    data = bytearray(path.read_bytes())
+    data[4:200] = bytes(196)  # the first column's pages; the footer stays
+    path.write_bytes(data)
+    assert error_of(path).endswith("expected a readable Parquet")
+
+
+def test_damaged_gzip(tmp_path):
+    path = write_records(tmp_path / "catalog.jsonl.gz", *(MUG | {"id": n} for n in range(1000)))
+    whole = path.read_bytes()
+    damaged = {"truncated": whole[:-20], "plain": b"{}\n", "changed": whole[:99] + b"?" * 99}
+    for data in damaged.values():
+        path.write_bytes(data)
+        for on_error in ("raise", "skip"):
+            message = error_of(path, on_error=on_error)
+            assert message.startswith(f"{path}: found a damaged gzip (")
+
+
+@pytest.mark.parametrize("name", ["catalog.csv", "catalog", "catalog.parquet.gz"])
+def test_another_suffix_is_refused_at_once(tmp_path, name):
+    with pytest.raises(InputError, match=r"expected one of \.jsonl, .*\.parquet"):
+        read_catalog(tmp_path / name)
+
+
+def test_another_on_error_is_refused(tmp_path):
+    with pytest.raises(InputError, match="found on_error 'ignore', expected 'raise' or 'skip'"):
+        read_catalog(tmp_path / "catalog.jsonl", on_error="ignore")
+
+
+@pytest.mark.parametrize("content", [b"", b"\n \n"])
+def test_an_empty_catalogue_is_refused(tmp_path, content):
+    path = tmp_path / "catalog.jsonl"
+    path.write_bytes(content)
+    assert error_of(path).startswith(f"{path}: found no product (0 records rejected)")
+
+
+def test_an_empty_parquet_is_refused(tmp_path):
+    path = tmp_path / "catalog.parquet"
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist([MUG]).slice(0, 0), path)
+    assert error_of(path).startswith(f"{path}: found no product")
+
+
+def test_skipped_records_are_counted_and_written_down(tmp_path):
+    bad = [record for record, _ in BAD_RECORDS.values()]
+    path = write_records(tmp_path / "catalog.jsonl", PEN, *bad, MUG)
+    rejects = tmp_path / "rejects.jsonl"
+    reader = read_catalog(path, on_error="skip", rejects=rejects)
+    assert list(reader) == [PEN_PRODUCT, MUG_PRODUCT]
+    assert reader.rejected == len(bad)
+    lines = [json.loads(line) for line in rejects.read_text("utf-8").splitlines()]
+    assert [line["line"] for line in lines] == list(range(2, 2 + len(bad)))
+    for line, (record, expected) in zip(lines, BAD_RECORDS.values(), strict=True):
+        assert expected in line["error"]
+        raw = record if isinstance(record, bytes) else json.dumps(record).encode()
+        assert line["record"] == raw.decode("utf-8", errors="backslashreplace")
+
+
+def test_rejects_of_parquet_hold_the_row(tmp_path):
+    path = write_parquet(tmp_path / "catalog.parquet", MUG | {"title": ""}, PEN)
+    rejects = tmp_path / "rejects.jsonl"
+    assert list(read_catalog(path, "skip", rejects)) == [PEN_PRODUCT]
+    line = json.loads(rejects.read_text("utf-8"))
+    assert line["line"] == 1
+    assert json.loads(line["record"]) == MUG | {"title": ""}
+
+
+def test_rejects_appear_only_when_all_is_read(tmp_path):
+    path = write_records(tmp_path / "catalog.jsonl", b"{", MUG, PEN)
+    rejects = tmp_path / "rejects.jsonl"
+    products = iter(read_catalog(path, "skip", rejects))
+    next(products)
+    products.close()
+    assert list(tmp_path.iterdir()) == [path]
+    list(read_catalog(path, "skip", rejects))
+    assert sorted(tmp_path.iterdir()) == [path, rejects]
+
+
+def test_rejects_are_not_written_without_skip(tmp_path):
+    path = write_records(tmp_path / "catalog.jsonl", MUG)
+    assert list(read_catalog(path, "raise", tmp_path / "rejects.jsonl")) == [MUG_PRODUCT]
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_rejects_explain_a_catalogue_without_a_good_record(tmp_path):
+    path = write_records(tmp_path / "catalog.jsonl", b"{", b"3")
+    rejects = tmp_path / "rejects.jsonl"
+    message = error_of(path, on_error="skip", rejects=rejects)
+    assert "found no product (2 records rejected)" in message
+    assert len(rejects.read_text("utf-8").splitlines()) == 2
+
+
+@settings(deadline=None, max_examples=40)
+@given(catalog=catalogs, suffix=st.sampled_from([".jsonl", ".jsonl.gz"]))
+def test_what_is_written_is_read_again(tmp_path_factory, catalog, suffix):
+    path = tmp_path_factory.mktemp("catalog") / f"catalog{suffix}"
+    write_catalog(path, iter(catalog))
+    assert list(read_catalog(path)) == catalog
+
+
+@settings(deadline=None, max_examples=80)
+@given(
+    good=st.integers(0, 3),
+    bad=st.binary(min_size=1).filter(lambda line: b"\n" not in line and line.strip())
+    | json_values.map(lambda value: json.dumps(value).encode())
+    | st.fixed_dictionaries(
+        {"id": json_values, "title": json_values, "categories": json_values, "text": json_values}
+    )
+    .filter(lambda record: not isinstance(record["categories"], list))
+    .map(lambda record: json.dumps(record).encode()),
+)
+def test_any_bad_line_is_an_input_error_with_its_number(tmp_path_factory, good, bad):
+    records = [MUG | {"id": f"good{n}"} for n in range(good)]
+    path = write_records(tmp_path_factory.mktemp("bad") / "catalog.jsonl", *records, bad, PEN)
+    assert error_of(path).startswith(f"{path}:{good + 1}: found ")
+
+
+def test_a_compressed_catalogue_holds_no_time_and_no_name(tmp_path):
+    path = tmp_path / "catalog.jsonl.gz"
+    write_catalog(path, [MUG_PRODUCT])
+    data = path.read_bytes()
+    assert data[3:8] == bytes(5)  # RFC 1952: flags (8 would be a file name), then MTIME
+    assert json.loads(gzip.decompress(data)) == MUG
+
+
+def test_a_failed_write_leaves_the_old_catalogue(tmp_path):
+    path = write_records(tmp_path / "catalog.jsonl", MUG)
+    bad = Product("p2", "Pen", "", ("Office",), {"price": float("nan")})
+    with pytest.raises(InputError, match=r"product 'p2': found Out of range .*expected values"):
+        write_catalog(path, [MUG_PRODUCT, bad])
+    with pytest.raises(InputError, match=r"product 'p2': found .*bytes is not JSON serializable"):
+        write_catalog(path, [Product("p2", "Pen", "", ("Office",), {"image": b""})])
+    assert list(read_catalog(path)) == [MUG_PRODUCT]
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_catalogue_is_not_written_as_parquet(tmp_path):
+    with pytest.raises(InputError, match=re.escape("expected one of .jsonl, .jsonl.gz")):
+        write_catalog(tmp_path / "catalog.parquet", [MUG_PRODUCT])
+
+
+@pytest.mark.parametrize(
+    ("product", "with_categories", "expected"),
+    [
+        (MUG_PRODUCT, False, "Mug. Blue."),
+        (MUG_PRODUCT, True, "Mug. Blue.. Home > Kitchen > Cups"),
+        (Product("p", " Mug ", " ", ("Home",)), False, "Mug"),
+        (Product("p", "Mug", "", ("Home", "Cups")), True, "Mug. Home > Cups"),
+    ],
+)
+def test_product_text(product, with_categories, expected):
+    assert product_text(product, with_categories) == expected

@@ -1,0 +1,58 @@
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.optimize import linear_sum_assignment, linprog
+
+from catid2_jax.ops.sinkhorn import sinkhorn
+
+
+def scaled_kernel(cost, rows, columns, epsilon, iterations):
+    """Cuturi's algorithm 1 as printed: K = exp(-cost / epsilon), u and v in turn; float64."""
+    kernel = np.exp(-cost / epsilon)
+    v = np.ones(len(columns))
+    for _ in range(iterations):
+        u = rows / (kernel @ v)
+        v = columns / (kernel.T @ u)
+    return u[:, None] * kernel * v[None, :]
+
+
+@pytest.mark.parametrize("epsilon", [1.0, 0.1])
+def test_agrees_with_the_scaling_form_where_that_does_not_underflow(epsilon):
+    generator = np.random.default_rng(0)
+    cost = generator.uniform(size=(5, 7))
+    rows, columns = generator.dirichlet(np.ones(5)), generator.dirichlet(np.ones(7))
+    plan = np.exp(
+        sinkhorn(*(jnp.asarray(x, jnp.float32) for x in (cost, rows, columns)), epsilon, 50)
+    )
+    np.testing.assert_allclose(plan, scaled_kernel(cost, rows, columns, epsilon, 50), rtol=2e-4)
+
+
+def test_small_epsilon_reaches_the_optimal_assignment():
+    cost = np.random.default_rng(1).uniform(size=(8, 8)).astype(np.float32)
+    assert np.exp(np.float32(-cost.max() / 0.003)) == 0  # the plain form would divide by zero
+    ones = jnp.ones(8)
+    plan = np.exp(sinkhorn(jnp.asarray(cost), ones, ones, 0.003, 2000))
+    rows, columns = linear_sum_assignment(cost)
+    np.testing.assert_array_equal(plan.argmax(axis=1), columns[np.argsort(rows)])
+
+
+def test_unequal_masses_reach_the_linear_program():
+    generator = np.random.default_rng(2)
+    cost = generator.uniform(size=(4, 5))
+    rows, columns = np.array([1.0, 2, 1, 1]), np.array([2.0, 1, 1, 0.5, 0.5])
+    equalities = [np.repeat(np.eye(4), 5, axis=1), np.tile(np.eye(5), (1, 4))]
+    optimum = linprog(cost.ravel(), A_eq=np.vstack(equalities), b_eq=np.r_[rows, columns]).fun
+    plan = np.exp(
+        sinkhorn(*(jnp.asarray(x, jnp.float32) for x in (cost, rows, columns)), 0.003, 3000)
+    )
+    np.testing.assert_allclose(plan.sum(axis=0), columns, rtol=1e-4)
+    np.testing.assert_allclose(np.sum(plan * cost), optimum, rtol=1e-2)
+
+
+def test_masses_of_zero_take_no_part():
+    cost = jnp.asarray(np.random.default_rng(3).uniform(size=(3, 4)), jnp.float32)
+    rows, columns = jnp.array([1.0, 0, 1]), jnp.array([1.0, 1, 0, 0])
+    plan = np.exp(sinkhorn(cost, rows, columns, 0.1, 50))
+    np.testing.assert_array_equal(plan[1], 0)
+    np.testing.assert_array_equal(plan[:, 2:], 0)
+    np.testing.assert_allclose(plan.sum(axis=0), columns, atol=1e-5)
