@@ -55,7 +55,9 @@ class DataConfig:
     synthetic: SyntheticConfig = SyntheticConfig()
 
     def __post_init__(self) -> None:
-        paths = [f.name for f in dataclasses.fields(self) if f.name.endswith(("_queries", "_qrels"))]
+        paths = [
+            f.name for f in dataclasses.fields(self) if f.name.endswith(("_queries", "_qrels"))
+        ]
         for name in paths:
             present = bool(getattr(self, name))
             if present and not self.catalog:
@@ -213,7 +215,7 @@ class Config:
     rqvae_training: TrainingConfig = TrainingConfig()
     docids: DocidsConfig = DocidsConfig()
     seq2seq: Seq2SeqConfig = Seq2SeqConfig()
-    t5: T5Config = T5Config(vocabulary_size=0)
+    t5: T5Config = T5Config()
     seq2seq_training: TrainingConfig = TrainingConfig(
         batch_size=256, epochs=10, learning_rate=1e-3, weight_decay=0.0, max_gradient_norm=1.0
     )

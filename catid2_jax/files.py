@@ -24,9 +24,14 @@ def atomic_write(path: str | os.PathLike[str], mode: str = "w") -> Iterator[IO[A
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    text = {} if "b" in mode else {"encoding": "utf-8", "newline": "\n"}
+    binary = "b" in mode
     try:
-        with open(temporary, mode, **text) as file:
+        with open(
+            temporary,
+            mode,
+            encoding=None if binary else "utf-8",
+            newline=None if binary else "\n",
+        ) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())

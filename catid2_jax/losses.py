@@ -74,7 +74,7 @@ def residual_quantization_loss(
     return codebook + commitment * encoder
 
 
-def rqvae_loss(reconstruction: Scalar, residual_quantization: Scalar) -> Scalar:
+def rqvae_loss(reconstruction: Scalar | float, residual_quantization: Scalar) -> Scalar:
     """Eq. 3: L_RQ-VAE = L_recon + L_rq, the whole loss of TIGER."""
     return reconstruction + residual_quantization
 

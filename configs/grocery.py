@@ -1,5 +1,7 @@
 """temporary"""
+
 from catid2_jax.config import default_config, set_loss_preset, set_two_core_size
+
 
 def get_config(preset: str = "cat_id2"):
     config = default_config()

@@ -98,9 +98,7 @@ def test_hierarchical_class_constraint_loss_without_an_anchor_is_zero(categories
 def test_losses_of_identical_documents_are_finite(level):
     x = jnp.zeros((8, 6))
     for function in (
-        lambda x: losses.hierarchical_class_constraint_loss(
-            x, jnp.asarray(CATEGORIES), level, 0.1
-        ),
+        lambda x: losses.hierarchical_class_constraint_loss(x, jnp.asarray(CATEGORIES), level, 0.1),
         lambda x: losses.dispersion_loss(x, x, 0.1),
         lambda x: losses.cluster_scale_constraint_loss(
             quantize(x, jnp.zeros((1, 4, 6))).log_probabilities[:, 0]

@@ -26,4 +26,7 @@ def bm25_rankings(
     )
     rows, scores = index.retrieve(tokens, k=min(k, len(documents)), show_progress=False)
     for (query_id, _), row, score in zip(queries, rows, scores, strict=True):
-        yield query_id, [(documents[d][0], float(s)) for d, s in zip(row, score, strict=True) if s > 0]
+        yield (
+            query_id,
+            [(documents[d][0], float(s)) for d, s in zip(row, score, strict=True) if s > 0],
+        )

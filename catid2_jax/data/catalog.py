@@ -44,9 +44,9 @@ class CatalogReader:
 
     def __iter__(self) -> Iterator[Product]:
         self.rejected = 0
-        write_rejects = self.on_error == "skip" and self.rejects is not None
         first_seen: dict[str, str] = {}
-        with atomic_write(self.rejects) if write_rejects else contextlib.nullcontext() as rejects:
+        path = self.rejects if self.on_error == "skip" else None
+        with contextlib.nullcontext() if path is None else atomic_write(path) as rejects:
             for place, number, record in _read_records(self.path):
                 where = f"{self.path}{place}"
                 try:

@@ -41,9 +41,9 @@ def retrieve(
     """
     K = trie.codes_per_level
     needed = first_id_token + trie.levels * K
-    if needed > model.config.vocabulary_size:
+    if needed > model.vocabulary_size:
         raise InputError(
-            f"the vocabulary has {model.config.vocabulary_size} rows, expected at least {needed} "
+            f"the vocabulary has {model.vocabulary_size} rows, expected at least {needed} "
             f"for {trie.levels} levels of {K} codes from token {first_id_token} on"
         )
     variables = {"params": params}
@@ -56,7 +56,7 @@ def retrieve(
     ) -> tuple[Float[Array, "B M K"], Cache]:
         start = first_id_token + level * K
         tokens = jnp.zeros((batch_size, 1), jnp.int32) if codes is None else start - K + codes
-        logits, cache = model.apply(
+        logits, cache = model.apply(  # type: ignore[assignment]
             variables, tokens, cross, encoder_mask, cache, method="decode_step"
         )
         # Of the log-softmax, only the level's columns are made.

@@ -43,7 +43,11 @@ def parse_docid(docid: str) -> list[int]:
     tokens = _TOKEN.findall(docid)
     letters = "".join(letter for letter, _ in tokens)
     codes = [int(code) for _, code in tokens]
-    if not tokens or format_docid(codes) != docid or letters != string.ascii_lowercase[: len(codes)]:
+    if (
+        not tokens
+        or format_docid(codes) != docid
+        or letters != string.ascii_lowercase[: len(codes)]
+    ):
         raise InputError(f"found document ID {docid!r}, expected a form like <a_65><b_225><c_205>")
     return codes
 

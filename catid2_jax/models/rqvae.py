@@ -48,9 +48,7 @@ class RQVAEConfig:
             if getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}: expected at least 1")
         if self.code_temperature <= 0:
-            raise InputError(
-                f"code_temperature is {self.code_temperature}: expected more than 0"
-            )
+            raise InputError(f"code_temperature is {self.code_temperature}: expected more than 0")
 
 
 @flax.struct.dataclass

@@ -1,5 +1,6 @@
 """Step 4: a unique document ID for every product."""
 
+import jax
 import numpy as np
 
 from catid2_jax.config import Config
@@ -35,9 +36,9 @@ def _quantize_corpus(config: Config, workdir: Workdir) -> tuple[np.ndarray, dict
     embeddings = np.load(workdir.embeddings, allow_pickle=False)
     model, state = load_trained(config, workdir, embeddings.shape[1])
     latents = encode(model, state.params, state.constants(embeddings))
-    codebooks = np.asarray(state.params["quantizer"]["codebooks"])
-    nearest = in_batches(lambda z: quantize(z, codebooks).codes, latents)
-    codes = resolve_collisions(latents, codebooks, nearest, config.docids.collisions)
+    codebooks = state.params["quantizer"]["codebooks"]
+    nearest = in_batches(jax.jit(lambda z: quantize(z, codebooks).codes), latents)
+    codes = resolve_collisions(latents, np.asarray(codebooks), nearest, config.docids.collisions)
     metrics = {
         "collision_rate": collision_rate(nearest),
         "documents_reassigned": float(np.mean((codes != nearest).any(axis=1))),

@@ -53,9 +53,7 @@ def _figures(
     return figures | (json.loads(ids.read_text(encoding="utf-8")) if ids.exists() else {})
 
 
-def _print_table(
-    config: Config, runs: dict[str, pathlib.Path], metrics: dict[str, float]
-) -> None:
+def _print_table(config: Config, runs: dict[str, pathlib.Path], metrics: dict[str, float]) -> None:
     synthetic = "" if config.data.catalog else " (synthetic catalogue)"
     table = Table(title=f"Recall@k in %, test queries{synthetic}", title_justify="left")
     table.add_column("")

@@ -3,6 +3,7 @@
 import dataclasses
 import pathlib
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -97,7 +98,9 @@ def _report(
 ) -> None:
     """Prints Table 1 and what preprocessing took away, and keeps the figures."""
     statistics = dataset_statistics(
-        [product.categories for product in products], qrels, config.data.preprocessing.relevant_labels
+        [product.categories for product in products],
+        qrels,
+        config.data.preprocessing.relevant_labels,
     )
     name = pathlib.Path(config.data.catalog).parent.name if config.data.catalog else "synthetic"
     console.print(statistics_table(statistics, name or "catalogue"))
@@ -129,4 +132,5 @@ def write_synthetic(data: DataConfig, directory: pathlib.Path, seed: int) -> Dat
             paths[f"{split}_qrels"] = directory / f"qrels.{split}.txt"
             write_queries(paths[f"{split}_queries"], queries)
             write_qrels(paths[f"{split}_qrels"], qrels)
-    return dataclasses.replace(data, **{name: str(path) for name, path in paths.items()})
+    fields: dict[str, Any] = {name: str(path) for name, path in paths.items()}
+    return dataclasses.replace(data, **fields)

@@ -55,10 +55,10 @@ def run(config: Config, workdir: Workdir) -> None:
         train(step, state, data, sampler, training, checkpoints, "training the RQ-VAE")
 
 
-def encode(model: RQVAE, params: dict, embeddings: np.ndarray) -> np.ndarray:
+def encode(model: RQVAE, params: dict, embeddings: np.ndarray | jax.Array) -> np.ndarray:
     """Latents [N, Z] of standardised embeddings [N, D]."""
     function = jax.jit(lambda batch: model.apply({"params": params}, batch, method=RQVAE.encode))
-    return in_batches(function, embeddings)
+    return in_batches(function, np.asarray(embeddings))
 
 
 def load_trained(config: Config, workdir: Workdir, width: int) -> tuple[RQVAE, TrainState]:

@@ -1,7 +1,5 @@
 """Step 5: stage 2, T5 learns query -> ID (Eq. 9)."""
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -35,7 +33,7 @@ def run(config: Config, workdir: Workdir) -> None:
     training = config.seq2seq_training
     sampler = EpochSampler(len(data.source), training.batch_size, config.seed)
     optimizer = make_optimizer(training, training.epochs * sampler.steps_per_epoch)
-    model = Transformer(dataclasses.replace(config.t5, vocabulary_size=vocabulary.rows))
+    model = Transformer(config.t5, vocabulary.rows)
     params = initialize(model, config.seed)
     state = TrainState(jnp.int32(0), params, optimizer.init(params))
     step = make_seq2seq_step(model, optimizer, config.seq2seq.source_dropout, config.seed)
@@ -98,7 +96,7 @@ def load_trained(
     config: Config, workdir: Workdir, vocabulary: Vocabulary
 ) -> tuple[Transformer, dict]:
     """The network and its trained parameters."""
-    model = Transformer(dataclasses.replace(config.t5, vocabulary_size=vocabulary.rows))
+    model = Transformer(config.t5, vocabulary.rows)
     optimizer = make_optimizer(config.seq2seq_training, 1)
 
     def template() -> TrainState:

@@ -16,8 +16,7 @@ from catid2_jax.training.sampler import EpochSampler
 Metrics: TypeAlias = dict[str, jax.Array]
 
 
-@flax.struct.dataclass
-class TrainState:
+class TrainState(flax.struct.PyTreeNode):
     """All that changes in training, and all that a checkpoint holds.
 
     Attributes:

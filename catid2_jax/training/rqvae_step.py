@@ -1,6 +1,7 @@
 """Stage 1: one step of Eq. 8, and what surrounds it."""
 
 from collections.abc import Callable
+from typing import Any
 
 import flax.struct
 import jax
@@ -73,22 +74,18 @@ def make_rqvae_step(
     def loss_function(
         params: dict, embeddings: jax.Array, categories: jax.Array
     ) -> tuple[Scalar, Metrics]:
-        output = model.apply({"params": params}, embeddings)
+        output: Any = model.apply({"params": params}, embeddings)
         terms = docid_loss_terms(output, embeddings, categories, weights)
         loss = losses.docid_loss(weights, **terms)
         usage = _perplexity(output.quantization.codes, model.config.codes)
         levels = {f"perplexity_{i}": value for i, value in enumerate(usage, 1)}
         return loss, {"loss": loss, **terms, **levels}
 
-    def step(
-        state: TrainState, data: RQVAEData, indices: jax.Array
-    ) -> tuple[TrainState, Metrics]:
+    def step(state: TrainState, data: RQVAEData, indices: jax.Array) -> tuple[TrainState, Metrics]:
         gradients, metrics = jax.grad(loss_function, has_aux=True)(
             state.params, data.embeddings[indices], data.categories[indices]
         )
-        updates, optimizer_state = optimizer.update(
-            gradients, state.optimizer_state, state.params
-        )
+        updates, optimizer_state = optimizer.update(gradients, state.optimizer_state, state.params)
         params = optax.apply_updates(state.params, updates)
         return state.replace(params=params, optimizer_state=optimizer_state), metrics
 

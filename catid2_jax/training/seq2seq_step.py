@@ -1,5 +1,7 @@
 """Stage 2: the pairs, and one step of Eq. 9."""
 
+from typing import Any
+
 import flax.struct
 import jax
 import jax.numpy as jnp
@@ -59,7 +61,7 @@ def make_seq2seq_step(
         mask_key, dropout_key = jax.random.split(key)
         mask = hide_tokens(tokens, source_dropout, mask_key)
         decoder_input = jnp.pad(targets[:, :-1], ((0, 0), (1, 0)), constant_values=PAD)
-        logits = model.apply(
+        logits: Any = model.apply(
             {"params": params},
             tokens,
             mask,
@@ -69,27 +71,25 @@ def make_seq2seq_step(
         )
         loss = sequence_loss(logits, targets, data.weight[indices])
         correct = jnp.argmax(logits, axis=-1) == targets
-        return loss, {"loss": loss, "first_token": correct[:, 0].mean(), "id": correct.all(1).mean()}
+        return loss, {
+            "loss": loss,
+            "first_token": correct[:, 0].mean(),
+            "id": correct.all(1).mean(),
+        }
 
     def step(
         state: TrainState, data: Seq2SeqData, indices: jax.Array
     ) -> tuple[TrainState, Metrics]:
         key = jax.random.fold_in(jax.random.key(seed), state.step)
-        gradients, metrics = jax.grad(loss_function, has_aux=True)(
-            state.params, data, indices, key
-        )
-        updates, optimizer_state = optimizer.update(
-            gradients, state.optimizer_state, state.params
-        )
+        gradients, metrics = jax.grad(loss_function, has_aux=True)(state.params, data, indices, key)
+        updates, optimizer_state = optimizer.update(gradients, state.optimizer_state, state.params)
         params = optax.apply_updates(state.params, updates)
         return state.replace(params=params, optimizer_state=optimizer_state), metrics
 
     return step
 
 
-def hide_tokens(
-    tokens: Int[Array, "B S"], share: float, key: jax.Array
-) -> jax.Array:
+def hide_tokens(tokens: Int[Array, "B S"], share: float, key: jax.Array) -> jax.Array:
     """Mask [B, S] of the tokens that the encoder sees: no padding, and a random share less.
 
     The first token always stays, so that no source is empty.

@@ -16,14 +16,14 @@ from tests.reference import beam_search as reference
 FIRST, K, L, N = 17, 6, 3, 60
 MODEL = Transformer(
     T5Config(
-        vocabulary_size=40,
         emb_dim=16,
         num_heads=2,
         head_dim=8,
         mlp_dim=24,
         num_encoder_layers=1,
         num_decoder_layers=1,
-    )
+    ),
+    vocabulary_size=40,
 )
 
 

@@ -30,13 +30,12 @@ def test_parse_inverts_format(codes):
 
 
 @given(st.text("<>_ab019 -", max_size=12))
-def test_anything_else_is_refused_in_one_line(text):
+def test_what_is_not_refused_is_a_docid(text):
     try:
         codes = parse_docid(text)
-    except InputError as error:
-        assert "\n" not in str(error)
-    else:
-        assert format_docid(codes) == text
+    except InputError:
+        return
+    assert format_docid(codes) == text
 
 
 @given(st.lists(CODES.map(tuple), min_size=1, max_size=20, unique=True), st.integers(1, 4))

@@ -6,9 +6,7 @@ import pytest
 from catid2_jax.errors import InputError
 from catid2_jax.models.rqvae import RQVAE, RQVAEConfig
 
-CONFIG = RQVAEConfig(
-    levels=3, codes=5, category_levels=2, latent_dim=4, hidden_dims=(8, 6)
-)
+CONFIG = RQVAEConfig(levels=3, codes=5, category_levels=2, latent_dim=4, hidden_dims=(8, 6))
 
 
 def dense(params, x):

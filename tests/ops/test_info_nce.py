@@ -15,7 +15,9 @@ def test_agrees_with_the_definition_under_random_masks():
         for row, pos, neg in zip(logits, positives, negatives, strict=True):
             if pos.any() and neg.any():
                 total = np.exp(row[neg]).sum()
-                anchors.append(np.mean([-np.log(np.exp(s) / (np.exp(s) + total)) for s in row[pos]]))
+                anchors.append(
+                    np.mean([-np.log(np.exp(s) / (np.exp(s) + total)) for s in row[pos]])
+                )
         value = masked_info_nce(
             jnp.asarray(logits, jnp.float32), jnp.asarray(positives), jnp.asarray(negatives)
         )

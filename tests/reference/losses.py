@@ -50,7 +50,9 @@ def code_probabilities(r, codebook, temperature=1.0):
     """p^l = softmax(-||r - e_k||_2 / temperature)."""
     rows = []
     for row in r:
-        scores = [math.exp(-math.sqrt(float(np.sum((row - e) ** 2))) / temperature) for e in codebook]
+        scores = [
+            math.exp(-math.sqrt(float(np.sum((row - e) ** 2))) / temperature) for e in codebook
+        ]
         rows.append([s / sum(scores) for s in scores])
     return np.array(rows)
 

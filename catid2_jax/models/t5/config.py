@@ -21,7 +21,6 @@ class T5Config:
     """Shape of a T5; the defaults are T5 1.1 small, the names T5X's where it has them.
 
     Attributes:
-        vocabulary_size: V, rows of the embedding.
         emb_dim: width of the residual stream.
         num_heads: of every attention.
         head_dim: width of a head.
@@ -40,7 +39,6 @@ class T5Config:
         InputError: an unknown activation, or none.
     """
 
-    vocabulary_size: int
     emb_dim: int = 512
     num_heads: int = 6
     head_dim: int = 64

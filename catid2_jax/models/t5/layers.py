@@ -59,7 +59,7 @@ def relative_position_bucket(
     Returns:
         int32 in 0..num_buckets-1, shaped as `relative_position`.
     """
-    offset = 0
+    offset = np.zeros_like(relative_position)
     distance = np.maximum(-relative_position, 0)
     if bidirectional:
         num_buckets //= 2

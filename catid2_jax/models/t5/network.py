@@ -151,6 +151,7 @@ class Decoder(nn.Module):
     """The decoder's layers, one relative position bias for all of them, and untied logits."""
 
     config: T5Config
+    vocabulary_size: int
 
     def setup(self) -> None:
         """Builds the layers."""
@@ -161,7 +162,7 @@ class Decoder(nn.Module):
         self.dropout = dropout(config)
         if not config.logits_via_embedding:
             self.logits_dense = nn.Dense(
-                config.vocabulary_size,
+                self.vocabulary_size,
                 use_bias=False,
                 dtype="float32",
                 kernel_init=nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal"),
@@ -206,21 +207,27 @@ class Decoder(nn.Module):
 
 
 class Transformer(nn.Module):
-    """T5. Dropout needs the rng "dropout" where `deterministic` is False."""
+    """T5. Dropout needs the rng "dropout" where `deterministic` is False.
+
+    Attributes:
+        config: its shape.
+        vocabulary_size: V, rows of the embedding and of the logits.
+    """
 
     config: T5Config
+    vocabulary_size: int
 
     def setup(self) -> None:
         """Builds the embedding, which encoder and decoder share, and the two stacks."""
         config = self.config
         self.token_embedder = nn.Embed(
-            config.vocabulary_size,
+            self.vocabulary_size,
             config.emb_dim,
             dtype=config.dtype,
             embedding_init=nn.initializers.normal(1.0),
         )
         self.encoder = Encoder(config)
-        self.decoder = Decoder(config)
+        self.decoder = Decoder(config, self.vocabulary_size)
 
     def __call__(
         self,

@@ -14,9 +14,9 @@ from catid2_jax.models.t5.layers import FeedForward, relative_position_bucket
 from catid2_jax.models.t5.network import Transformer, empty_cache
 from tests.reference import t5 as reference
 
+V = 29
 # Few buckets, so that short sequences reach the wide ones and the last.
 GATED = T5Config(
-    vocabulary_size=29,
     emb_dim=12,
     num_heads=3,
     head_dim=8,
@@ -38,7 +38,7 @@ def random_params(config):
     """Parameters drawn anew, so that no scale is one and no bias small."""
     tokens = jnp.zeros((1, 1), jnp.int32)
     shapes = jax.eval_shape(
-        Transformer(config).init, jax.random.key(0), tokens, tokens > 0, tokens
+        Transformer(config, V).init, jax.random.key(0), tokens, tokens > 0, tokens
     )["params"]
     rng = np.random.default_rng(7)
 
@@ -51,7 +51,7 @@ def random_params(config):
 
 @functools.partial(jax.jit, static_argnames=("config", "method"))
 def apply_jitted(config, params, *args, method):
-    return Transformer(config).apply({"params": params}, *args, method=method)
+    return Transformer(config, V).apply({"params": params}, *args, method=method)
 
 
 def apply(config, *args, method="__call__"):
@@ -62,9 +62,9 @@ def apply(config, *args, method="__call__"):
 def example(seed=3):
     """Two sources, the second of 6 tokens and 9 of padding, and two targets."""
     rng = np.random.default_rng(seed)
-    source = jnp.asarray(rng.integers(1, 29, (2, 15)), jnp.int32)
+    source = jnp.asarray(rng.integers(1, V, (2, 15)), jnp.int32)
     mask = jnp.arange(15)[None, :] < jnp.array([[15], [6]])
-    target = jnp.asarray(rng.integers(0, 29, (2, 13)), jnp.int32)
+    target = jnp.asarray(rng.integers(0, V, (2, 13)), jnp.int32)
     return source, mask, target
 
 
@@ -73,7 +73,7 @@ def test_logits_are_those_of_the_unpadded_example_written_out(config):
     source, mask, target = example()
     found = apply(config, source, mask, target)
     assert found.dtype == jnp.float32
-    assert found.shape == (2, 13, 29)
+    assert found.shape == (2, 13, V)
     params = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), random_params(config))
     for row, length in enumerate([15, 6]):
         expected = reference.logits(
@@ -96,7 +96,7 @@ GATED_MLP = {"wi_0": (12, 20), "wi_1": (12, 20), "wo": (20, 12)}
 
 def expected_tree(mlp):
     tree = {
-        "token_embedder/embedding": (29, 12),
+        "token_embedder/embedding": (V, 12),
         "encoder/relpos_bias/rel_embedding": (3, 8),
         "encoder/encoder_norm/scale": (12,),
         "decoder/relpos_bias/rel_embedding": (3, 8),
@@ -131,7 +131,7 @@ def test_parameter_tree_is_that_of_t5x():
         }
         for name, config in CONFIGS.items()
     }
-    gated = expected_tree(GATED_MLP) | {"decoder/logits_dense/kernel": (12, 29)}
+    gated = expected_tree(GATED_MLP) | {"decoder/logits_dense/kernel": (12, V)}
     assert found["t5 1.1"] == gated
     assert found["t5 1.0"] == expected_tree({"wi": (12, 20), "wo": (20, 12)})
 
@@ -141,7 +141,6 @@ def test_initial_spread_is_that_of_t5x():
     # the position bias: uniform with variance 2 / (heads + buckets).
     config = dataclasses.replace(
         GATED,
-        vocabulary_size=400,
         emb_dim=64,
         mlp_dim=256,
         num_encoder_layers=0,
@@ -149,7 +148,7 @@ def test_initial_spread_is_that_of_t5x():
         relative_attention_num_buckets=64,
     )
     tokens = jnp.zeros((1, 1), jnp.int32)
-    init = jax.jit(Transformer(config).init)
+    init = jax.jit(Transformer(config, 400).init)
     params = init(jax.random.key(0), tokens, tokens == 0, tokens)["params"]
     layer = params["decoder"]["layers_0"]
     found = {
@@ -187,7 +186,7 @@ def test_relative_position_bucket(bidirectional, buckets, max_distance):
 
 def test_decode_steps_equal_teacher_forcing():
     source, mask, _ = example()
-    beams = jnp.asarray(np.random.default_rng(5).integers(0, 29, (2, 3, 13)), jnp.int32)
+    beams = jnp.asarray(np.random.default_rng(5).integers(0, V, (2, 3, 13)), jnp.int32)
     expected = jnp.stack([apply(GATED, source, mask, beams[:, m]) for m in range(3)], axis=1)
     encoded = apply(GATED, source, mask, method="encode")
     cross = apply(GATED, encoded, method="start_decoding")
@@ -218,7 +217,7 @@ def test_decode_step_does_not_replicate_the_source_over_the_beams():
 
 def test_later_decoder_tokens_do_not_reach_earlier_logits():
     source, mask, target = example()
-    changed = target.at[:, 8].set((target[:, 8] + 1) % 29)
+    changed = target.at[:, 8].set((target[:, 8] + 1) % V)
     before, after = apply(GATED, source, mask, target), apply(GATED, source, mask, changed)
     np.testing.assert_array_equal(before[:, :8], after[:, :8])
     assert np.all(np.abs(before[:, 8:] - after[:, 8:]).max(-1) > 1e-3)
@@ -244,7 +243,7 @@ def test_dropout_acts_only_when_asked():
     @functools.partial(jax.jit, static_argnums=1)
     def logits(key, deterministic):
         rngs = {"dropout": jax.random.key(key)}
-        return Transformer(config).apply(
+        return Transformer(config, V).apply(
             {"params": params}, source, mask, target, deterministic, rngs=rngs
         )
 
@@ -267,4 +266,4 @@ def test_bfloat16_activations_give_float32_logits_near_those_of_float32():
 
 def test_unknown_activation_is_refused():
     with pytest.raises(InputError, match=r"\('swiglu',\).*gelu, linear, relu, silu"):
-        T5Config(vocabulary_size=8, mlp_activations=("swiglu",))
+        T5Config(mlp_activations=("swiglu",))
