@@ -13,12 +13,6 @@ from catid2_jax.errors import InputError
 from catid2_jax.steps.chain import run_until
 from catid2_jax.steps.workdir import Workdir
 
-_CONFIG = config_flags.DEFINE_config_file("config", None, "Configuration file, configs/*.py.")
-_WORKDIR = flags.DEFINE_string(
-    "workdir", "", "Where everything goes; by default runs/<name of the configuration>."
-)
-
-
 def main(last_step: Callable[[Config], str], argv: Sequence[str] | None = None) -> None:
     """Runs the chain up to `last_step(config)`; exits with 2 after one line about bad input."""
     try:
@@ -34,13 +28,19 @@ def main(last_step: Callable[[Config], str], argv: Sequence[str] | None = None) 
 
 def _parse(argv: list[str]) -> tuple[Config, pathlib.Path]:
     """The frozen configuration and the work directory that the command line asks for."""
+    parser = flags.FlagValues()
+    config = config_flags.DEFINE_config_file(
+        "config", None, "Configuration file, configs/*.py.", flag_values=parser, sys_argv=argv
+    )
+    workdir = flags.DEFINE_string(
+        "workdir", "", "Where everything goes; runs/<configuration> if empty.", flag_values=parser
+    )
     if any(argument in ("--help", "-h") for argument in argv[1:]):
-        module = sys.modules["__main__"].__doc__ or ""
-        print(module.strip(), flags.FLAGS.get_help(), sep="\n\n")
+        print((sys.modules["__main__"].__doc__ or "").strip())
         sys.exit(0)
     try:
-        rest = flags.FLAGS(argv)[1:]
-        path = config_flags.get_config_filename(flags.FLAGS["config"])
+        rest = parser(argv)[1:]
+        path = config_flags.get_config_filename(parser["config"])
         if path and not pathlib.Path(path.split(":")[0]).is_file():
             raise FileNotFoundError(path)
     except OSError as error:
@@ -53,4 +53,4 @@ def _parse(argv: list[str]) -> tuple[Config, pathlib.Path]:
         raise InputError("--config is missing, expected a file such as configs/quickstart.py")
     file, _, preset = path.partition(":")
     name = "-".join(filter(None, (pathlib.Path(file).stem, preset)))
-    return freeze(_CONFIG.value), pathlib.Path(_WORKDIR.value or os.path.join("runs", name))
+    return freeze(config.value), pathlib.Path(workdir.value or os.path.join("runs", name))
