@@ -1,6 +1,6 @@
 """Gives every product its document ID: DIR/docids.jsonl.
 
-    python -m catid2_jax.assign --config=configs/rqvae.py [--workdir=DIR] [--config.field=value ...]
+    python -m catid2_jax.assign --config=configs/rqvae.py [--workdir=DIR] [--config.x=y ...]
 
 Steps before it that the work directory lacks are run first; an interrupted one is taken up again.
 """

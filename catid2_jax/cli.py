@@ -13,6 +13,7 @@ from catid2_jax.errors import InputError
 from catid2_jax.steps.chain import run_until
 from catid2_jax.steps.workdir import Workdir
 
+
 def main(last_step: Callable[[Config], str], argv: Sequence[str] | None = None) -> None:
     """Runs the chain up to `last_step(config)`; exits with 2 after one line about bad input."""
     try:

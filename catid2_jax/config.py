@@ -262,7 +262,7 @@ def set_two_core_size(config: ml_collections.ConfigDict) -> None:
     # The paper's 2048-1024-...-64 is for 768-dimensional embeddings of 386,392 products.
     config.rqvae.hidden_dims = (512, 256, 128, 64)
     config.rqvae_training.batch_size = 1024
-    config.rqvae_training.epochs = 100
+    config.rqvae_training.epochs = 300
     # A network of T5 1.1's shape that learns language from the catalogue and the queries alone.
     config.t5.update(
         emb_dim=128,
@@ -273,11 +273,28 @@ def set_two_core_size(config: ml_collections.ConfigDict) -> None:
         num_decoder_layers=2,
         dropout_rate=0.1,
     )
-    config.seq2seq.source_tokens = 24
+    config.seq2seq.source_tokens = 16
     config.seq2seq.source_dropout = 0.3
     config.seq2seq_training.update(
         batch_size=256, epochs=30, learning_rate=2e-3, warmup_steps=300, decay=True
     )
+
+
+def set_data_directory(config: ml_collections.ConfigDict, directory: str, vectors: str) -> None:
+    """Points at a data set of the usual file names, with precomputed embeddings.
+
+    Args:
+        config: changed in place.
+        directory: holds catalog.jsonl, queries.<split>.jsonl and qrels.<split>.txt for the splits
+            train, dev and test.
+        vectors: name of the .npy file in it.
+    """
+    config.data.catalog = f"{directory}/catalog.jsonl"
+    for split in ("train", "dev", "test"):
+        config.data[f"{split}_queries"] = f"{directory}/queries.{split}.jsonl"
+        config.data[f"{split}_qrels"] = f"{directory}/qrels.{split}.txt"
+    config.embedding.encoder = "precomputed"
+    config.embedding.path = f"{directory}/{vectors}"
 
 
 def freeze(config: ml_collections.ConfigDict) -> Config:

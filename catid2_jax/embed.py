@@ -1,6 +1,6 @@
 """Embeds the products: DIR/embeddings.npy.
 
-    python -m catid2_jax.embed --config=configs/quickstart.py [--workdir=DIR] [--config.field=value ...]
+    python -m catid2_jax.embed --config=configs/quickstart.py [--workdir=DIR] [--config.x=y ...]
 
 Steps before it that the work directory lacks are run first; an interrupted one is taken up again.
 """

@@ -12,18 +12,19 @@ import numpy as np
 
 @contextlib.contextmanager
 def atomic_write(path: str | os.PathLike[str], mode: str = "w") -> Iterator[IO[Any]]:
-    """Opens a temporary file beside `path` that takes its place when the block ends well.
+    r"""Opens a temporary file beside `path` that takes its place when the block ends well.
 
     Args:
         path: the file to write; parent directories are made.
-        mode: "w" (UTF-8 text, "\\n" line ends) or "wb".
+        mode: "w" (UTF-8 text, "\n" line ends) or "wb".
 
     Yields:
         The open temporary file. After an exception it is removed and `path` is as before.
     """
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # A fixed name, so that what a killed process left is overwritten by the next one.
+    temporary = path.with_name(f".{path.name}.tmp")
     binary = "b" in mode
     try:
         with open(

@@ -1,6 +1,6 @@
 """Runs everything, from the catalogue to the Recall table.
 
-    python -m catid2_jax.pipeline --config=configs/quickstart.py [--workdir=DIR] [--config.field=value ...]
+    python -m catid2_jax.pipeline --config=configs/quickstart.py [--workdir=DIR] [--config.x=y ...]
 
 Steps before it that the work directory lacks are run first; an interrupted one is taken up again.
 """

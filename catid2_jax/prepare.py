@@ -1,6 +1,6 @@
 """Reads or generates the data and preprocesses it: DIR/data, and Table 1.
 
-    python -m catid2_jax.prepare --config=configs/quickstart.py [--workdir=DIR] [--config.field=value ...]
+    python -m catid2_jax.prepare --config=configs/quickstart.py [--workdir=DIR] [--config.x=y ...]
 
 Steps before it that the work directory lacks are run first; an interrupted one is taken up again.
 """

@@ -1,4 +1,4 @@
-"""Progress of long work: a bar with the remaining time on a terminal, a line now and then in a log."""
+"""Progress of long work: a bar with the remaining time on a terminal, some lines in a log."""
 
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence

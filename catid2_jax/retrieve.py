@@ -1,6 +1,6 @@
 """Retrieves for the test queries, or for --config.retrieve.queries: DIR/run.trec.
 
-    python -m catid2_jax.retrieve --config=configs/quickstart.py [--workdir=DIR] [--config.field=value ...]
+    python -m catid2_jax.retrieve --config=configs/quickstart.py [--workdir=DIR] [--config.x=y ...]
 
 Steps before it that the work directory lacks are run first; an interrupted one is taken up again.
 """

@@ -1,8 +1,11 @@
 """BM25 over the products' text (bm25s), the paper's sparse baseline."""
 
+import logging
 from collections.abc import Iterator, Sequence
 
 import bm25s
+
+logging.getLogger("bm25s").setLevel(logging.WARNING)  # it speaks at DEBUG through the root logger
 
 
 def bm25_rankings(

@@ -46,8 +46,8 @@ def quantize(
         codebooks: one [K, Z] codebook per level.
         temperature: of p^l; the paper's is 1.
         residual_gradient: "stop_codes" has r^{l+1} = r^l - sg[e], so that what is asked of a
-            residual reaches the encoder; "straight_through" has r^{l+1} = r^l - (r^l + sg[e - r^l]),
-            as much public code does: then no gradient passes from level l + 1 to r^l.
+            residual reaches the encoder; "straight_through" has r^{l+1} = r^l - (r^l +
+            sg[e - r^l]), as much public code does: then no gradient passes from level l + 1 to r^l.
     """
     residual = latents
     residuals, selected, codes, log_probabilities = [], [], [], []

@@ -27,87 +27,112 @@ from catid2_jax.types import Product, Qrels, Query
 SPLITS = ("train", "dev", "test")
 
 
+@dataclasses.dataclass
+class _Kept:
+    """What later parts of the step need of the catalogue, without its text.
+
+    Attributes:
+        known: ids of all products read.
+        ids: ids of those kept.
+        paths: category path of each product kept; equal paths are one object.
+        rejected: bad lines set aside.
+    """
+
+    known: set[str]
+    ids: set[str]
+    paths: list[tuple[str, ...]]
+    rejected: int
+
+
 def run(config: Config, workdir: Workdir) -> None:
     """Fills `data/` with the catalogue, queries and qrels that every later step reads."""
     data = config.data
     if not data.catalog:
         data = write_synthetic(data, workdir.root / "synthetic", config.seed)
     counts = PreprocessingCounts()
-    products, known, rejected = _prepare_products(data, workdir, counts)
-    kept = {product.id for product in products}
+    kept = _prepare_products(data, workdir, counts)
     qrels: dict[str, Qrels] = {}
     for split in SPLITS:
-        queries_path = getattr(data, f"{split}_queries")
-        if not queries_path:
-            continue
-        queries = {query.id: query for query in read_queries(queries_path)}
-        # A judgement on a rejected product is no mistake of the qrels: it goes with the product.
-        judged = read_qrels(
-            getattr(data, f"{split}_qrels"), queries.keys(), None if rejected else known
-        )
-        if split == "train":
-            judged = preprocess_training(judged, kept, data.preprocessing, counts)
-        else:
-            judged = preprocess_heldout(judged, qrels["train"], kept, data.preprocessing, counts)
-        if not judged:
-            raise InputError(
-                f"{queries_path}: no query has a relevant document after preprocessing; expected "
-                "some (see config.data.preprocessing)"
-            )
-        write_queries(workdir.data / f"queries.{split}.jsonl", [queries[q] for q in judged])
-        write_qrels(workdir.data / f"qrels.{split}.txt", judged)
-        qrels[split] = judged
-    _report(config, workdir, products, qrels, counts, rejected)
+        if getattr(data, f"{split}_queries"):
+            qrels[split] = _prepare_split(data, workdir, split, kept, qrels.get("train"), counts)
+    _report(config, workdir, kept, qrels, counts)
 
 
-def _prepare_products(
-    data: DataConfig, workdir: Workdir, counts: PreprocessingCounts
-) -> tuple[list[Product], set[str], int]:
-    """Writes the kept products; returns them, the ids of all products read, and the rejects."""
+def _prepare_products(data: DataConfig, workdir: Workdir, counts: PreprocessingCounts) -> _Kept:
+    """Writes the kept products and their rows in the source, product by product."""
     reader = read_catalog(data.catalog, data.on_error, workdir.data / "rejected.jsonl")
-    known: set[str] = set()
+    kept = _Kept(set(), set(), [], 0)
+    distinct: dict[tuple[str, ...], tuple[str, ...]] = {}
     rows: list[int] = []
 
-    def seen() -> Iterator[Product]:
+    def source() -> Iterator[Product]:
         for product in reader:
-            known.add(product.id)
+            kept.known.add(product.id)
             yield product
 
-    products = []
-    for product in preprocess_products(seen(), data.preprocessing, counts):
-        rows.append(len(known) - 1)
-        products.append(product)
-    if not products:
-        raise InputError(
-            f"{data.catalog}: found no product of {data.preprocessing.minimum_depth} category "
-            "levels or more, expected some (config.data.preprocessing.minimum_depth)"
-        )
-    write_catalog(workdir.data / "catalog.jsonl", products)
+    def products() -> Iterator[Product]:
+        for product in preprocess_products(source(), data.preprocessing, counts):
+            rows.append(len(kept.known) - 1)
+            kept.ids.add(product.id)
+            kept.paths.append(distinct.setdefault(product.categories, product.categories))
+            yield product
+        if not rows:
+            raise InputError(
+                f"{data.catalog}: found no product of {data.preprocessing.minimum_depth} category "
+                "levels or more, expected some (config.data.preprocessing.minimum_depth)"
+            )
+
+    write_catalog(workdir.data / "catalog.jsonl", products())
+    kept.rejected = reader.rejected
     write_npy(workdir.data / "rows.npy", np.array(rows, np.int64))
-    write_json(workdir.data / "source.json", {"products": len(known), "rejected": reader.rejected})
-    return products, known, reader.rejected
+    source_counts = {"products": len(kept.known), "rejected": reader.rejected}
+    write_json(workdir.data / "source.json", source_counts)
+    return kept
+
+
+def _prepare_split(
+    data: DataConfig,
+    workdir: Workdir,
+    split: str,
+    kept: _Kept,
+    training: Qrels | None,
+    counts: PreprocessingCounts,
+) -> Qrels:
+    """Writes what preprocessing leaves of a split; returns its judgements."""
+    path = getattr(data, f"{split}_queries")
+    queries = {query.id: query for query in read_queries(path)}
+    # A judgement on a rejected product is no mistake of the qrels: it goes with the product.
+    documents = None if kept.rejected else kept.known
+    qrels = read_qrels(getattr(data, f"{split}_qrels"), queries.keys(), documents)
+    if training is None:
+        qrels = preprocess_training(qrels, kept.ids, data.preprocessing, counts)
+    else:
+        qrels = preprocess_heldout(qrels, training, kept.ids, data.preprocessing, counts)
+    if not qrels:
+        raise InputError(
+            f"{path}: found no query with a relevant document after preprocessing, expected some "
+            "(see config.data.preprocessing)"
+        )
+    write_queries(workdir.data / f"queries.{split}.jsonl", (queries[q] for q in qrels))
+    write_qrels(workdir.data / f"qrels.{split}.txt", qrels)
+    return qrels
 
 
 def _report(
     config: Config,
     workdir: Workdir,
-    products: list[Product],
+    kept: _Kept,
     qrels: dict[str, Qrels],
     counts: PreprocessingCounts,
-    rejected: int,
 ) -> None:
     """Prints Table 1 and what preprocessing took away, and keeps the figures."""
-    statistics = dataset_statistics(
-        [product.categories for product in products],
-        qrels,
-        config.data.preprocessing.relevant_labels,
-    )
+    statistics = dataset_statistics(kept.paths, qrels, config.data.preprocessing.relevant_labels)
     name = pathlib.Path(config.data.catalog).parent.name if config.data.catalog else "synthetic"
     console.print(statistics_table(statistics, name or "catalogue"))
-    removed = {k: v for k, v in dataclasses.asdict(counts).items() if v}
-    if rejected:
-        console.print(f"{rejected} bad lines set aside in {workdir.data / 'rejected.jsonl'}")
-        removed["rejected_lines"] = rejected
+    removed = {what: count for what, count in dataclasses.asdict(counts).items() if count}
+    if kept.rejected:
+        console.print(f"{kept.rejected} bad lines set aside in {workdir.data / 'rejected.jsonl'}")
+        removed["rejected_lines"] = kept.rejected
     for what, count in removed.items():
         console.print(f"  {what.replace('_', ' ')}: {count:,}")
     write_json(workdir.metrics("prepare"), statistics | removed)

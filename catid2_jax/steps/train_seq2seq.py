@@ -48,7 +48,7 @@ def initialize(model: Transformer, seed: int) -> dict:
 
 
 def load_vocabulary(config: Config, workdir: Workdir) -> Vocabulary:
-    """The vocabulary given by the configuration, or the work directory's own, trained if need be."""
+    """The configured vocabulary, or the work directory's own, trained if need be."""
     section, rqvae = config.seq2seq, config.rqvae
     path = section.vocabulary or workdir.vocabulary
     if not section.vocabulary and not workdir.vocabulary.exists():

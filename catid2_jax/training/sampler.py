@@ -1,5 +1,7 @@
-"""Which examples are in which batch: a pure function of the seed and the step, so that a resumed
-training sees what an uninterrupted one would have seen."""
+"""Which examples are in which batch: a pure function of the seed and the step.
+
+So a resumed training sees what an uninterrupted one would have seen.
+"""
 
 import numpy as np
 

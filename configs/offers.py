@@ -1,0 +1,29 @@
+"""The silver `offers` set: 15,799 web-shop offers, queries from ESCI and others.
+
+    python -m catid2_jax.pipeline --config=configs/offers.py
+
+and beside TIGER with --config.evaluate.baselines="('bm25','tiger')".
+
+Expects the set in ../shared/data/offers. Its labels are silver: made by the encoder whose vectors
+(`catalog.minilm.npy`) the IDs are learnt from, so compare rows of one table only.
+Hardware: 2 CPU cores.  Time and Recall: BENCHMARKS.md.
+"""
+
+import ml_collections
+
+from catid2_jax.config import (
+    default_config,
+    set_data_directory,
+    set_loss_preset,
+    set_two_core_size,
+)
+
+
+def get_config(preset: str = "cat_id2") -> ml_collections.ConfigDict:
+    """Both stages, stage 1 with the losses of `preset`: "cat_id2" or "tiger"."""
+    config = default_config()
+    set_loss_preset(config, preset)
+    set_two_core_size(config)
+    set_data_directory(config, "../shared/data/offers", "catalog.minilm.npy")
+    config.seq2seq_training.epochs = 12
+    return config
