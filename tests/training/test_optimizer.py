@@ -23,7 +23,7 @@ def updates(config, gradients, steps):
 def test_adamw_decays_weights_by_the_rate():
     config = TrainingConfig(learning_rate=0.1, weight_decay=0.5)
     # -rate (direction + decay * weight) = -0.1 (1 + 0.5 * 2)
-    np.testing.assert_allclose(updates(config, [3.0, 3.0], 10), -0.2, rtol=1e-5)
+    np.testing.assert_allclose(updates(config, [3.0, 3.0], 10), [-0.2, -0.2], rtol=1e-5)
 
 
 def test_warm_up_then_cosine():
