@@ -262,7 +262,7 @@ def set_two_core_size(config: ml_collections.ConfigDict) -> None:
     # The paper's 2048-1024-...-64 is for 768-dimensional embeddings of 386,392 products.
     config.rqvae.hidden_dims = (512, 256, 128, 64)
     config.rqvae_training.batch_size = 1024
-    config.rqvae_training.epochs = 300
+    config.rqvae_training.checkpoint_every = 200
     # A network of T5 1.1's shape that learns language from the catalogue and the queries alone.
     config.t5.update(
         emb_dim=128,
@@ -276,7 +276,12 @@ def set_two_core_size(config: ml_collections.ConfigDict) -> None:
     config.seq2seq.source_tokens = 16
     config.seq2seq.source_dropout = 0.3
     config.seq2seq_training.update(
-        batch_size=256, epochs=30, learning_rate=2e-3, warmup_steps=300, decay=True
+        batch_size=128,
+        epochs=3,
+        learning_rate=2e-3,
+        warmup_steps=300,
+        decay=True,
+        checkpoint_every=200,
     )
 
 
