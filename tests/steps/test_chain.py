@@ -41,9 +41,10 @@ SMALL = {
     "t5.num_encoder_layers": 1,
     "t5.num_decoder_layers": 1,
     "seq2seq_training.batch_size": 64,
-    "seq2seq_training.epochs": 6,
+    "seq2seq_training.epochs": 40,
     "seq2seq_training.warmup_steps": 10,
-    "seq2seq_training.checkpoint_every": 16,
+    "seq2seq_training.checkpoint_every": 8,
+    "seq2seq_training.steps_per_dispatch": 4,
     "retrieve.beams": 20,
     "retrieve.k": 15,
     "evaluate.cutoffs": "(5,10)",
@@ -143,7 +144,7 @@ def checkpoint_of(stage, step):
 MOMENTS = {
     "in prepare": lambda workdir: (workdir / "synthetic").exists(),
     "in stage 1": checkpoint_of("rqvae", 8),
-    "in stage 2": checkpoint_of("seq2seq", 16),
+    "in stage 2": checkpoint_of("seq2seq", 8),
     "writing the run": lambda workdir: bool(list(workdir.glob(".run.trec*"))),
 }
 
