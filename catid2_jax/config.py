@@ -181,13 +181,11 @@ class EvaluateConfig:
 
     Attributes:
         cutoffs: k of Recall@k.
-        relevant_labels: labels that count as relevant; the paper does not say, E and S here.
         baselines: "bm25", and "tiger" for the same pipeline with TIGER's loss in stage 1.
         examples: test queries printed with what was found.
     """
 
     cutoffs: tuple[int, ...] = (5, 10, 20, 50, 100)
-    relevant_labels: tuple[str, ...] = ("E", "S")
     baselines: tuple[str, ...] = ("bm25",)
     examples: int = 4
 

@@ -67,6 +67,20 @@ def refused(capsys, code, *expected):
         assert text in lines[0]
 
 
+TINY = [
+    "--config.rqvae.category_levels=1",
+    "--config.rqvae_training.epochs=1",
+    "--config.rqvae.hidden_dims=(4,)",
+    "--config.seq2seq.vocabulary_size=40",
+    "--config.seq2seq_training.epochs=1",
+    "--config.t5.emb_dim=8",
+    "--config.t5.num_encoder_layers=1",
+    "--config.t5.num_decoder_layers=1",
+    "--config.retrieve.beams=4",
+    "--config.retrieve.k=4",
+]
+
+
 BAD_PRODUCTS = {
     "malformed JSON": ('{"id": "p2", ', "invalid JSON"),
     "missing id": ('{"title": "x", "categories": ["A", "B", "C"]}', "'id'"),
@@ -104,6 +118,20 @@ def test_bad_products_are_set_aside_and_counted_when_asked(data, capsys):
 def test_qrels_of_what_does_not_exist(data, capsys, line, expected):
     spoil(data / "qrels.train.txt", 3, line)
     refused(capsys, run(data), f"{data / 'qrels.train.txt'}:3: found {expected}")
+
+
+def test_table_1_counts_the_pairs_that_are_used(data):
+    # Of the judgements of train1 and test1, grade 1 is neither trained on nor counted as found.
+    spoil(data / "qrels.train.txt", 2, "train1 0 p1 1")
+    with open(data / "qrels.test.txt", "a") as file:
+        file.write("test0 0 p2 1\ntest0 0 p3 2\n")
+    assert run(data, step="prepare") == 0
+    metrics = json.loads((data.parent / "work/steps/prepare.metrics.json").read_text())
+    assert (metrics["documents"], metrics["train_pairs"], metrics["train_queries"]) == (8, 7, 7)
+    # test1's document p1 is now seen by no training pair; test0 has p0 and p3.
+    assert (metrics["test_pairs"], metrics["test_queries"]) == (8, 7)
+    qrels = (data.parent / "work/data/qrels.test.txt").read_text().splitlines()
+    assert "test0 0 p2 1" in qrels
 
 
 def test_bad_embeddings(data, capsys):
@@ -153,15 +181,7 @@ def test_bad_command_lines(data, capsys, argument, expected):
 
 def test_more_documents_than_ids(data, capsys):
     # 8 documents, K^L = 2^2 = 4.
-    code = run(
-        data,
-        "--config.rqvae.codes=2",
-        "--config.rqvae.levels=2",
-        "--config.rqvae.category_levels=1",
-        "--config.rqvae_training.epochs=1",
-        "--config.rqvae.hidden_dims=(4,)",
-        step="assign",
-    )
+    code = run(data, "--config.rqvae.levels=2", "--config.rqvae.codes=2", *TINY, step="assign")
     refused(capsys, code, "found 8 documents, expected at most K^L = 2^2 = 4")
     assert not (data.parent / "work" / "docids.jsonl").exists()
 
@@ -177,6 +197,25 @@ def test_work_directory_of_another_configuration(data, capsys):
     )
     refused(capsys, run(data, "--config.seed=1"), "config.seed = 0, and now 1")
     assert (data.parent / "work" / "embeddings.npy").read_bytes() == before
+
+
+def test_a_refused_step_may_be_tried_with_another_configuration(data, capsys):
+    spoil(data / "catalog.jsonl", 3, "nonsense")
+    refused(capsys, run(data), "catalog.jsonl:3")
+    assert run(data, "--config.data.on_error=skip") == 0
+
+
+def test_input_that_has_changed_since(data, capsys):
+    assert run(data) == 0
+    capsys.readouterr()
+    spoil(data / "queries.test.jsonl", 1, '{"id": "test0", "text": "another thing"}')
+    refused(capsys, run(data), "step prepare was made with", "queries.test.jsonl")
+
+
+def test_other_queries_are_retrieved_for_but_not_measured(data, capsys):
+    path = data / "queries.test.jsonl"
+    code = run(data, f"--config.retrieve.queries={path}", *TINY, step="evaluate")
+    refused(capsys, code, "config.retrieve.queries", "expected it to be empty")
 
 
 def test_configuration_file_that_is_missing_or_has_no_such_preset(capsys):

@@ -15,7 +15,9 @@ class PreprocessingConfig:
     Attributes:
         minimum_depth: products with a shorter category path are dropped.
         maximum_depth: longer category paths lose the names beyond.
-        relevant_labels: ESCI labels of training pairs and of relevant documents.
+        training_labels: ESCI labels of the training pairs.
+        relevant_labels: ESCI labels of the documents that a dev or test query should find; the
+            paper does not say which it counts.
         test_seen_in_training: drops dev and test judgements on documents of no training pair.
 
     Raises:
@@ -24,6 +26,7 @@ class PreprocessingConfig:
 
     minimum_depth: int = 3
     maximum_depth: int = 3
+    training_labels: tuple[str, ...] = ("E", "S")
     relevant_labels: tuple[str, ...] = ("E", "S")
     test_seen_in_training: bool = True
 
@@ -33,6 +36,7 @@ class PreprocessingConfig:
                 f"found minimum_depth {self.minimum_depth} and maximum_depth "
                 f"{self.maximum_depth}, expected 1 <= minimum_depth <= maximum_depth"
             )
+        relevant_grades(self.training_labels)
         relevant_grades(self.relevant_labels)
 
 
@@ -94,14 +98,14 @@ def preprocess_training(
     Args:
         qrels: judgements of the training queries.
         document_ids: ids of the products kept.
-        config: the relevant labels.
+        config: the training labels.
         counts: gets what is removed.
 
     Returns:
         New judgements; queries without any left are gone.
     """
     kept = keep_documents(qrels, document_ids)
-    pairs = keep_grades(kept, relevant_grades(config.relevant_labels))
+    pairs = keep_grades(kept, relevant_grades(config.training_labels))
     counts.training_on_dropped_products += count_judgements(qrels) - count_judgements(kept)
     counts.training_not_relevant += count_judgements(kept) - count_judgements(pairs)
     counts.training_queries_left_empty += len(qrels) - len(pairs)

@@ -1,40 +1,32 @@
 """The figures of the paper's Table 1, for any data set."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from rich.table import Table
 
 from catid2_jax.data.category_tree import category_ids, nodes_per_level
-from catid2_jax.data.preprocessing import count_judgements, keep_grades
-from catid2_jax.data.queries import relevant_grades
+from catid2_jax.data.preprocessing import count_judgements
 from catid2_jax.types import Qrels
 
 
 def dataset_statistics(
     category_paths: Sequence[Sequence[str]],
     qrels: Mapping[str, Qrels],
-    relevant_labels: Iterable[str] = ("E", "S"),
 ) -> dict[str, int]:
-    """Counts documents, queries, relevant pairs and category nodes.
+    """Counts documents, queries, query-document pairs and category nodes.
 
     Args:
         category_paths: the category path of each document, root first.
-        qrels: split ("train", "dev", "test") -> its judgements.
-        relevant_labels: ESCI labels of the pairs that count.
+        qrels: split ("train", "dev", "test") -> its relevant pairs.
 
     Returns:
-        `documents`; per split `<split>_queries` (those with a relevant document) and
-        `<split>_pairs`; `categories_level_1` and so on, down to the longest path.
-
-    Raises:
-        InputError: a label that ESCI does not have.
+        `documents`; per split `<split>_queries` and `<split>_pairs`; `categories_level_1` and so
+        on, down to the longest path.
     """
     statistics = {"documents": len(category_paths)}
-    grades = relevant_grades(relevant_labels)
     for split, judgements in qrels.items():
-        relevant = keep_grades(judgements, grades)
-        statistics[f"{split}_queries"] = len(relevant)
-        statistics[f"{split}_pairs"] = count_judgements(relevant)
+        statistics[f"{split}_queries"] = len(judgements)
+        statistics[f"{split}_pairs"] = count_judgements(judgements)
     depth = max(map(len, category_paths), default=0)
     levels = nodes_per_level(category_ids(category_paths, depth)) if depth else []
     for level, count in enumerate(levels, 1):

@@ -26,6 +26,7 @@ class Step:
         run: does the work; leaves its files whole or not at all.
         sections: sections of the configuration that it reads.
         shared: whether baselines use the same result.
+        resumes: whether an interrupted run leaves something that the next one builds on.
         repeatable: whether another configuration may replace its result: nothing is built on it.
         always: whether it is run again though done.
     """
@@ -34,6 +35,7 @@ class Step:
     run: Callable[[Config, Workdir], None]
     sections: tuple[str, ...]
     shared: bool = False
+    resumes: bool = False
     repeatable: bool = False
     always: bool = False
 
@@ -41,9 +43,9 @@ class Step:
 STEPS = (
     Step("prepare", prepare.run, ("data",), shared=True),
     Step("embed", embed.run, ("embedding",), shared=True),
-    Step("train_rqvae", train_rqvae.run, ("rqvae", "loss_weights", "rqvae_training")),
+    Step("train_rqvae", train_rqvae.run, ("rqvae", "loss_weights", "rqvae_training"), resumes=True),
     Step("assign", assign.run, ("docids",)),
-    Step("train_seq2seq", train_seq2seq.run, ("seq2seq", "t5", "seq2seq_training")),
+    Step("train_seq2seq", train_seq2seq.run, ("seq2seq", "t5", "seq2seq_training"), resumes=True),
     Step("retrieve", retrieve.run, ("retrieve",), repeatable=True),
     Step("evaluate", evaluate.run, ("retrieve", "evaluate"), repeatable=True, always=True),
 )
@@ -75,7 +77,7 @@ def _place(step: Step, workdir: Workdir) -> Workdir:
 
 def _check(step: Step, config: Config, workdir: Workdir) -> None:
     record = read_record(_place(step, workdir).record(step.name))
-    if record is None or step.repeatable:
+    if record is None or step.repeatable or not (record["done"] or step.resumes):
         return
     difference = first_difference(record["config"], relevant_config(config, step.sections))
     if difference:
@@ -96,7 +98,12 @@ def _run(step: Step, config: Config, workdir: Workdir) -> None:
         return
     write_record(path, wanted, None)
     start = time.monotonic()
-    step.run(config, place)
+    try:
+        step.run(config, place)
+    except InputError:
+        if record is None:  # nothing was built yet, so the mended configuration may differ
+            path.unlink()
+        raise
     seconds = time.monotonic() - start
     write_record(path, wanted, seconds)
     console.print(f"{label}: done in {seconds:.0f} s")

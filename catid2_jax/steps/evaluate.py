@@ -9,6 +9,7 @@ from catid2_jax.baselines.bm25 import bm25_rankings
 from catid2_jax.config import Config
 from catid2_jax.data.catalog import product_text, read_catalog
 from catid2_jax.data.queries import read_qrels, read_queries
+from catid2_jax.errors import InputError
 from catid2_jax.evaluation.recall import recall_at_k
 from catid2_jax.evaluation.run_file import read_run, write_run
 from catid2_jax.files import write_json
@@ -21,6 +22,11 @@ NAMES = {"": "CAT-ID2", "bm25": "BM25", "tiger": "TIGER"}
 
 def run(config: Config, workdir: Workdir) -> None:
     """Writes `metrics.json` and prints the Recall table and some results."""
+    if config.retrieve.queries:
+        raise InputError(
+            f"config.retrieve.queries is {config.retrieve.queries!r}: expected it to be empty, "
+            "since what is measured is the test queries"
+        )
     products = {p.id: p for p in read_catalog(workdir.data / "catalog.jsonl")}
     queries = read_queries(workdir.data / "queries.test.jsonl")
     qrels = read_qrels(workdir.data / "qrels.test.txt")
@@ -46,9 +52,10 @@ def _figures(
     config: Config, workdir: Workdir, name: str, path: pathlib.Path, qrels: Qrels
 ) -> dict[str, float]:
     """Recall of one run and, where it has document IDs, what those are like."""
-    section = config.evaluate
     ranking = {query: [d for d, _ in hits] for query, hits in read_run(path).items()}
-    figures = recall_at_k(ranking, qrels, section.cutoffs, section.relevant_labels)
+    figures = recall_at_k(
+        ranking, qrels, config.evaluate.cutoffs, config.data.preprocessing.relevant_labels
+    )
     ids = Workdir(workdir.root, name).metrics("assign")
     return figures | (json.loads(ids.read_text(encoding="utf-8")) if ids.exists() else {})
 

@@ -11,11 +11,18 @@ from catid2_jax.config import Config, DataConfig
 from catid2_jax.data.catalog import read_catalog, write_catalog
 from catid2_jax.data.preprocessing import (
     PreprocessingCounts,
+    keep_grades,
     preprocess_heldout,
     preprocess_products,
     preprocess_training,
 )
-from catid2_jax.data.queries import read_qrels, read_queries, write_qrels, write_queries
+from catid2_jax.data.queries import (
+    read_qrels,
+    read_queries,
+    relevant_grades,
+    write_qrels,
+    write_queries,
+)
 from catid2_jax.data.statistics import dataset_statistics, statistics_table
 from catid2_jax.data.synthetic import generate_products, generate_queries
 from catid2_jax.errors import InputError
@@ -126,7 +133,12 @@ def _report(
     counts: PreprocessingCounts,
 ) -> None:
     """Prints Table 1 and what preprocessing took away, and keeps the figures."""
-    statistics = dataset_statistics(kept.paths, qrels, config.data.preprocessing.relevant_labels)
+    relevant = relevant_grades(config.data.preprocessing.relevant_labels)
+    pairs = {
+        split: judged if split == "train" else keep_grades(judged, relevant)
+        for split, judged in qrels.items()
+    }
+    statistics = dataset_statistics(kept.paths, pairs)
     name = pathlib.Path(config.data.catalog).parent.name if config.data.catalog else "synthetic"
     console.print(statistics_table(statistics, name or "catalogue"))
     removed = {what: count for what, count in dataclasses.asdict(counts).items() if count}

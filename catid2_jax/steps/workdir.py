@@ -1,8 +1,10 @@
 """Where everything of a run lies, and which steps are done with which configuration."""
 
 import dataclasses
+import hashlib
 import json
 import pathlib
+from collections.abc import Iterator
 from typing import Any
 
 from catid2_jax.config import Config, as_nested_dict
@@ -61,9 +63,25 @@ class Workdir:
 
 
 def relevant_config(config: Config, sections: tuple[str, ...]) -> dict[str, Any]:
-    """The fields that a step depends on, as they come back from JSON."""
+    """What a step depends on, as it comes back from JSON: fields, and the files they name."""
     nested = as_nested_dict(config)
-    return json.loads(json.dumps({name: nested[name] for name in ("seed", *sections)}))
+    relevant = json.loads(json.dumps({name: nested[name] for name in ("seed", *sections)}))
+    digests = {path: _digest(path) for path in _texts(relevant) if pathlib.Path(path).is_file()}
+    return relevant | {"contents of files": digests}
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """All texts among the values of nested dictionaries."""
+    if isinstance(value, dict):
+        for inner in value.values():
+            yield from _texts(inner)
+    elif isinstance(value, str):
+        yield value
+
+
+def _digest(path: str) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "blake2b").hexdigest()[:16]
 
 
 def read_record(path: pathlib.Path) -> dict[str, Any] | None:

@@ -112,12 +112,16 @@ def test_judgements_worked_by_hand():
     train=qrels,
     heldout=qrels,
     ids=st.sets(st.sampled_from(DOCUMENTS)),
+    training_labels=labels,
     relevant_labels=labels,
     seen_only=st.booleans(),
 )
-def test_judgements_against_the_rules_row_by_row(train, heldout, ids, relevant_labels, seen_only):
+def test_judgements_against_the_rules_row_by_row(
+    train, heldout, ids, training_labels, relevant_labels, seen_only
+):
+    trains = [GRADES[label] for label in training_labels]
     relevant = [GRADES[label] for label in relevant_labels]
-    pairs = [row for row in rows(train) if row[1] in ids and row[2] in relevant]
+    pairs = [row for row in rows(train) if row[1] in ids and row[2] in trains]
     trained = {document for _, document, _ in pairs}
     allowed = [
         row for row in rows(heldout) if row[1] in ids and (row[1] in trained or not seen_only)
@@ -125,7 +129,11 @@ def test_judgements_against_the_rules_row_by_row(train, heldout, ids, relevant_l
     answerable = {query for query, _, grade in allowed if grade in relevant}
     expected = [row for row in allowed if row[0] in answerable]
 
-    config = PreprocessingConfig(relevant_labels=relevant_labels, test_seen_in_training=seen_only)
+    config = PreprocessingConfig(
+        training_labels=training_labels,
+        relevant_labels=relevant_labels,
+        test_seen_in_training=seen_only,
+    )
     counts = PreprocessingCounts()
     training = preprocess_training(train, list(ids), config, counts)
     test = preprocess_heldout(heldout, training, list(ids), config, counts)
@@ -183,6 +191,7 @@ def test_the_steps_leave_their_input_alone():
         ({"maximum_depth": 2}, "found minimum_depth 3 and maximum_depth 2, expected 1 <= minimum"),
         ({"relevant_labels": ("E", "X")}, "found the label 'X' .*expected some of E, S, C, I"),
         ({"relevant_labels": ()}, "found no label"),
+        ({"training_labels": ("X",)}, "found the label 'X'"),
     ],
 )
 def test_bad_settings_are_refused(fields, expected):

@@ -1,16 +1,14 @@
 import io
 
-import pytest
 import rich.console
 
 from catid2_jax.data.statistics import dataset_statistics, statistics_table
-from catid2_jax.errors import InputError
 
 PATHS = [("Home", "Cups", "Blue"), ("Home", "Pens"), ("Office", "Pens"), ("Office", "Pens")]
 QRELS = {
     "train": {"t1": {"a": 3, "b": 2}, "t2": {"a": 3}},
-    "dev": {"d1": {"a": 2, "b": 1}},
-    "test": {"s1": {"a": 3, "b": 0, "c": 2}, "s2": {"c": 1}},
+    "dev": {"d1": {"a": 2}},
+    "test": {"s1": {"a": 3, "c": 2}},
 }
 
 
@@ -27,14 +25,6 @@ def test_counts_worked_by_hand():
         "categories_level_2": 3,
         "categories_level_3": 1,
     }
-
-
-def test_relevant_labels_choose_the_pairs():
-    statistics = dataset_statistics(PATHS, {"test": QRELS["test"]}, relevant_labels=("C",))
-    assert statistics["test_queries"] == 1
-    assert statistics["test_pairs"] == 1
-    with pytest.raises(InputError, match="found the label 'X'"):
-        dataset_statistics(PATHS, QRELS, relevant_labels=("X",))
 
 
 def test_no_document_has_no_level():
