@@ -41,17 +41,19 @@ def _parse(argv: list[str]) -> tuple[Config, pathlib.Path]:
         sys.exit(0)
     try:
         rest = parser(argv)[1:]
+        if not parser["config"].present:
+            raise InputError("--config is missing, expected a file such as configs/quickstart.py")
         path = config_flags.get_config_filename(parser["config"])
-        if path and not pathlib.Path(path.split(":")[0]).is_file():
+        if not pathlib.Path(path.split(":")[0]).is_file():
             raise FileNotFoundError(path)
     except OSError as error:
         raise InputError(f"--config: no such file ({error})") from error
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError, ImportError) as error:
-        raise InputError(" ".join(str(error).split())) from error
+        # A KeyError prints its message quoted.
+        message = error.args[0] if isinstance(error, KeyError) else error
+        raise InputError(" ".join(str(message).split())) from error
     if rest:
         raise InputError(f"found argument {rest[0]!r}, expected flags only (--config, --workdir)")
-    if not path:
-        raise InputError("--config is missing, expected a file such as configs/quickstart.py")
     file, _, preset = path.partition(":")
     name = "-".join(filter(None, (pathlib.Path(file).stem, preset)))
     return freeze(config.value), pathlib.Path(workdir.value or os.path.join("runs", name))

@@ -159,7 +159,7 @@ def test_embeddings_follow_the_products_that_are_kept(data):
 @pytest.mark.parametrize(
     ("argument", "expected"),
     [
-        ("--config.rqvae.levelz=3", "levelz"),
+        ("--config.rqvae.levelz=3", "error: 'levelz' Did you mean \"levels\""),
         ("--config.nothing=3", "nothing"),
         ("--config.rqvae.levels=many", "many"),
         ("--config.rqvae.category_levels=4", "category_levels is 4 and levels is 4"),
@@ -223,6 +223,12 @@ def test_configuration_file_that_is_missing_or_has_no_such_preset(capsys):
         with pytest.raises(SystemExit) as exit_:
             cli.main(lambda config: "prepare", ["verb", f"--config={name}"])
         refused(capsys, exit_.value.code, name.split(":")[-1])
+
+
+def test_no_configuration(capsys):
+    with pytest.raises(SystemExit) as exit_:
+        cli.main(lambda config: "prepare", ["verb"])
+    refused(capsys, exit_.value.code, "--config is missing, expected a file such as")
 
 
 def test_exit_code_of_the_real_command(data):
