@@ -49,9 +49,9 @@ def _parse(argv: list[str]) -> tuple[Config, pathlib.Path]:
     except OSError as error:
         raise InputError(f"--config: no such file ({error})") from error
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError, ImportError) as error:
-        # A KeyError prints its message quoted.
-        message = error.args[0] if isinstance(error, KeyError) else error
-        raise InputError(" ".join(str(message).split())) from error
+        # ml_collections passes a KeyError's message on as it prints: quoted and escaped.
+        message = str(error).replace("\\n", " ").replace("\\'", "'")
+        raise InputError(" ".join(message.split()).strip("'")) from error
     if rest:
         raise InputError(f"found argument {rest[0]!r}, expected flags only (--config, --workdir)")
     file, _, preset = path.partition(":")

@@ -159,7 +159,7 @@ def test_embeddings_follow_the_products_that_are_kept(data):
 @pytest.mark.parametrize(
     ("argument", "expected"),
     [
-        ("--config.rqvae.levelz=3", "error: 'levelz' Did you mean \"levels\""),
+        ("--config.rqvae.levelz=3", 'levelz\' Did you mean "levels" instead of "levelz"?'),
         ("--config.nothing=3", "nothing"),
         ("--config.rqvae.levels=many", "many"),
         ("--config.rqvae.category_levels=4", "category_levels is 4 and levels is 4"),

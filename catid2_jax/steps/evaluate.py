@@ -85,7 +85,8 @@ def _print_examples(
     run = read_run(path)
     count = min(config.evaluate.examples, len(queries))
     for query in (queries[i * len(queries) // count] for i in range(count)):
-        console.print(f"\n[bold]{query.text}[/bold]", highlight=False)
+        console.print()
+        console.print(query.text, style="bold", markup=False)
         for document, score in run.get(query.id, [])[:3]:
             label = labels.get(qrels[query.id].get(document, -1), "-")
             product = products[document]
