@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from os import PathLike
 
-from catid2_jax.data.catalog import (
+from catid2_jax.data.lines import (
     JSON_SUFFIXES,
     check_suffix,
     decode_line,

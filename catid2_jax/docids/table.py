@@ -1,16 +1,22 @@
 """The table of document IDs, its text form `<a_65><b_225><c_205><d_19>`, and its file."""
 
 import dataclasses
-import json
-import os
 import re
 import string
 from collections.abc import Sequence
+from os import PathLike
 
 import numpy as np
 
+from catid2_jax.data.lines import (
+    json_line,
+    parse_id,
+    parse_json_object,
+    read_lines,
+    require_fields,
+    write_lines,
+)
 from catid2_jax.errors import InputError
-from catid2_jax.files import atomic_write
 
 _TOKEN = re.compile(r"<([a-z])_(0|[1-9]\d*)>")
 
@@ -52,57 +58,49 @@ def parse_docid(docid: str) -> list[int]:
     return codes
 
 
-def write_docids(path: str | os.PathLike[str], table: DocidTable) -> None:
+def write_docids(path: str | PathLike[str], table: DocidTable) -> None:
     """Writes `docids.jsonl`: a line of `id`, `codes` and `docid` per product, atomically."""
-    with atomic_write(path) as file:
-        for product_id, row in zip(table.ids, table.codes.tolist(), strict=True):
-            record = {"id": product_id, "codes": row, "docid": format_docid(row)}
-            file.write(json.dumps(record, ensure_ascii=False) + "\n")
+    rows = zip(table.ids, table.codes.tolist(), strict=True)
+    records = ({"id": i, "codes": row, "docid": format_docid(row)} for i, row in rows)
+    write_lines(path, (json_line(record, str(path)) for record in records))
 
 
-def read_docids(path: str | os.PathLike[str]) -> DocidTable:
+def read_docids(path: str | PathLike[str]) -> DocidTable:
     """Reads what `write_docids` wrote.
 
     Raises:
         InputError: no such file, or a line that is not as written, with its number; two products
-            of one ID; IDs of different lengths.
+            of one ID, or one product with two; IDs of different lengths.
     """
-    ids: list[str] = []
-    rows: list[tuple[int, ...]] = []
-    first: dict[tuple[int, ...], int] = {}
-    try:
-        with open(path, encoding="utf-8") as file:
-            for number, line in enumerate(file, 1):
-                product_id, codes = _parse_line(f"{path}:{number}", line)
-                if rows and len(codes) != len(rows[0]):
-                    raise InputError(
-                        f"{path}:{number}: found {len(codes)} codes, expected {len(rows[0])} as "
-                        "on the first line"
-                    )
-                if codes in first:
-                    raise InputError(
-                        f"{path}:{number}: found {format_docid(codes)} a second time, expected "
-                        f"one product per ID; the first is on line {first[codes]}"
-                    )
-                first[codes] = number
-                ids.append(product_id)
-                rows.append(codes)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    ids: dict[str, int] = {}
+    rows: dict[tuple[int, ...], int] = {}
+    levels = 0
+    for number, line in read_lines(path):
+        where = f"{path}:{number}"
+        record = parse_json_object(line, where)
+        require_fields(record, ("id", "codes"), where)
+        product_id, codes = parse_id(record["id"], where), _parse_codes(record["codes"], where)
+        levels = levels or len(codes)
+        if len(codes) != levels:
+            raise InputError(f"{where}: found {len(codes)} codes, expected {levels} as before")
+        if codes in rows:
+            raise InputError(
+                f"{where}: found {format_docid(codes)} again, expected one product per ID (first "
+                f"at {path}:{rows[codes]})"
+            )
+        if product_id in ids:
+            raise InputError(
+                f"{where}: found product {product_id!r} again, expected one ID per product (first "
+                f"at {path}:{ids[product_id]})"
+            )
+        rows[codes] = ids[product_id] = number
     if not ids:
         raise InputError(f"{path}: found no line, expected a document ID per product")
-    return DocidTable(ids, np.array(rows, np.int32))
+    return DocidTable(list(ids), np.array(list(rows), np.int32))
 
 
-def _parse_line(where: str, line: str) -> tuple[str, tuple[int, ...]]:
-    """One line of docids.jsonl as (product id, codes)."""
-    try:
-        record = json.loads(line)
-        product_id, codes = record["id"], tuple(record["codes"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{where}: expected a JSON object with `id` and `codes`") from error
-    if not (isinstance(product_id, str) and codes and all(type(c) is int for c in codes)):
-        raise InputError(f"{where}: expected `id` as text and `codes` as integers")
-    if min(codes) < 0:
-        raise InputError(f"{where}: found code {min(codes)}, expected 0 or more")
-    return product_id, codes
+def _parse_codes(value: object, where: str) -> tuple[int, ...]:
+    """Codes, which are integers of at least 0."""
+    if not isinstance(value, list) or not value or any(type(c) is not int or c < 0 for c in value):
+        raise InputError(f"{where}: found codes {value!r:.60}, expected integers of at least 0")
+    return tuple(value)

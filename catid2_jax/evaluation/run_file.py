@@ -6,7 +6,7 @@ from os import PathLike
 
 import numpy as np
 
-from catid2_jax.data.catalog import decode_line, parse_id, read_lines, write_lines
+from catid2_jax.data.lines import decode_line, parse_id, read_lines, write_lines
 from catid2_jax.errors import InputError
 
 
