@@ -183,7 +183,7 @@ def test_more_documents_than_ids(data, capsys):
     # 8 documents, K^L = 2^2 = 4.
     code = run(data, "--config.rqvae.levels=2", "--config.rqvae.codes=2", *TINY, step="assign")
     refused(capsys, code, "found 8 documents, expected at most K^L = 2^2 = 4")
-    assert not (data.parent / "work" / "docids.jsonl").exists()
+    assert not (data.parent / "work" / "rqvae").exists()  # it is said before the training
 
 
 def test_work_directory_of_another_configuration(data, capsys):

@@ -46,6 +46,15 @@ def collision_rate(codes: np.ndarray) -> float:
     return float(np.mean(counts[inverse.ravel()] > 1))
 
 
+def check_room(documents: int, levels: int, codes_per_level: int) -> None:
+    """Raises InputError if there are more documents than IDs, N > K^L."""
+    if documents > codes_per_level**levels:
+        raise InputError(
+            f"found {documents} documents, expected at most K^L = {codes_per_level}^{levels} = "
+            f"{codes_per_level**levels}: raise rqvae.codes or rqvae.levels"
+        )
+
+
 def resolve_collisions(
     latents: np.ndarray, codebooks: np.ndarray, codes: np.ndarray, config: CollisionConfig
 ) -> np.ndarray:
@@ -65,11 +74,7 @@ def resolve_collisions(
     """
     documents, levels = codes.shape
     codes_per_level = codebooks.shape[1]
-    if documents > codes_per_level**levels:
-        raise InputError(
-            f"found {documents} documents, expected at most K^L = {codes_per_level}^{levels} = "
-            f"{codes_per_level**levels}: raise rqvae.codes or rqvae.levels"
-        )
+    check_room(documents, levels, codes_per_level)
     codes = np.array(codes, np.int32)
     parent = np.zeros(documents, np.int64)
     for level in range(levels):

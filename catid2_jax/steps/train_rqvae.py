@@ -7,6 +7,7 @@ import numpy as np
 from catid2_jax.config import Config
 from catid2_jax.data.catalog import read_catalog
 from catid2_jax.data.category_tree import category_ids
+from catid2_jax.docids.collisions import check_room
 from catid2_jax.embedding.standardization import (
     Standardization,
     fit_standardization,
@@ -30,6 +31,7 @@ from catid2_jax.training.sampler import EpochSampler
 def run(config: Config, workdir: Workdir) -> None:
     """Trains the RQ-VAE to its last epoch; the checkpoint holds the standardisation too."""
     embeddings = np.load(workdir.embeddings, allow_pickle=False)
+    check_room(len(embeddings), config.rqvae.levels, config.rqvae.codes)
     standardization = (
         fit_standardization(embeddings)
         if config.embedding.standardize

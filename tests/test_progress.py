@@ -1,0 +1,52 @@
+"""What a log shows: how far, how long, how much longer."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from catid2_jax import progress
+
+
+@pytest.fixture
+def log(monkeypatch):
+    """A console that is no terminal, and a clock that the test moves."""
+    text, clock = io.StringIO(), [100.0]
+    monkeypatch.setattr(progress, "console", Console(file=text, width=120, highlight=False))
+    monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
+    return text, clock
+
+
+def test_a_line_now_and_then_and_one_at_the_end(log):
+    text, clock = log
+    with progress.Progress("training", total=100) as bar:
+        for _ in range(10):
+            clock[0] += 4
+            bar.advance(10, {"loss": 0.125})
+    # A line at least 10 s after the last one: at 12, 24 and 36 s; the end at 40 s.
+    assert text.getvalue().splitlines() == [
+        "training: 30/100, 12 s, 28 s left  loss 0.125",
+        "training: 60/100, 24 s, 16 s left  loss 0.125",
+        "training: 90/100, 36 s, 4 s left  loss 0.125",
+        "training: 100/100, 40 s  loss 0.125",
+    ]
+
+
+def test_a_resumed_work_counts_its_own_speed(log):
+    text, clock = log
+    with progress.Progress("training", total=100, done=80) as bar:
+        clock[0] += 20
+        bar.advance(10)
+        bar.advance(10)
+    assert text.getvalue().splitlines()[0] == "training: 90/100, 20 s, 20 s left"
+
+
+def test_track_yields_every_item(log):
+    assert list(progress.track(iter("abc"), "reading", 3)) == list("abc")
+    assert log[0].getvalue().startswith("reading: 3/3")
+
+
+def test_a_failure_is_not_shown_as_an_end(log):
+    with pytest.raises(ZeroDivisionError), progress.Progress("work", total=2):
+        _ = 1 / 0
+    assert log[0].getvalue() == ""
