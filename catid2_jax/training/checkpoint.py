@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import re
 from typing import TypeVar
 
 import jax
@@ -22,6 +23,7 @@ class Checkpoints:
         self._directory = pathlib.Path(directory).absolute()
         self._manager = ocp.CheckpointManager(
             self._directory,
+            item_handlers=ocp.StandardCheckpointHandler(),
             options=ocp.CheckpointManagerOptions(max_to_keep=1, cleanup_tmp_directories=True),
         )
 
@@ -47,17 +49,26 @@ class Checkpoints:
             template: arrays or ShapeDtypeStructs in the shape of the state.
 
         Raises:
-            InputError: there is no checkpoint, or it does not fit the template.
+            InputError: there is no checkpoint, or a leaf is not as in the template (which, and both
+                shapes).
         """
         step = self.latest_step
         if step is None:
             raise InputError(f"{self._directory}: found no checkpoint, expected a trained model")
         shapes = jax.tree.map(ocp.utils.to_shape_dtype_struct, template)
-        try:
-            return self._manager.restore(step, args=ocp.args.StandardRestore(shapes))
-        except (ValueError, KeyError, TypeError) as error:
-            reason = str(error).splitlines()[0]
-            raise InputError(
-                f"{self._directory}: the checkpoint of step {step} is not one of this model "
-                f"({reason})"
-            ) from error
+        found, expected = _leaf_shapes(self._manager.item_metadata(step).tree), _leaf_shapes(shapes)
+        for name in sorted(found.keys() | expected.keys()):
+            if found.get(name) != expected.get(name):
+                raise InputError(
+                    f"{self._directory}: the checkpoint of step {step} has {name} of shape "
+                    f"{found.get(name, 'none')}, expected {expected.get(name, 'none')}"
+                )
+        return self._manager.restore(step, args=ocp.args.StandardRestore(shapes))
+
+
+def _leaf_shapes(tree: object) -> dict[str, tuple[int, ...]]:
+    """Shape of each leaf by its path; the same for a state and for what Orbax says of one."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return {
+        "/".join(re.sub(r"\W", "", str(key)) for key in path): leaf.shape for path, leaf in leaves
+    }
