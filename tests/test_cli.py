@@ -67,20 +67,6 @@ def refused(capsys, code, *expected):
         assert text in lines[0]
 
 
-TINY = [
-    "--config.rqvae.category_levels=1",
-    "--config.rqvae_training.epochs=1",
-    "--config.rqvae.hidden_dims=(4,)",
-    "--config.seq2seq.vocabulary_size=40",
-    "--config.seq2seq_training.epochs=1",
-    "--config.t5.emb_dim=8",
-    "--config.t5.num_encoder_layers=1",
-    "--config.t5.num_decoder_layers=1",
-    "--config.retrieve.beams=4",
-    "--config.retrieve.k=4",
-]
-
-
 BAD_PRODUCTS = {
     "malformed JSON": ('{"id": "p2", ', "invalid JSON"),
     "missing id": ('{"title": "x", "categories": ["A", "B", "C"]}', "'id'"),
@@ -181,7 +167,13 @@ def test_bad_command_lines(data, capsys, argument, expected):
 
 def test_more_documents_than_ids(data, capsys):
     # 8 documents, K^L = 2^2 = 4.
-    code = run(data, "--config.rqvae.levels=2", "--config.rqvae.codes=2", *TINY, step="assign")
+    code = run(
+        data,
+        "--config.rqvae.levels=2",
+        "--config.rqvae.codes=2",
+        "--config.rqvae.category_levels=1",
+        step="train_rqvae",
+    )
     refused(capsys, code, "found 8 documents, expected at most K^L = 2^2 = 4")
     assert not (data.parent / "work" / "rqvae").exists()  # it is said before the training
 
@@ -214,8 +206,9 @@ def test_input_that_has_changed_since(data, capsys):
 
 def test_other_queries_are_retrieved_for_but_not_measured(data, capsys):
     path = data / "queries.test.jsonl"
-    code = run(data, f"--config.retrieve.queries={path}", *TINY, step="evaluate")
+    code = run(data, f"--config.retrieve.queries={path}", step="evaluate")
     refused(capsys, code, "config.retrieve.queries", "expected it to be empty")
+    assert not (data.parent / "work").exists()
 
 
 def test_configuration_file_that_is_missing_or_has_no_such_preset(capsys):

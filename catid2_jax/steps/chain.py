@@ -55,8 +55,14 @@ def run_until(config: Config, workdir: Workdir, last: str) -> None:
     """Brings a work directory up to the step `last`, baselines with stages of their own included.
 
     Raises:
-        InputError: the work directory was made with another configuration.
+        InputError: the work directory was made with another configuration, or other queries than
+            the test's are to be evaluated.
     """
+    if last == "evaluate" and config.retrieve.queries:
+        raise InputError(
+            f"config.retrieve.queries is {config.retrieve.queries!r}: expected it to be empty, "
+            "since what is measured is the test queries"
+        )
     names = [step.name for step in STEPS]
     steps = STEPS[: names.index(last) + 1]
     if config.docids.path:

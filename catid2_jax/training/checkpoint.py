@@ -24,7 +24,12 @@ class Checkpoints:
         self._manager = ocp.CheckpointManager(
             self._directory,
             item_handlers=ocp.StandardCheckpointHandler(),
-            options=ocp.CheckpointManagerOptions(max_to_keep=1, cleanup_tmp_directories=True),
+            options=ocp.CheckpointManagerOptions(
+                max_to_keep=1,
+                cleanup_tmp_directories=True,
+                # The loop donates the state's buffers to the next step right after a save.
+                enable_async_checkpointing=False,
+            ),
         )
 
     def __enter__(self) -> "Checkpoints":
@@ -34,7 +39,7 @@ class Checkpoints:
         self._manager.close()
 
     def save(self, step: int, state: object) -> None:
-        """Saves in the background; the next `save` and the end of the block wait for it."""
+        """Saves the state; it is on disk when this returns."""
         self._manager.save(step, args=ocp.args.StandardSave(state))
 
     @property

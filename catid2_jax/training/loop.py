@@ -65,9 +65,10 @@ def train(
             pending, done = metrics, done + count
             progress.advance(count)
             if done - saved >= config.checkpoint_every or done == steps:
+                # Read first: a state that is not finite must not become a checkpoint.
+                progress.advance(0, _read(pending))
                 checkpoints.save(done, state)
-                saved = done
-        progress.advance(0, _read(pending))
+                pending, saved = {}, done
     return state
 
 

@@ -76,6 +76,8 @@ def test_a_loss_that_is_not_finite_stops_the_training(tmp_path, monkeypatch):
         pytest.raises(FloatingPointError, match="loss is nan"),
     ):
         train(bad_step, start(), DATA, sampler, CONFIG, checkpoints, "test")
+    with Checkpoints(tmp_path) as checkpoints:
+        assert checkpoints.latest_step is None
 
 
 def test_checkpoint_of_another_model_is_refused(tmp_path):
