@@ -132,7 +132,8 @@ def cluster_scale_constraint_loss(log_probabilities: Float[Array, "B K"]) -> Sca
     """Eq. 5: KL(p~ || u) + KL(u || p~), p~ the batch mean of p^l and u uniform over the K codes.
 
     The two sum to sum_k (p~_k - 1/K) (log p~_k - log 1/K), which needs log p~ only: taken as a
-    log-sum-exp over the batch, so that a code far from every document does not underflow.
+    log-sum-exp over the batch, so that a code far from every document does not underflow. (The
+    terms log 1/K sum to zero; they keep float32 exact where p~ is nearly uniform.)
 
     Args:
         log_probabilities: log p^l of one level.

@@ -144,6 +144,13 @@ def test_cluster_scale_constraint_loss_where_probabilities_underflow():
     np.testing.assert_allclose(losses.cluster_scale_constraint_loss(log_p), expected, rtol=1e-12)
 
 
+def test_cluster_scale_constraint_loss_in_float32_near_uniform():
+    mean = (1 + 1e-3 * draw(1, 256)) / 256
+    mean /= mean.sum()
+    value = losses.cluster_scale_constraint_loss(jnp.log(jnp.asarray(mean, jnp.float32)))
+    np.testing.assert_allclose(value, reference.cluster_scale(mean), rtol=2e-3)
+
+
 def test_dispersion_losses():
     d = draw(6, 5)
     check(
