@@ -24,6 +24,16 @@ def test_agrees_with_the_definition_under_random_masks():
         np.testing.assert_allclose(value, np.mean(anchors) if anchors else 0.0, rtol=1e-5)
 
 
+def test_no_nan_on_the_way_where_an_anchor_has_no_negative():
+    logits = jnp.zeros((2, 2))
+    with jax.debug_nans(True):
+        value, gradient = jax.value_and_grad(masked_info_nce)(
+            logits, jnp.ones((2, 2), bool), jnp.zeros((2, 2), bool)
+        )
+    assert value == 0
+    np.testing.assert_array_equal(gradient, 0)
+
+
 def test_finite_at_logits_that_overflow_exp():
     logits = jnp.array([[0.0, 500.0], [-500.0, 0.0]])
     identity = jnp.eye(2, dtype=bool)
