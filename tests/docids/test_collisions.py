@@ -102,6 +102,22 @@ def test_an_overfull_prefix_hands_on_to_its_neighbours():
     assert np.bincount(after[:, 0], minlength=8).max() <= 8
 
 
+def test_a_document_that_changes_its_prefix_is_quantised_anew_after_it():
+    latents, codebooks, before = problem(40, 2, 8, seed=1)
+    after = resolve_collisions(latents, codebooks, before, CONFIG)
+    moved = after[:, 0] != before[:, 0]
+    assert moved.any()  # some first code was nearest to more than 8 documents
+    expected = before.copy()
+    residual = latents - codebooks[0][after[:, 0]]
+    expected[:, 0] = after[:, 0]
+    nearest = ((residual[:, None] - codebooks[1][None]) ** 2).sum(axis=2).argmin(axis=1)
+    expected[moved, 1] = nearest[moved]
+    _, inverse, counts = np.unique(expected, axis=0, return_inverse=True, return_counts=True)
+    alone = counts[inverse.ravel()] == 1
+    assert (alone & moved).any()
+    np.testing.assert_array_equal(after[alone], expected[alone])
+
+
 def test_collision_rate_by_hand():
     codes = np.array([[0, 1], [0, 1], [0, 2], [1, 1]])
     assert collision_rate(codes) == 0.5
