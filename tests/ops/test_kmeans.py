@@ -27,9 +27,16 @@ def test_finds_clusters_as_well_as_scikit_learn():
 
 
 def test_more_clusters_than_distinct_points_stay_on_the_points():
-    points = jnp.array([[0.0, 0.0], [1.0, 1.0], [1.0, 1.0]])
+    points = jnp.array([[1.0, 2.0], [3.0, 3.0], [3.0, 3.0]])
     centroids = np.asarray(kmeans(points, 5, jax.random.key(0)))
-    assert {tuple(c) for c in centroids} == {(0.0, 0.0), (1.0, 1.0)}
+    assert {tuple(c) for c in centroids} == {(1.0, 2.0), (3.0, 3.0)}
+
+
+def test_start_never_draws_a_point_twice_while_another_is_left():
+    distinct = np.random.default_rng(2).normal(size=(8, 3)).astype(np.float32)
+    points = jnp.asarray(np.repeat(distinct, 5, axis=0))
+    start = kmeans(points, 8, jax.random.key(0), iterations=0)
+    assert {tuple(c) for c in np.asarray(start)} == {tuple(c) for c in distinct}
 
 
 def test_one_cluster_is_the_mean():
