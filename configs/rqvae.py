@@ -3,7 +3,7 @@
     python -m catid2_jax.train --config=configs/rqvae.py          CAT-ID2
     python -m catid2_jax.train --config=configs/rqvae.py:tiger    TIGER
 
-Hardware: 2 CPU cores.  Time: not yet measured.
+Hardware: 2 CPU cores.  Time: 2 minutes.  Expect near 1 % collisions before reassignment.
 """
 
 import ml_collections

@@ -3,7 +3,7 @@
     python -m catid2_jax.train --config=configs/seq2seq.py --workdir=runs/rqvae
 
 goes on from the stage 1 of configs/rqvae.py; without `--workdir` it runs its own first.
-Hardware: 2 CPU cores.  Time: not yet measured.
+Hardware: 2 CPU cores.  Time: 5 minutes after stage 1.
 """
 
 import ml_collections
