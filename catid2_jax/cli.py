@@ -10,6 +10,7 @@ from ml_collections import config_flags
 
 from catid2_jax.config import Config, freeze
 from catid2_jax.errors import InputError
+from catid2_jax.progress import console
 from catid2_jax.steps.chain import run_until
 from catid2_jax.steps.workdir import Workdir
 
@@ -19,6 +20,7 @@ def main(last_step: Callable[[Config], str], argv: Sequence[str] | None = None) 
     try:
         config, workdir = _parse(list(sys.argv if argv is None else argv))
         run_until(config, Workdir(workdir), last_step(config))
+        console.print(f"everything is in {workdir}")
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

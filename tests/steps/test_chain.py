@@ -112,6 +112,7 @@ def test_metrics_are_those_of_the_run_files(done):
             assert metrics[prefix + name] == value
     assert 0 <= metrics["collision_rate"] <= 1
     assert "synthetic" in output
+    assert f"everything is in {workdir}" in output
     assert f"{100 * metrics['bm25/recall@10']:.1f}" in output
 
 
