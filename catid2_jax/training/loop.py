@@ -7,6 +7,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from catid2_jax.progress import Progress
 from catid2_jax.training.checkpoint import Checkpoints
@@ -30,6 +31,12 @@ class TrainState(flax.struct.PyTreeNode):
     params: Any
     optimizer_state: Any
     constants: Any = ()
+
+    def descend(self, gradients: Any, optimizer: optax.GradientTransformation) -> "TrainState":
+        """The state after the optimizer's update of the parameters."""
+        updates, optimizer_state = optimizer.update(gradients, self.optimizer_state, self.params)
+        params = optax.apply_updates(self.params, updates)
+        return self.replace(params=params, optimizer_state=optimizer_state)
 
 
 StepFunction: TypeAlias = Callable[[TrainState, Any, jax.Array], tuple[TrainState, Metrics]]

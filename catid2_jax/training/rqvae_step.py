@@ -85,9 +85,7 @@ def make_rqvae_step(
         gradients, metrics = jax.grad(loss_function, has_aux=True)(
             state.params, data.embeddings[indices], data.categories[indices]
         )
-        updates, optimizer_state = optimizer.update(gradients, state.optimizer_state, state.params)
-        params = optax.apply_updates(state.params, updates)
-        return state.replace(params=params, optimizer_state=optimizer_state), metrics
+        return state.descend(gradients, optimizer), metrics
 
     return step
 

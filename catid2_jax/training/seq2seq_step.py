@@ -82,9 +82,7 @@ def make_seq2seq_step(
     ) -> tuple[TrainState, Metrics]:
         key = jax.random.fold_in(jax.random.key(seed), state.step)
         gradients, metrics = jax.grad(loss_function, has_aux=True)(state.params, data, indices, key)
-        updates, optimizer_state = optimizer.update(gradients, state.optimizer_state, state.params)
-        params = optax.apply_updates(state.params, updates)
-        return state.replace(params=params, optimizer_state=optimizer_state), metrics
+        return state.descend(gradients, optimizer), metrics
 
     return step
 
