@@ -6,7 +6,7 @@ import flax.linen as nn
 import flax.struct
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from catid2_jax.ops.similarity import distance
 from catid2_jax.types import CodeProbabilities, Codes, Latents, Residuals
@@ -71,11 +71,6 @@ def quantize(
         codes=jnp.stack(codes, axis=1).astype(jnp.int32),
         log_probabilities=jnp.stack(log_probabilities, axis=1),
     )
-
-
-def dequantize(codes: Int[Array, "B L"], codebooks: Float[Array, "L K Z"]) -> Latents:
-    """z^ = sum_l e_{c^l} of given codes."""
-    return jnp.take_along_axis(codebooks, codes.T[:, :, None], axis=1).sum(axis=0)
 
 
 class ResidualQuantizer(nn.Module):
