@@ -7,8 +7,8 @@ import setuptools
 CORE = [
     "absl-py>=2.1",
     "bm25s>=0.2.6",
-    "flax>=0.10",
-    "jax>=0.5",
+    "flax>=0.12",
+    "jax>=0.8",
     "jaxtyping>=0.2.36",
     "ml-collections>=1.0",
     "numpy>=1.26",
@@ -19,6 +19,7 @@ CORE = [
     "scikit-learn>=1.5",
     "scipy>=1.13",
     "sentencepiece>=0.2",
+    "tensorboardX>=2.6",
 ]
 
 TEST = [

@@ -221,15 +221,6 @@ class Config:
     evaluate: EvaluateConfig = EvaluateConfig()
 
 
-LOSS_PRESETS: Mapping[str, LossWeights] = {
-    "cat_id2": LossWeights(),
-    "tiger": LossWeights(
-        reconstruction=1.0, dispersion=0.0, hierarchical_class=0.0, cluster_scale=0.0
-    ),
-}
-"""Stage 1's losses by name: the paper's full model (Eq. 8), and TIGER (Eq. 3)."""
-
-
 def default_config() -> ml_collections.ConfigDict:
     """The defaults as a ConfigDict, which a configuration file then changes."""
     return ml_collections.ConfigDict(as_nested_dict(Config()))
@@ -244,23 +235,13 @@ def as_nested_dict(section: Any) -> dict[str, Any]:
     }
 
 
-def set_loss_preset(config: ml_collections.ConfigDict, name: str) -> None:
-    """Gives `config` the losses of `LOSS_PRESETS`.
-
-    Raises:
-        InputError: no preset of that name.
-    """
-    if name not in LOSS_PRESETS:
-        raise InputError(f"found preset {name!r}, expected one of {', '.join(LOSS_PRESETS)}")
-    config.loss_weights.update(as_nested_dict(LOSS_PRESETS[name]))
-
-
 def set_two_core_size(config: ml_collections.ConfigDict) -> None:
     """Sizes both stages for a catalogue of thousands and minutes on two CPU cores."""
     # The paper's 2048-1024-...-64 is for 768-dimensional embeddings of 386,392 products.
     config.rqvae.hidden_dims = (512, 256, 128, 64)
     config.rqvae_training.batch_size = 1024
     config.rqvae_training.checkpoint_every = 200
+    config.rqvae_training.evaluate_every = 500
     # A network of T5 1.1's shape that learns language from the catalogue and the queries alone.
     config.t5.update(
         emb_dim=128,

@@ -21,11 +21,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from catid2_jax.ops.info_nce import masked_info_nce
-from catid2_jax.ops.similarity import cosine_similarity
-from catid2_jax.types import Embeddings, Latents, PairMask, Residuals, Scalar
+from catid2_jax.errors import InputError
+from catid2_jax.ops.info_nce import class_info_nce, instance_info_nce
+from catid2_jax.ops.similarity import normalize
+from catid2_jax.types import Embeddings, Latents, Residuals, Scalar
 
 Negatives = Literal["hard", "global"]
+Positives = Literal["all", "one"]
+Reduction = Literal["mean", "sum"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +44,9 @@ class LossWeights:
         temperature: tau of both contrastive losses; the paper is silent, sibling code has 0.1.
         negatives: "hard" takes them within the parent category from level 1 on (section 3.1),
             "global" from everywhere (Table 5, "Random Sampling").
+        positives: "all" of an anchor's are averaged outside the logarithm; "one" is drawn per step.
+        reduction: of L_rq over dimensions and levels; the literal "sum" of Eq. 2 is Z L times the
+            "mean", and would shift alpha, beta and gamma by as much.
     """
 
     reconstruction: float = 0.0
@@ -50,6 +56,16 @@ class LossWeights:
     commitment: float = 0.25
     temperature: float = 0.1
     negatives: Negatives = "hard"
+    positives: Positives = "all"
+    reduction: Reduction = "mean"
+
+    def __post_init__(self) -> None:
+        if self.temperature <= 0:
+            raise InputError(f"temperature is {self.temperature}: expected more than 0")
+
+
+TIGER = LossWeights(reconstruction=1.0, dispersion=0.0, hierarchical_class=0.0, cluster_scale=0.0)
+"""The weights that leave Eq. 3 of Eq. 8."""
 
 
 def reconstruction_loss(embeddings: Embeddings, reconstructions: Embeddings) -> Scalar:
@@ -58,50 +74,25 @@ def reconstruction_loss(embeddings: Embeddings, reconstructions: Embeddings) -> 
 
 
 def residual_quantization_loss(
-    residuals: Residuals, selected: Residuals, commitment: float
+    residuals: Residuals, selected: Residuals, commitment: float, reduction: Reduction = "mean"
 ) -> Scalar:
-    """Eq. 2: ||sg[r_l] - e||^2 + eta ||r_l - sg[e]||^2, as a mean over dimensions and levels.
-
-    A mean, not the literal sum, so that alpha, beta and gamma keep their meaning for any L and Z.
+    """Eq. 2: ||sg[r_l] - e||^2 + eta ||r_l - sg[e]||^2, as a mean over documents.
 
     Args:
         residuals: r_l before quantisation, [B, L, Z].
         selected: the chosen code vectors e_{c^l}, [B, L, Z].
         commitment: eta.
+        reduction: over dimensions and levels; see `LossWeights`.
     """
     codebook = jnp.mean(jnp.square(jax.lax.stop_gradient(residuals) - selected))
     encoder = jnp.mean(jnp.square(residuals - jax.lax.stop_gradient(selected)))
-    return codebook + commitment * encoder
+    terms = residuals.shape[1] * residuals.shape[2] if reduction == "sum" else 1
+    return terms * (codebook + commitment * encoder)
 
 
 def rqvae_loss(reconstruction: Scalar | float, residual_quantization: Scalar) -> Scalar:
     """Eq. 3: L_RQ-VAE = L_recon + L_rq, the whole loss of TIGER."""
     return reconstruction + residual_quantization
-
-
-def class_pairs(
-    categories: Int[Array, "B H"], level: int, negatives: Negatives
-) -> tuple[PairMask, PairMask]:
-    """Who is whose positive and negative at a category level (section 3.1).
-
-    Args:
-        categories: node id of the path prefix at each level; -1 where the path is shorter.
-        level: l, from 0.
-        negatives: "hard" or "global", see `LossWeights`.
-
-    Returns:
-        (positives, negatives), [B, B] each: same node without the anchor itself; another node,
-        from level 1 on (if "hard") under the same parent. Documents without this level are in
-        neither.
-    """
-    node = categories[:, level]
-    present = (node >= 0)[:, None] & (node >= 0)[None, :]
-    same = node[:, None] == node[None, :]
-    different = ~same & present
-    if negatives == "hard" and level > 0:
-        parent = categories[:, level - 1]
-        different &= parent[:, None] == parent[None, :]
-    return same & present & ~jnp.eye(node.shape[0], dtype=bool), different
 
 
 def hierarchical_class_constraint_loss(
@@ -110,22 +101,29 @@ def hierarchical_class_constraint_loss(
     level: int,
     temperature: float,
     negatives: Negatives = "hard",
+    key: jax.Array | None = None,
 ) -> Scalar:
     """Eq. 4: cosine InfoNCE on the residuals r^l of one level, by category.
 
-    Several positives are averaged outside the logarithm; anchors without a positive or without
-    a negative are dropped from the mean.
+    Positives are the documents of the same node, without the anchor itself; negatives those of
+    another node, from level 1 on (if "hard") under the same parent. Documents without this level
+    are in neither. Several positives are averaged outside the logarithm; anchors without a positive
+    or without a negative are dropped from the mean, which is 0 if none is left.
 
     Args:
         residuals: r^l before quantisation, [B, Z].
-        categories: [B, H], see `class_pairs`.
-        level: l < H.
+        categories: node id of the path prefix at each level; -1 where the path is shorter.
+        level: l < H, from 0.
         temperature: tau.
         negatives: "hard" or "global".
+        key: where given, one positive per anchor is drawn instead of the mean.
     """
-    positive_pairs, negative_pairs = class_pairs(categories, level, negatives)
-    logits = cosine_similarity(residuals, residuals) / temperature
-    return masked_info_nce(logits, positive_pairs, negative_pairs)
+    nodes = categories[:, level]
+    parents = (
+        jnp.zeros_like(nodes) if level == 0 or negatives == "global" else categories[:, level - 1]
+    )
+    loss, anchors = class_info_nce(normalize(residuals), nodes, parents, temperature, key)
+    return jnp.sum(loss) / jnp.maximum(jnp.sum(anchors), 1)
 
 
 def cluster_scale_constraint_loss(log_probabilities: Float[Array, "B K"]) -> Scalar:
@@ -158,8 +156,8 @@ def dispersion_loss(
         embeddings: d_j, [B, D].
         temperature: tau.
     """
-    logits = cosine_similarity(reconstructions, embeddings) / temperature
-    return jnp.mean(jax.nn.logsumexp(logits, axis=1) - jnp.diagonal(logits))
+    candidates = normalize(embeddings).astype(reconstructions.dtype)
+    return jnp.mean(instance_info_nce(normalize(reconstructions), candidates, temperature))
 
 
 def docid_loss(

@@ -11,9 +11,9 @@ Dimensions, in the paper's letters where it has them:
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
 Scalar: TypeAlias = Float[Array, ""]
 Embeddings: TypeAlias = Float[Array, "B D"]
@@ -22,10 +22,11 @@ Residuals: TypeAlias = Float[Array, "B L Z"]
 Codes: TypeAlias = Int[Array, "B L"]
 CodeProbabilities: TypeAlias = Float[Array, "B L K"]
 CategoryIds: TypeAlias = Int[Array, "B H"]
-PairMask: TypeAlias = Bool[Array, "B B"]
 
 Qrels: TypeAlias = dict[str, dict[str, int]]
 """Query id -> document id -> grade (E = 3, S = 2, C = 1, I = 0)."""
+
+CategoryIdentity: TypeAlias = Literal["path", "name"]
 
 GRADES: Mapping[str, int] = {"E": 3, "S": 2, "C": 1, "I": 0}
 """ESCI's labels: exact, substitute, complement, irrelevant."""

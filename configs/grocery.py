@@ -11,18 +11,14 @@ Hardware: 2 CPU cores.  Time and Recall: BENCHMARKS.md.
 
 import ml_collections
 
-from catid2_jax.config import (
-    default_config,
-    set_data_directory,
-    set_loss_preset,
-    set_two_core_size,
-)
+from catid2_jax.config import default_config, set_data_directory, set_two_core_size
+from catid2_jax.presets import set_preset
 
 
 def get_config(preset: str = "cat_id2") -> ml_collections.ConfigDict:
-    """Both stages, stage 1 with the losses of `preset`: "cat_id2" or "tiger"."""
+    """Both stages, stage 1 with a preset of `catid2_jax.presets`."""
     config = default_config()
-    set_loss_preset(config, preset)
+    set_preset(config, preset)
     set_two_core_size(config)
     set_data_directory(config, "../shared/data/grocery", "catalog.minilm.npy")
     # Sized for minutes, the same for every row of a table; the paper has 300 epochs in stage 1.

@@ -8,13 +8,14 @@ Hardware: 2 CPU cores.  Time: 2 minutes.  Expect near 1 % collisions before reas
 
 import ml_collections
 
-from catid2_jax.config import default_config, set_loss_preset, set_two_core_size
+from catid2_jax.config import default_config, set_two_core_size
+from catid2_jax.presets import set_preset
 
 
 def get_config(preset: str = "cat_id2") -> ml_collections.ConfigDict:
-    """Stage 1 with the losses of `preset`: "cat_id2" or "tiger"."""
+    """Stage 1 with a preset of `catid2_jax.presets`."""
     config = default_config()
-    set_loss_preset(config, preset)
+    set_preset(config, preset)
     set_two_core_size(config)
     config.stage = "rqvae"
     return config

@@ -6,8 +6,9 @@ import pathlib
 
 import pytest
 
-from catid2_jax.config import Config, as_nested_dict, default_config, freeze, set_loss_preset
+from catid2_jax.config import Config, as_nested_dict, default_config, freeze
 from catid2_jax.errors import InputError
+from catid2_jax.presets import set_preset
 
 CONFIGS = pathlib.Path(__file__).parent.parent / "configs"
 
@@ -48,7 +49,7 @@ def test_paper_settings_are_those_of_section_4_1(codes):
 
 def test_unknown_names_are_refused():
     with pytest.raises(InputError, match="'nonsense', expected one of cat_id2, tiger"):
-        set_loss_preset(default_config(), "nonsense")
+        set_preset(default_config(), "nonsense")
     config = default_config()
     with config.unlocked():
         config.rqvae.depth = 3

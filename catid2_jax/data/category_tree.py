@@ -5,12 +5,15 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from catid2_jax.errors import InputError
+from catid2_jax.types import CategoryIdentity
 
 NO_CATEGORY = -1
 """Stands where a path is shorter than the level."""
 
 
-def category_ids(paths: Iterable[Sequence[str]], depth: int) -> np.ndarray:
+def category_ids(
+    paths: Iterable[Sequence[str]], depth: int, identity: CategoryIdentity = "path"
+) -> np.ndarray:
     """Numbers the nodes of the category tree, level by level.
 
     A node is the whole path prefix: the same name under two parents is two nodes. Nodes are
@@ -19,6 +22,7 @@ def category_ids(paths: Iterable[Sequence[str]], depth: int) -> np.ndarray:
     Args:
         paths: N category paths, root first; names beyond `depth` are not used.
         depth: number of levels H, at least 1.
+        identity: "name" makes one node of all that have a name and a level in common instead.
 
     Returns:
         int32 [N, H]; NO_CATEGORY where the path is shorter.
@@ -34,7 +38,8 @@ def category_ids(paths: Iterable[Sequence[str]], depth: int) -> np.ndarray:
         row = [NO_CATEGORY] * depth
         parent = 0
         for level, name in enumerate(path[:depth]):
-            parent = nodes[level].setdefault((parent, name), len(nodes[level]))
+            key = (parent if identity == "path" else 0, name)
+            parent = nodes[level].setdefault(key, len(nodes[level]))
             row[level] = parent
         rows.append(row)
     return np.array(rows, dtype=np.int32).reshape(len(rows), depth)

@@ -1,6 +1,42 @@
-"""What a table of codes is worth before any model is trained on it."""
+"""What document IDs are worth before any model is trained on them.
+
+All but `quantization_error` need only the IDs, whoever made them, and a category tree or
+embeddings to hold them against. Keys that end in `/level_l` are per level l of the ID, from 1; what
+cannot be computed (no pair within a leaf, say) has no key.
+"""
+
+import collections
+import itertools
 
 import numpy as np
+from scipy.sparse import csr_matrix
+from scipy.special import gammaln
+from scipy.stats import entropy
+from sklearn.metrics import mutual_info_score
+from sklearn.metrics.cluster import contingency_matrix
+from sklearn.neighbors import NearestNeighbors
+from sklearn.preprocessing import normalize
+
+
+def docid_quality(
+    codes: np.ndarray,
+    codes_per_level: int,
+    categories: np.ndarray | None = None,
+    neighbors: np.ndarray | None = None,
+) -> dict[str, float]:
+    """Everything below that the arguments allow, by flat names.
+
+    Args:
+        codes: int [N, L].
+        codes_per_level: K.
+        categories: int [N, H] as `category_ids` gives them; -1 where a path is shorter.
+        neighbors: int [P, 2] as `neighbor_pairs` gives them.
+    """
+    return {
+        **codebook_usage(codes, codes_per_level),
+        **(category_agreement(codes, categories) if categories is not None else {}),
+        **common_prefixes(codes, categories, neighbors),
+    }
 
 
 def codebook_usage(codes: np.ndarray, codes_per_level: int) -> dict[str, float]:
@@ -11,8 +47,9 @@ def codebook_usage(codes: np.ndarray, codes_per_level: int) -> dict[str, float]:
         codes_per_level: K.
 
     Returns:
-        Per level l from 1: `perplexity/level_l`, exp of the usage's entropy (K at the best), and
-        `codes_used/level_l`, the share of the K codes that occur.
+        Per level l from 1: `perplexity/level_l`, exp of the usage's entropy (K at the best),
+        `codes_used/level_l`, the share of the K codes that occur, and `dead_codes/level_l`, the
+        number of codes that do not.
     """
     usage: dict[str, float] = {}
     for level, column in enumerate(codes.T, 1):
@@ -20,4 +57,195 @@ def codebook_usage(codes: np.ndarray, codes_per_level: int) -> dict[str, float]:
         used = share[share > 0]
         usage[f"perplexity/level_{level}"] = float(np.exp(-np.sum(used * np.log(used))))
         usage[f"codes_used/level_{level}"] = float(np.mean(share > 0))
+        usage[f"dead_codes/level_{level}"] = float(np.sum(share == 0))
     return usage
+
+
+def quantization_error(
+    latents: np.ndarray, codebooks: np.ndarray, codes: np.ndarray
+) -> dict[str, float]:
+    """What the first l code vectors leave of the latents, as a share of the latents' variance.
+
+    Mean of ||z - sum_{i <= l} e_{c^i}||^2 over mean of ||z - mean z||^2: 1 is no better than one
+    constant vector for all documents, and the scale of the latents, which differs from training to
+    training, does not show.
+
+    Args:
+        latents: z, float [N, Z].
+        codebooks: float [L, K, Z].
+        codes: int [N, L].
+
+    Returns:
+        `quantization_error/level_l` per level l from 1.
+    """
+    variance = np.sum(np.var(latents, axis=0, dtype=np.float64))
+    residuals = np.asarray(latents, np.float64)
+    error: dict[str, float] = {}
+    for level, (codebook, column) in enumerate(zip(codebooks, codes.T, strict=True), 1):
+        residuals = residuals - codebook[column]
+        left = np.mean(np.sum(residuals**2, axis=1))
+        error[f"quantization_error/level_{level}"] = float(left / max(variance, 1e-12))
+    return error
+
+
+def category_agreement(codes: np.ndarray, categories: np.ndarray) -> dict[str, float]:
+    """How well the prefixes of l codes tell the categories of level l, which L_HCC pairs (Eq. 4).
+
+    Purity and NMI rise with the number of prefixes alone: where every document has a prefix of its
+    own, purity is 1 and NMI far above 0 on random codes too. Only AMI, which is 0 at chance, may be
+    compared between levels or between IDs of unlike perplexity.
+
+    Args:
+        codes: int [N, L].
+        categories: int [N, H], the node of each path prefix; -1 (left out) where there is none.
+
+    Returns:
+        Per level l up to min(H, L), unless no document has a category there:
+        `category_purity/level_l`, the share of documents of their prefix's commonest category
+        (Manning et al., Introduction to Information Retrieval, section 16.3);
+        `category_nmi/level_l` and `category_ami/level_l`, mutual information, normalised by the
+        mean of the two entropies and adjusted for chance (Vinh et al., JMLR 2010); both as
+        scikit-learn has them.
+    """
+    agreement: dict[str, float] = {}
+    levels = zip(_prefix_ids(codes).T, categories.T, strict=False)
+    for level, (prefixes, nodes) in enumerate(levels, 1):
+        known = nodes >= 0
+        if not known.any():
+            continue
+        table = contingency_matrix(nodes[known], prefixes[known], sparse=True)
+        normalized, adjusted = _normalized_and_adjusted_information(table)
+        agreement[f"category_purity/level_{level}"] = float(table.max(axis=0).sum() / table.sum())
+        agreement[f"category_nmi/level_{level}"] = normalized
+        agreement[f"category_ami/level_{level}"] = adjusted
+    return agreement
+
+
+def common_prefixes(
+    codes: np.ndarray,
+    categories: np.ndarray | None = None,
+    neighbors: np.ndarray | None = None,
+) -> dict[str, float]:
+    """Mean number of leading codes that two documents share; similar ones should share more.
+
+    Args:
+        codes: int [N, L].
+        categories: int [N, H]; -1 where a path is shorter. A leaf is a whole path; documents
+            without any category are in none.
+        neighbors: int [P, 2], pairs of documents that are near in the embedding space.
+
+    Returns:
+        `common_prefix/all_pairs`, which is what two random documents share;
+        `common_prefix/within_leaf` and `common_prefix/across_leaves`, over the pairs of documents
+        of one leaf and of two; all three exact, by counting groups; and
+        `common_prefix/nearest_neighbors`, over `neighbors`.
+    """
+    prefixes = _prefix_ids(codes)
+    shared, pairs = _shared_codes(prefixes), _count_pairs(np.zeros(len(codes), np.int64))
+    sums = {"all_pairs": (shared, pairs)}
+    if categories is not None:
+        known = categories[:, 0] >= 0
+        leaves = _prefix_ids(categories[known] + 1)[:, -1]
+        everywhere = _shared_codes(prefixes[known]), _count_pairs(np.zeros_like(leaves))
+        # Two documents share a leaf and a prefix if they share both numbers in one.
+        grouped = leaves[:, None] * (prefixes.max(initial=0) + 1) + prefixes[known]
+        within = _shared_codes(grouped), _count_pairs(leaves)
+        sums["within_leaf"] = within
+        sums["across_leaves"] = everywhere[0] - within[0], everywhere[1] - within[1]
+    if neighbors is not None:
+        equal = prefixes[neighbors[:, 0]] == prefixes[neighbors[:, 1]]
+        sums["nearest_neighbors"] = int(equal.sum()), len(neighbors)
+    return {
+        f"common_prefix/{name}": shared / pairs for name, (shared, pairs) in sums.items() if pairs
+    }
+
+
+def neighbor_pairs(
+    embeddings: np.ndarray, documents: int = 1000, neighbors: int = 10, seed: int = 0
+) -> np.ndarray:
+    """Pairs of a sampled document and each of its nearest others, by cosine.
+
+    Args:
+        embeddings: float [N, D]; rows of zeros have no direction and are left out.
+        documents: how many are sampled, without replacement.
+        neighbors: others per document; fewer in a smaller catalogue.
+        seed: of the sample.
+
+    Returns:
+        int64 [P, 2], rows of `embeddings`, the sampled document first.
+    """
+    rows = np.flatnonzero(embeddings.any(axis=1))
+    if rows.size == 0:
+        return np.zeros((0, 2), np.int64)
+    count = min(neighbors + 1, len(rows))  # itself, and the others
+    directions = normalize(embeddings[rows], copy=False)
+    generator = np.random.default_rng(seed)
+    sample = generator.choice(len(rows), min(documents, len(rows)), replace=False)
+    # Of unit vectors, the nearest are those of the largest cosine.
+    search = NearestNeighbors(n_neighbors=count, algorithm="brute").fit(directions)
+    found = search.kneighbors(directions[sample], return_distance=False)
+    others = found != sample[:, None]
+    # Among many equal documents a document need not be one of its own nearest.
+    others[others.all(axis=1), -1] = False
+    return np.stack([rows[np.repeat(sample, count - 1)], rows[found[others]]], axis=1)
+
+
+def _prefix_ids(codes: np.ndarray) -> np.ndarray:
+    """Numbers the distinct prefixes of each length: int64 [N, L], from 0 in every column."""
+    base = int(codes.max(initial=0)) + 1
+    prefixes = np.zeros(codes.shape, np.int64)
+    parent = np.zeros(len(codes), np.int64)
+    for level, column in enumerate(codes.T):
+        parent = np.unique(parent * base + column, return_inverse=True)[1].ravel()
+        prefixes[:, level] = parent
+    return prefixes
+
+
+def _count_pairs(groups: np.ndarray) -> int:
+    """Pairs of documents of one group; groups [N]."""
+    sizes = np.unique(groups, return_counts=True)[1]
+    return int(np.sum(sizes * (sizes - 1) // 2))
+
+
+def _shared_codes(prefixes: np.ndarray) -> int:
+    """Sum of the common prefix lengths of all pairs: those of length >= 1, >= 2 and so on."""
+    return sum(_count_pairs(column) for column in prefixes.T)
+
+
+def _normalized_and_adjusted_information(table: csr_matrix) -> tuple[float, float]:
+    """NMI and AMI of a contingency table; 1 where there is nothing to tell (scikit-learn's rule).
+
+    `sklearn.metrics.adjusted_mutual_info_score` takes minutes on 300,000 prefixes, since it visits
+    every cell of the table; the groups have few distinct sizes, which is all that chance knows.
+    """
+    rows, columns = (np.ravel(table.sum(axis=axis)) for axis in (1, 0))
+    information = float(mutual_info_score(None, None, contingency=table))
+    mean_entropy = float(entropy(rows) + entropy(columns)) / 2
+    expected = _expected_information(rows, columns)
+    room = mean_entropy - expected
+    return (
+        information / mean_entropy if mean_entropy > 0 else 1.0,
+        (information - expected) / room if room > 1e-9 else 1.0,
+    )
+
+
+def _expected_information(rows: np.ndarray, columns: np.ndarray) -> float:
+    """Mean mutual information, in nats, of random partitions with these group sizes.
+
+    Vinh et al., JMLR 2010, Eq. 24a: a cell of groups a and b has n documents with the
+    hypergeometric probability.
+    """
+    total = int(rows.sum())
+    factorial = gammaln(np.arange(1.0, total + 2))  # its logarithm
+    expected = 0.0
+    sizes = (collections.Counter(groups.tolist()).items() for groups in (rows, columns))
+    for (a, many_a), (b, many_b) in itertools.product(*sizes):
+        n = np.arange(max(1, a + b - total), min(a, b) + 1)
+        log_probability = (
+            (factorial[a] + factorial[b] + factorial[total - a] + factorial[total - b])
+            - (factorial[total] + factorial[n] + factorial[a - n] + factorial[b - n])
+            - factorial[total - a - b + n]
+        )
+        terms = np.exp(log_probability) * n / total * np.log(n * (total / (a * b)))
+        expected += float(many_a * many_b * terms.sum())
+    return expected

@@ -1,25 +1,57 @@
 """The DNN encoder E and decoder D."""
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 
 import flax.linen as nn
+import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float
+
+ACTIVATIONS: Mapping[str, Callable[[jax.Array], jax.Array]] = {
+    "gelu": nn.gelu,
+    "relu": nn.relu,
+    "silu": nn.silu,
+}
+
+KERNELS: Mapping[str, nn.initializers.Initializer] = {
+    "he_normal": nn.initializers.he_normal(),
+    "lecun_normal": nn.initializers.lecun_normal(),
+    "xavier_normal": nn.initializers.xavier_normal(),
+    "xavier_uniform": nn.initializers.xavier_uniform(),
+}
+
+_accumulate_in_float32 = functools.partial(jax.lax.dot_general, preferred_element_type=jnp.float32)
 
 
 class MLP(nn.Module):
-    """Dense layers with ReLU between them and none after the last.
+    """Dense layers with an activation between them and none after the last.
 
     Attributes:
-        widths: output width of each layer. Kernels are Xavier-normal, biases start at zero.
+        widths: output width of each layer; biases start at zero.
+        activation: a name of `ACTIVATIONS`.
+        kernel: start of the kernels, a name of `KERNELS`.
+        dropout_rate: after each activation.
+        dtype: of the matrix products' inputs; they accumulate in float32.
     """
 
     widths: Sequence[int]
+    activation: str = "relu"
+    kernel: str = "xavier_normal"
+    dropout_rate: float = 0.0
+    dtype: str = "float32"
 
     @nn.compact
-    def __call__(self, x: Float[Array, "B _"]) -> Float[Array, "B _"]:
-        """Applies all layers."""
+    def __call__(self, x: Float[Array, "B _"], training: bool = False) -> Float[Array, "B _"]:
+        """Applies all layers; dropout if `training`, with the random stream "dropout"."""
         for i, width in enumerate(self.widths):
-            x = nn.Dense(width, kernel_init=nn.initializers.xavier_normal())(x)
+            x = nn.Dense(
+                width,
+                dtype=jnp.dtype(self.dtype),
+                kernel_init=KERNELS[self.kernel],
+                dot_general=_accumulate_in_float32,
+            )(x)
             if i + 1 < len(self.widths):
-                x = nn.relu(x)
+                x = ACTIVATIONS[self.activation](x)
+                x = nn.Dropout(self.dropout_rate, deterministic=not training)(x)
         return x

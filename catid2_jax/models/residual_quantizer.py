@@ -8,9 +8,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from catid2_jax.ops.similarity import distance
+from catid2_jax.ops.similarity import distance, squared_distance
+from catid2_jax.ops.sinkhorn import sinkhorn
 from catid2_jax.types import CodeProbabilities, Codes, Latents, Residuals
 
+CodeDistance = Literal["euclidean", "squared"]
 ResidualGradient = Literal["stop_codes", "straight_through"]
 
 
@@ -38,6 +40,8 @@ def quantize(
     codebooks: Float[Array, "L K Z"],
     temperature: float = 1.0,
     residual_gradient: ResidualGradient = "stop_codes",
+    code_distance: CodeDistance = "euclidean",
+    sinkhorn_epsilon: float = 0.0,
 ) -> Quantization:
     """Quantises level by level: p^l = softmax(-||r^l - e_k||_2 / temperature), c^l its argmax.
 
@@ -48,12 +52,21 @@ def quantize(
         residual_gradient: "stop_codes" has r^{l+1} = r^l - sg[e], so that what is asked of a
             residual reaches the encoder; "straight_through" has r^{l+1} = r^l - (r^l +
             sg[e - r^l]), as much public code does: then no gradient passes from level l + 1 to r^l.
+        code_distance: "euclidean" as above, or "squared": ||r^l - e_k||^2.
+        sinkhorn_epsilon: where more than 0, the last level's codes are the argmax of a transport
+            plan from the batch to evenly used codes, see `ops.sinkhorn`; relative to the mean cost.
     """
     residual = latents
     residuals, selected, codes, log_probabilities = [], [], [], []
-    for codebook in codebooks:
-        log_p = jax.nn.log_softmax(-distance(residual, codebook) / temperature, axis=-1)
-        code = jnp.argmax(log_p, axis=-1)
+    measure = distance if code_distance == "euclidean" else squared_distance
+    for level, codebook in enumerate(codebooks, 1):
+        distances = measure(residual, codebook)
+        logits = -distances / temperature
+        # A plain difference: on CPUs four times as fast, backward, as jax.nn.log_softmax.
+        log_p = logits - jax.nn.logsumexp(logits, axis=-1, keepdims=True)
+        balanced = sinkhorn_epsilon > 0 and level == len(codebooks)
+        scores = _evenly(distances, sinkhorn_epsilon) if balanced else log_p
+        code = jnp.argmax(scores, axis=-1)
         vector = codebook[code]
         residuals.append(residual)
         selected.append(vector)
@@ -73,6 +86,13 @@ def quantize(
     )
 
 
+def _evenly(distances: Float[Array, "B K"], epsilon: float) -> Float[Array, "B K"]:
+    """Log transport plan from the batch to codes of equal mass."""
+    batch, codes = distances.shape
+    cost = jax.lax.stop_gradient(distances / jnp.mean(distances))
+    return sinkhorn(cost, jnp.ones(batch), jnp.full(codes, batch / codes), epsilon, 50)
+
+
 class ResidualQuantizer(nn.Module):
     """Holds the L codebooks; `quantize` does the work.
 
@@ -81,19 +101,30 @@ class ResidualQuantizer(nn.Module):
         codes: K.
         temperature: of p^l.
         residual_gradient: see `quantize`.
+        code_distance: see `quantize`.
+        sinkhorn_epsilon: see `quantize`; in training only.
     """
 
     levels: int
     codes: int
     temperature: float = 1.0
     residual_gradient: ResidualGradient = "stop_codes"
+    code_distance: CodeDistance = "euclidean"
+    sinkhorn_epsilon: float = 0.0
 
     @nn.compact
-    def __call__(self, latents: Latents) -> Quantization:
+    def __call__(self, latents: Latents, training: bool = False) -> Quantization:
         """Quantises a batch with the module's own codebooks."""
         codebooks = self.param(
             "codebooks",
             nn.initializers.normal(1.0 / self.codes),
             (self.levels, self.codes, latents.shape[-1]),
         )
-        return quantize(latents, codebooks, self.temperature, self.residual_gradient)
+        return quantize(
+            latents,
+            codebooks,
+            self.temperature,
+            self.residual_gradient,
+            self.code_distance,
+            self.sinkhorn_epsilon if training else 0.0,
+        )

@@ -1,18 +1,21 @@
 """The RQ-VAE of stage 1: encoder, residual quantiser, decoder. It computes no loss."""
 
 import dataclasses
+from typing import Literal
 
 import flax.linen as nn
 import flax.struct
+import jax.numpy as jnp
 
 from catid2_jax.errors import InputError
-from catid2_jax.models.mlp import MLP
+from catid2_jax.models.mlp import ACTIVATIONS, KERNELS, MLP
 from catid2_jax.models.residual_quantizer import (
+    CodeDistance,
     Quantization,
     ResidualGradient,
     ResidualQuantizer,
 )
-from catid2_jax.types import Embeddings, Latents
+from catid2_jax.types import CategoryIdentity, Embeddings, Latents
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,8 +28,22 @@ class RQVAEConfig:
         category_levels: H, category levels that L_HCC sees; H < L (section 3.1).
         latent_dim: Z.
         hidden_dims: widths between the embedding and the latent; the decoder mirrors them.
+        activation: between the layers of E and D.
+        kernel: start of their kernels; biases start at zero.
+        dropout_rate: in E and D.
+        dtype: of the matrix products of E, D and L_Dis; parameters, sums and everything about codes
+            stay in float32.
+        codebook_start: "kmeans" over the whole corpus, level by level, or "random" (normal, small).
+        code_distance: of p^l; "euclidean" in the paper (section 3), or "squared".
         code_temperature: of p^l; 1 in the paper.
         residual_gradient: see `residual_quantizer.quantize`.
+        sinkhorn_epsilon: where more than 0, training takes the last level's codes from a transport
+            plan that uses all evenly (LC-Rec has 0.003); the paper balances afterwards only.
+        reseed_dead_codes: whether each evaluation moves codes that no document uses onto documents.
+        category_identity: what makes two categories the same to L_HCC: the whole "path" down to
+            them, or their "name" and level (the same name recurs under different parents).
+        masked_categories: share of the categories of level H, drawn at random, that L_HCC does not
+            see (Table 5's "2&3 level" has one half).
     """
 
     levels: int = 4
@@ -34,8 +51,18 @@ class RQVAEConfig:
     category_levels: int = 3
     latent_dim: int = 32
     hidden_dims: tuple[int, ...] = (2048, 1024, 512, 256, 128, 64)
+    activation: str = "relu"
+    kernel: str = "xavier_normal"
+    dropout_rate: float = 0.0
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    codebook_start: Literal["kmeans", "random"] = "kmeans"
+    code_distance: CodeDistance = "euclidean"
     code_temperature: float = 1.0
     residual_gradient: ResidualGradient = "stop_codes"
+    sinkhorn_epsilon: float = 0.0
+    reseed_dead_codes: bool = False
+    category_identity: CategoryIdentity = "path"
+    masked_categories: float = 0.0
 
     def __post_init__(self) -> None:
         if not 0 <= self.category_levels < self.levels:
@@ -49,6 +76,19 @@ class RQVAEConfig:
                 raise InputError(f"{name} is {getattr(self, name)}: expected at least 1")
         if self.code_temperature <= 0:
             raise InputError(f"code_temperature is {self.code_temperature}: expected more than 0")
+        if self.sinkhorn_epsilon < 0:
+            raise InputError(f"sinkhorn_epsilon is {self.sinkhorn_epsilon}: expected at least 0")
+        if not 0 <= self.masked_categories <= 1:
+            raise InputError(f"masked_categories is {self.masked_categories}: expected 0 to 1")
+        if not 0 <= self.dropout_rate < 1:
+            raise InputError(
+                f"dropout_rate is {self.dropout_rate}: expected at least 0 and less than 1"
+            )
+        for name, choices in (("activation", ACTIVATIONS), ("kernel", KERNELS)):
+            if getattr(self, name) not in choices:
+                raise InputError(
+                    f"{name} is {getattr(self, name)!r}: expected one of {', '.join(choices)}"
+                )
 
 
 @flax.struct.dataclass
@@ -69,18 +109,33 @@ class RQVAE(nn.Module):
     def setup(self) -> None:
         """Builds E, the quantiser and D."""
         config = self.config
-        self.encoder = MLP((*config.hidden_dims, config.latent_dim))
+        options = {
+            "activation": config.activation,
+            "kernel": config.kernel,
+            "dropout_rate": config.dropout_rate,
+            "dtype": config.dtype,
+        }
+        self.encoder = MLP((*config.hidden_dims, config.latent_dim), **options)
         self.quantizer = ResidualQuantizer(
-            config.levels, config.codes, config.code_temperature, config.residual_gradient
+            config.levels,
+            config.codes,
+            config.code_temperature,
+            config.residual_gradient,
+            config.code_distance,
+            config.sinkhorn_epsilon,
         )
-        self.decoder = MLP((*reversed(config.hidden_dims), self.embedding_dim))
+        self.decoder = MLP((*reversed(config.hidden_dims), self.embedding_dim), **options)
 
-    def __call__(self, embeddings: Embeddings) -> RQVAEOutput:
-        """Encodes, quantises and decodes a batch."""
-        latents = self.encoder(embeddings)
-        quantization = self.quantizer(latents)
-        return RQVAEOutput(latents, quantization, self.decoder(quantization.quantized))
+    def __call__(self, embeddings: Embeddings, training: bool = False) -> RQVAEOutput:
+        """Encodes, quantises and decodes a batch; `training` turns on dropout and Sinkhorn codes.
 
-    def encode(self, embeddings: Embeddings) -> Latents:
-        """The latents z = E(d) alone."""
-        return self.encoder(embeddings)
+        Reconstructions are of the configured dtype, all else float32.
+        """
+        latents = self.encode(embeddings, training)
+        quantization = self.quantizer(latents, training)
+        reconstructions = self.decoder(quantization.quantized, training)
+        return RQVAEOutput(latents, quantization, reconstructions)
+
+    def encode(self, embeddings: Embeddings, training: bool = False) -> Latents:
+        """The latents z = E(d) alone, float32."""
+        return self.encoder(embeddings, training).astype(jnp.float32)

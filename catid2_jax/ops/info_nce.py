@@ -1,33 +1,339 @@
-"""InfoNCE with arbitrary positive and negative masks, finite whatever the masks hold."""
+"""InfoNCE over a whole batch, block by block: nothing of size [B, B] is kept.
 
+Anchors are taken in blocks, which the devices of the mesh share out. What a backward pass needs of
+the [B, B] logits is either made with the forward pass, being of size [B, D], or made again block by
+block. Vectors are unit rows, so that logits are their dot products over the temperature; products
+run in the vectors' own type and accumulate in float32.
+
+Masks are arithmetic on float32 (see `_equal`): on CPUs XLA vectorises a reduction over products,
+and not one over selects.
+"""
+
+import functools
+from typing import Any
+
+import flax.struct
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
+
+from catid2_jax.ops.mesh import data_devices, map_row_blocks, replicate
+
+# Anchors at a time. With instances a block meets all candidates, in products that want to be large;
+# with classes it meets blocks of its own size, whose logits should stay in a cache.
+_INSTANCE_BLOCK = 1024
+_CLASS_BLOCK = 256
+_FAR = 1e9  # beyond any logit
 
 
-def masked_info_nce(
-    logits: Float[Array, "B B"], positives: Bool[Array, "B B"], negatives: Bool[Array, "B B"]
-) -> Float[Array, ""]:
-    """Mean over anchors of the mean over their positives of -log p(positive).
-
-    The denominator of a positive holds itself and the anchor's negatives (van den Oord et al.
-    2018; several positives averaged outside the logarithm, Khosla et al. 2020). With N the
-    log-sum-exp of the negatives, -log(exp(s) / (exp(s) + exp(N))) = softplus(N - s).
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def instance_info_nce(
+    anchors: Float[Array, "B D"], candidates: Float[Array, "B D"], temperature: float
+) -> Float[Array, " B"]:
+    """-log softmax_j(a_i c_j / temperature) at j = i, per anchor i (van den Oord et al., 2018).
 
     Args:
-        logits: similarity / temperature; row = anchor, column = candidate.
-        positives: True where the column is a positive of the row.
-        negatives: True where it is a negative.
+        anchors: unit rows a_i.
+        candidates: unit rows c_j; the positive of anchor i is candidate i.
+        temperature: more than 0.
 
     Returns:
-        The loss in nats. Anchors without a positive or without a negative are dropped; with
-        none left the loss and its gradient are 0.
+        The loss of each anchor, in nats.
     """
-    anchors = positives.any(axis=1) & negatives.any(axis=1)
-    # Rows without a negative get one at logit 0, so that no -inf enters the gradient.
-    negatives = negatives | ~anchors[:, None]
-    negative_mass = jax.nn.logsumexp(logits, axis=1, where=negatives)
-    per_pair = jax.nn.softplus(negative_mass[:, None] - logits)
-    count = jnp.maximum(jnp.sum(positives, axis=1), 1)
-    per_anchor = jnp.sum(per_pair, axis=1, where=positives) / count
-    return jnp.sum(per_anchor, where=anchors) / jnp.maximum(jnp.sum(anchors), 1)
+    return _instance_forward(anchors, candidates, temperature)[0]
+
+
+def _instance_forward(
+    anchors: jax.Array, candidates: jax.Array, temperature: float
+) -> tuple[jax.Array, tuple[jax.Array, ...]]:
+    """The losses and, with the logits at hand, each anchor's gradient of its own loss."""
+
+    def block(rows: Any, candidates: jax.Array) -> tuple[jax.Array, ...]:
+        anchors, positives = rows
+        logits = _logits(anchors, candidates, temperature)
+        top = jnp.max(logits, axis=1, keepdims=True)
+        weights = jnp.exp(logits - top)
+        total = jnp.sum(weights, axis=1, keepdims=True)
+        expected = _weighted_sum(weights, candidates) / total
+        normalizers = (top + jnp.log(total))[:, 0]
+        own = jnp.sum(anchors.astype(_wide(anchors)) * positives, axis=1) / temperature
+        return normalizers - own, (expected - positives) / temperature, normalizers
+
+    losses, gradients, normalizers = map_row_blocks(
+        block, (anchors, candidates), replicate(candidates), _INSTANCE_BLOCK
+    )
+    return losses, (gradients, normalizers, anchors, candidates)
+
+
+def _instance_backward(
+    temperature: float, saved: tuple[jax.Array, ...], cotangents: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    gradients, normalizers, anchors, candidates = saved
+
+    def block(rows: Any, columns: Any) -> jax.Array:
+        candidates, positives, own_cotangents = rows
+        anchors, normalizers, cotangents = columns
+        logits = _logits(candidates, anchors, temperature)
+        weights = jnp.exp(logits - normalizers[None, :]) * cotangents[None, :]
+        pulled = _weighted_sum(weights, anchors)
+        return (pulled - own_cotangents[:, None] * positives) / temperature
+
+    # Compiled away where, as in Eq. 7, nothing asks for the candidates' gradient.
+    to_candidates = map_row_blocks(
+        block,
+        (candidates, anchors, cotangents),
+        (anchors, normalizers, cotangents),
+        _INSTANCE_BLOCK,
+    )
+    to_anchors = cotangents[:, None] * gradients
+    return to_anchors.astype(anchors.dtype), to_candidates.astype(candidates.dtype)
+
+
+instance_info_nce.defvjp(_instance_forward, _instance_backward)
+
+
+def class_info_nce(
+    vectors: Float[Array, "B Z"],
+    classes: Int[Array, " B"],
+    groups: Int[Array, " B"],
+    temperature: float,
+    key: jax.Array | None = None,
+) -> tuple[Float[Array, " B"], Bool[Array, " B"]]:
+    """InfoNCE between the members of a class, the rest of its group being the negatives.
+
+    Positives of an anchor are the others of its group and class, negatives those of its group with
+    another class. The denominator of a positive holds itself and the negatives; several positives
+    are averaged outside the logarithm ("out" of Khosla et al., 2020). With N the log-sum-exp of the
+    negatives, -log(exp(s) / (exp(s) + exp(N))) = softplus(N - s).
+
+    Rows are sorted by group and class, so that a block of anchors meets only the candidates of its
+    own groups: pairs that are neither positive nor negative cost nothing.
+
+    Args:
+        vectors: unit rows.
+        classes: of each row; a row with -1 is in no pair.
+        groups: of each row.
+        temperature: more than 0.
+        key: where given, one positive per anchor is drawn instead of the mean over all of them.
+
+    Returns:
+        (losses in nats, which rows are anchors): a row without a positive or without a negative is
+        no anchor, and its loss is 0.
+    """
+    count, devices = len(classes), data_devices()
+    block = min(_CLASS_BLOCK, -(-count // devices))
+    padding = -count % (devices * block)
+    classes = jnp.pad(classes, (0, padding), constant_values=-1)
+    groups = jnp.pad(groups, (0, padding))
+    order, layout = _layout(classes, groups, key)
+    ordered = jnp.pad(vectors, ((0, padding), (0, 0)))[order]
+    losses, anchors = _sorted_class_info_nce(ordered, layout, temperature, block)
+    place = jnp.argsort(order)[:count]
+    return losses[place], anchors[place]
+
+
+@flax.struct.dataclass
+class _Layout:
+    """Rows sorted by group and class; arrays [B], float32 where masks are made of them.
+
+    Attributes:
+        group: rank of the row's group; one of its own for a row that is in no pair.
+        label: rank of the row's class, over all groups.
+        place: the row itself.
+        positive: the row's one positive; -1 if it has none or all of its class count.
+        group_start, group_end: the rows of its group, int32.
+        class_start, class_end: the rows of its class, int32.
+        drawn: whether there is one positive per row.
+    """
+
+    group: Any
+    label: Any
+    place: Any
+    positive: Any
+    group_start: Any
+    group_end: Any
+    class_start: Any
+    class_end: Any
+    drawn: bool = flax.struct.field(pytree_node=False)
+
+
+def _negatives(anchors: _Layout, candidates: _Layout) -> jax.Array:
+    """1 where a candidate is of the anchor's group and of another class, [anchors, candidates]."""
+    return _equal(anchors.group, candidates.group) - _equal(anchors.label, candidates.label)
+
+
+def _positives(anchors: _Layout, candidates: _Layout) -> jax.Array:
+    """1 where a candidate is a positive of the anchor, [anchors, candidates]."""
+    if anchors.drawn:
+        return _equal(anchors.positive, candidates.place)
+    return _equal(anchors.label, candidates.label) - _equal(anchors.place, candidates.place)
+
+
+def _equal(rows: jax.Array, columns: jax.Array) -> jax.Array:
+    """1.0 where two whole numbers are equal, else 0.0, for all pairs."""
+    return jnp.maximum(1.0 - jnp.abs(rows[:, None] - columns[None, :]), 0.0)
+
+
+def _layout(
+    classes: jax.Array, groups: jax.Array, key: jax.Array | None
+) -> tuple[jax.Array, _Layout]:
+    """The order that sorts the rows, and where groups and classes lie in it."""
+    count = len(classes)
+    absent = classes < 0
+    order = jnp.lexsort((classes, groups, absent))
+    absent, classes, groups = absent[order], classes[order], groups[order]
+
+    def starts(values: jax.Array) -> jax.Array:
+        return jnp.concatenate([jnp.ones(1, bool), values[1:] != values[:-1]]) | absent
+
+    new_group = starts(groups)
+    group = jnp.cumsum(new_group)
+    label = jnp.cumsum(new_group | starts(classes))
+    group_start, group_end = _bounds(group)
+    class_start, class_end = _bounds(label)
+    place = jnp.arange(count)
+    positive = jnp.full(count, -1)
+    if key is not None:
+        others = jnp.maximum(class_end - class_start - 1, 1)
+        step = 1 + jax.random.randint(key, (count,), 0, others)
+        drawn = class_start + (place - class_start + step) % (others + 1)
+        positive = jnp.where(class_end - class_start > 1, drawn, -1)
+    masks = (a.astype(jnp.float32) for a in (group, label, place, positive))
+    return order, _Layout(*masks, group_start, group_end, class_start, class_end, key is not None)
+
+
+def _bounds(ranks: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Start and end of each row's run of equal ranks."""
+    return jnp.searchsorted(ranks, ranks), jnp.searchsorted(ranks, ranks, side="right")
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _sorted_class_info_nce(
+    vectors: jax.Array, layout: _Layout, temperature: float, block_size: int
+) -> tuple[jax.Array, jax.Array]:
+    return _class_forward(vectors, layout, temperature, block_size)[0]
+
+
+def _class_forward(
+    vectors: jax.Array, layout: _Layout, temperature: float, block_size: int
+) -> tuple[tuple[jax.Array, jax.Array], tuple[Any, ...]]:
+    """Two sweeps per block of anchors: over its groups for N, over its classes for the losses."""
+
+    def block(rows: Any, columns: Any) -> tuple[jax.Array, ...]:
+        anchors, own = rows
+
+        def add_negatives(carry: Any, candidates: jax.Array, theirs: _Layout) -> Any:
+            top, total = carry
+            logits = _logits(anchors, candidates, temperature)
+            mask = _negatives(own, theirs)
+            highest = jnp.maximum(top, jnp.max(logits - _FAR * (1.0 - mask), axis=1))
+            weights = jnp.exp(jnp.minimum(logits - highest[:, None], 0.0)) * mask
+            return highest, total * jnp.exp(top - highest) + jnp.sum(weights, axis=1)
+
+        def add_positives(carry: Any, candidates: jax.Array, theirs: _Layout) -> Any:
+            count, loss, slope = carry
+            gap = negative_mass[:, None] - _logits(anchors, candidates, temperature)
+            mask = _positives(own, theirs)
+            small = jnp.exp(-jnp.abs(gap))
+            softplus = jnp.maximum(gap, 0.0) + jnp.log1p(small)
+            return (
+                count + jnp.sum(mask, axis=1),
+                loss + jnp.sum(mask * softplus, axis=1),
+                slope + jnp.sum(mask * _sigmoid(gap), axis=1),
+            )
+
+        zero = jnp.zeros(len(anchors), _wide(anchors))
+        top, total = _sweep(
+            add_negatives, (zero - _FAR, zero), columns, own.group_start, own.group_end
+        )
+        has_negative = total > 0
+        negative_mass = jnp.where(has_negative, top + jnp.log(jnp.where(has_negative, total, 1)), 0)
+        count, loss, slope = _sweep(
+            add_positives, (zero, zero, zero), columns, own.class_start, own.class_end
+        )
+        is_anchor = has_negative & (count > 0)
+        share = is_anchor / jnp.maximum(count, 1.0)
+        return loss * share, is_anchor, negative_mass, slope, share
+
+    rows = (vectors, layout)
+    losses, is_anchor, *statistics = map_row_blocks(block, rows, rows, block_size)
+    return (losses, is_anchor), (vectors, layout, *statistics)
+
+
+def _class_backward(
+    temperature: float, block_size: int, saved: tuple[Any, ...], cotangents: tuple[jax.Array, Any]
+) -> tuple[jax.Array, None]:
+    """Each row's gradient as an anchor and as others' candidate: the logits are symmetric."""
+    vectors, layout, negative_mass, slope, share = saved
+    # Of anchor i's loss: weight_i sigmoid(N_i - s_ip) to a positive p (with a minus), and
+    # pull_i exp(s_in - N_i) to a negative n.
+    weight = cotangents[0] * share
+    pull = weight * slope
+
+    def block(rows: Any, columns: Any) -> jax.Array:
+        anchors, own, mass, weight, pull = (
+            rows[0],
+            rows[1],
+            *(a[:, None] for a in rows[2:]),
+        )
+
+        def from_negatives(carry: jax.Array, candidates: jax.Array, theirs: Any) -> jax.Array:
+            theirs, *statistics = theirs
+            their_mass, _, their_pull = (a[None, :] for a in statistics)
+            logits = _logits(anchors, candidates, temperature)
+            mine = pull * jnp.exp(jnp.minimum(logits - mass, 0.0))
+            others = their_pull * jnp.exp(jnp.minimum(logits - their_mass, 0.0))
+            return carry + _weighted_sum((mine + others) * _negatives(own, theirs), candidates)
+
+        def from_positives(carry: jax.Array, candidates: jax.Array, theirs: Any) -> jax.Array:
+            theirs, *statistics = theirs
+            their_mass, their_weight, _ = (a[None, :] for a in statistics)
+            logits = _logits(anchors, candidates, temperature)
+            mine = weight * _positives(own, theirs) * _sigmoid(mass - logits)
+            others = their_weight * _positives(theirs, own).T * _sigmoid(their_mass - logits)
+            return carry - _weighted_sum(mine + others, candidates)
+
+        zero = jnp.zeros(anchors.shape, _wide(anchors))
+        gradient = _sweep(from_negatives, zero, columns, own.group_start, own.group_end)
+        return _sweep(from_positives, gradient, columns, own.class_start, own.class_end)
+
+    statistics = (negative_mass, weight, pull)
+    gradients = map_row_blocks(
+        block, (vectors, layout, *statistics), (vectors, (layout, *statistics)), block_size
+    )
+    return (gradients / temperature).astype(vectors.dtype), None
+
+
+_sorted_class_info_nce.defvjp(_class_forward, _class_backward)
+
+
+def _sweep(function: Any, carry: Any, columns: Any, start: jax.Array, end: jax.Array) -> Any:
+    """Folds `function(carry, vectors, rest)` over the blocks of columns that hold start..end-1."""
+    block = len(start)
+
+    def one(i: jax.Array, carry: Any) -> Any:
+        part = jax.tree.map(lambda a: jax.lax.dynamic_slice_in_dim(a, i * block, block), columns)
+        return function(carry, *part)
+
+    return jax.lax.fori_loop(jnp.min(start) // block, (jnp.max(end) - 1) // block + 1, one, carry)
+
+
+def _logits(rows: jax.Array, columns: jax.Array, temperature: float) -> jax.Array:
+    """Dot products of all pairs over the temperature, [rows, columns]."""
+    return jnp.matmul(rows, columns.T, preferred_element_type=_wide(rows)) / temperature
+
+
+def _weighted_sum(weights: jax.Array, vectors: jax.Array) -> jax.Array:
+    """`weights` [rows, columns] @ `vectors` [columns, D]."""
+    narrow = weights.astype(vectors.dtype)
+    return jnp.matmul(narrow, vectors, preferred_element_type=_wide(vectors))
+
+
+def _wide(array: jax.Array) -> jnp.dtype:
+    """The type in which products of the array accumulate: float32 or wider."""
+    return jnp.promote_types(array.dtype, jnp.float32)
+
+
+def _sigmoid(x: jax.Array) -> jax.Array:
+    """The logistic function in a form whose exponential cannot overflow."""
+    return 1.0 / (1.0 + jnp.exp(jnp.minimum(-x, 80.0)))

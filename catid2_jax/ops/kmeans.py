@@ -1,4 +1,4 @@
-"""Seeded k-means (Lloyd's algorithm from a k-means++ start), the same on every run."""
+"""Seeded k-means (Lloyd's algorithm from a k-means++ start), the same on any number of devices."""
 
 import functools
 
@@ -6,7 +6,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from catid2_jax.ops.mesh import map_blocks, replicate
 from catid2_jax.ops.similarity import squared_distance
+
+_BLOCK = 4096  # points at a time; fixed, so that sums do not depend on the devices
 
 
 @functools.partial(jax.jit, static_argnames=("clusters", "iterations"))
@@ -15,18 +18,36 @@ def kmeans(
 ) -> Float[Array, "K Z"]:
     """Centroids of `points`.
 
+    The devices of the mesh share blocks of points; what the blocks yield is added in their order.
+
     Args:
         points: N points; with fewer than `clusters` distinct ones, some centroids coincide.
         clusters: K.
         key: random key of the k-means++ start (Arthur and Vassilvitskii, 2007).
         iterations: of Lloyd's algorithm. A cluster left empty keeps its centroid.
     """
+    count, width = points.shape
+    padding = -count % _BLOCK
+    blocks = jnp.pad(points, ((0, padding), (0, 0))).reshape(-1, _BLOCK, width)
+    weights = (jnp.arange(count + padding) < count).astype(points.dtype).reshape(-1, _BLOCK)
+
+    def sums(
+        block: tuple[jax.Array, jax.Array], centroids: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        points, weights = block
+        nearest = jnp.argmin(squared_distance(points, centroids), axis=1)
+        weighted = points * weights[:, None]
+        return (
+            jax.ops.segment_sum(weighted, nearest, num_segments=clusters),
+            jax.ops.segment_sum(weights, nearest, num_segments=clusters),
+        )
 
     def lloyd(_: jax.Array, centroids: jax.Array) -> jax.Array:
-        nearest = jnp.argmin(squared_distance(points, centroids), axis=1)
-        sums = jax.ops.segment_sum(points, nearest, num_segments=clusters)
-        sizes = jax.ops.segment_sum(jnp.ones(len(points), points.dtype), nearest, clusters)
-        means = sums / jnp.maximum(sizes, 1)[:, None]
+        totals, sizes = (
+            jnp.sum(replicate(part), axis=0)
+            for part in map_blocks(sums, (blocks, weights), centroids)
+        )
+        means = totals / jnp.maximum(sizes, 1)[:, None]
         return jnp.where(sizes[:, None] > 0, means, centroids)
 
     return jax.lax.fori_loop(0, iterations, lloyd, _plus_plus(points, clusters, key))
@@ -40,7 +61,7 @@ def _plus_plus(points: jax.Array, clusters: int, key: jax.Array) -> jax.Array:
         # The floor keeps a draw possible once every distinct point is taken.
         logits = jnp.log(jnp.maximum(nearest, 1e-30))
         point = points[jax.random.categorical(jax.random.fold_in(key, i), logits)]
-        distance = squared_distance(points, point[None])[:, 0]
+        distance = jnp.sum(jnp.square(points - point[None, :]), axis=1)
         return centroids.at[i].set(point), jnp.minimum(nearest, distance)
 
     start = jnp.zeros((clusters, points.shape[1]), points.dtype)

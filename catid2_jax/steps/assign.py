@@ -1,6 +1,5 @@
 """Step 4: a unique document ID for every product."""
 
-import jax
 import numpy as np
 
 from catid2_jax.config import Config
@@ -9,11 +8,10 @@ from catid2_jax.docids.quality import codebook_usage
 from catid2_jax.docids.table import DocidTable, read_docids, write_docids
 from catid2_jax.errors import InputError
 from catid2_jax.files import write_json
-from catid2_jax.models.residual_quantizer import quantize
 from catid2_jax.progress import console
-from catid2_jax.steps.train_rqvae import encode, load_trained
+from catid2_jax.steps.train_rqvae import load_trained
 from catid2_jax.steps.workdir import Workdir
-from catid2_jax.training.rqvae_step import in_batches
+from catid2_jax.training.rqvae_evaluation import corpus_latents, nearest_codes
 
 
 def run(config: Config, workdir: Workdir) -> None:
@@ -35,10 +33,10 @@ def _quantize_corpus(config: Config, workdir: Workdir) -> tuple[np.ndarray, dict
     """Unique codes [N, L] of the corpus, and what they were like before they were made unique."""
     embeddings = np.load(workdir.embeddings, allow_pickle=False)
     model, state = load_trained(config, workdir, embeddings.shape[1])
-    latents = encode(model, state.params, state.constants(embeddings))
-    codebooks = state.params["quantizer"]["codebooks"]
-    nearest = in_batches(jax.jit(lambda z: quantize(z, codebooks).codes), latents)
-    codes = resolve_collisions(latents, np.asarray(codebooks), nearest, config.docids.collisions)
+    latents = corpus_latents(model, state.params, state.constants(embeddings))
+    codebooks = np.asarray(state.params["quantizer"]["codebooks"])
+    nearest = nearest_codes(codebooks, latents)
+    codes = resolve_collisions(latents, codebooks, nearest, config.docids.collisions)
     metrics = {
         "collision_rate": collision_rate(nearest),
         "documents_reassigned": float(np.mean((codes != nearest).any(axis=1))),

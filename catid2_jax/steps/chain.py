@@ -4,8 +4,9 @@ import dataclasses
 import time
 from collections.abc import Callable
 
-from catid2_jax.config import LOSS_PRESETS, Config
+from catid2_jax.config import Config
 from catid2_jax.errors import InputError
+from catid2_jax.losses import TIGER
 from catid2_jax.progress import console
 from catid2_jax.steps import assign, embed, evaluate, prepare, retrieve, train_rqvae, train_seq2seq
 from catid2_jax.steps.workdir import (
@@ -71,7 +72,7 @@ def run_until(config: Config, workdir: Workdir, last: str) -> None:
         _check(step, config, workdir)
     for step in steps:
         if step.name == "evaluate" and "tiger" in config.evaluate.baselines:
-            tiger = dataclasses.replace(config, loss_weights=LOSS_PRESETS["tiger"])
+            tiger = dataclasses.replace(config, loss_weights=TIGER)
             run_until(tiger, dataclasses.replace(workdir, variant="tiger"), "retrieve")
         _run(step, config, workdir)
 

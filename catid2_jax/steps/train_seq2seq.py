@@ -31,7 +31,7 @@ def run(config: Config, workdir: Workdir) -> None:
         "ID tokens"
     )
     training = config.seq2seq_training
-    sampler = EpochSampler(len(data.source), training.batch_size, config.seed)
+    sampler = EpochSampler(len(data.source), training.batch_size, config.seed, jax.device_count())
     optimizer = make_optimizer(training, training.epochs * sampler.steps_per_epoch)
     model = Transformer(config.t5, vocabulary.rows)
     params = initialize(model, config.seed)
@@ -104,4 +104,4 @@ def load_trained(
         return TrainState(jnp.int32(0), params, optimizer.init(params))
 
     with Checkpoints(workdir.checkpoints("seq2seq")) as checkpoints:
-        return model, checkpoints.restore_latest(jax.eval_shape(template)).params
+        return model, checkpoints.restore(jax.eval_shape(template)).params

@@ -1,74 +1,136 @@
-"""Orbax checkpoints of a training state: the last one, whole or not there."""
+"""Orbax checkpoints of a training state: the last one and the best, each whole or not there."""
 
+import json
 import os
 import pathlib
 import re
-from typing import TypeVar
+from collections.abc import Mapping
+from typing import Literal, TypeVar
 
 import jax
 import orbax.checkpoint as ocp
+from jax.sharding import NamedSharding, PartitionSpec
 
 from catid2_jax.errors import InputError
+from catid2_jax.files import write_json
+from catid2_jax.training.sharding import data_mesh
 
 State = TypeVar("State")
+Which = Literal["last", "best"]
 
 
 class Checkpoints:
-    """The checkpoints of one training run in `directory`; the latest is kept.
+    """The checkpoints of one training run: `directory/last` and, by a metric, `directory/best`.
 
     Orbax writes beside the old checkpoint and renames, so a kill at any moment leaves one.
+
+    Attributes:
+        directory: of both, absolute.
     """
 
-    def __init__(self, directory: str | os.PathLike[str]) -> None:
-        self._directory = pathlib.Path(directory).absolute()
-        self._manager = ocp.CheckpointManager(
-            self._directory,
-            item_handlers=ocp.StandardCheckpointHandler(),
-            options=ocp.CheckpointManagerOptions(
-                max_to_keep=1,
-                cleanup_tmp_directories=True,
-                # The loop donates the state's buffers to the next step right after a save.
-                enable_async_checkpointing=False,
-            ),
-        )
+    def __init__(
+        self,
+        directory: str | os.PathLike[str],
+        best_metric: str = "",
+        best_mode: Literal["min", "max"] = "max",
+    ) -> None:
+        """Opens or creates the directory.
+
+        Args:
+            directory: of the run.
+            best_metric: the figure of an evaluation by which the best is known; empty for none.
+            best_mode: whether the best has the least or the most of it.
+        """
+        self.directory = pathlib.Path(directory).absolute()
+        self._best_metric, self._best_mode = best_metric, best_mode
+        self._managers = {which: _manager(self.directory / which) for which in ("last", "best")}
 
     def __enter__(self) -> "Checkpoints":
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._manager.close()
+        for manager in self._managers.values():
+            manager.close()
 
     def save(self, step: int, state: object) -> None:
-        """Saves the state; it is on disk when this returns."""
-        self._manager.save(step, args=ocp.args.StandardSave(state))
+        """Saves the last state; it is on disk when this returns."""
+        self._managers["last"].save(step, args=ocp.args.StandardSave(state))
+
+    def save_if_best(self, step: int, state: object, figures: Mapping[str, float]) -> None:
+        """Saves the state as the best if its figure is better than that of every earlier one.
+
+        Raises:
+            InputError: the figures lack the metric; with those there are.
+        """
+        if not self._best_metric:
+            return
+        if self._best_metric not in figures:
+            raise InputError(
+                f"best_metric is {self._best_metric!r}: expected one of {', '.join(figures)}"
+            )
+        value = figures[self._best_metric]
+        path = self.directory / "best.json"
+        if path.exists():
+            best = json.loads(path.read_text(encoding="utf-8"))["value"]
+            if not (value < best if self._best_mode == "min" else value > best):
+                return
+        # After a kill between the two writes the same state is there already.
+        if self._managers["best"].latest_step() != step:
+            self._managers["best"].save(step, args=ocp.args.StandardSave(state))
+        if jax.process_index() == 0:
+            write_json(path, {"step": step, "metric": self._best_metric, "value": value})
 
     @property
     def latest_step(self) -> int | None:
-        """The step of the latest checkpoint, or None if there is none."""
-        return self._manager.latest_step()
+        """The step of the last checkpoint, or None if there is none."""
+        return self._managers["last"].latest_step()
 
-    def restore_latest(self, template: State) -> State:
-        """The latest state.
+    def restore(self, template: State, which: Which = "last") -> State:
+        """The last or the best state.
 
         Args:
-            template: arrays or ShapeDtypeStructs in the shape of the state.
+            template: arrays or ShapeDtypeStructs in the shape of the state; what has no sharding
+                comes whole to every device.
+            which: of the two.
 
         Raises:
             InputError: there is no checkpoint, or a leaf is not as in the template (which, and both
                 shapes).
         """
-        step = self.latest_step
+        manager = self._managers[which]
+        place = self.directory / which
+        step = manager.latest_step()
         if step is None:
-            raise InputError(f"{self._directory}: found no checkpoint, expected a trained model")
-        shapes = jax.tree.map(ocp.utils.to_shape_dtype_struct, template)
-        found, expected = _leaf_shapes(self._manager.item_metadata(step).tree), _leaf_shapes(shapes)
+            raise InputError(f"{place}: found no checkpoint, expected a trained model")
+        everywhere = NamedSharding(data_mesh(), PartitionSpec())
+        shapes = jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(
+                leaf.shape, leaf.dtype, sharding=getattr(leaf, "sharding", None) or everywhere
+            ),
+            template,
+        )
+        found, expected = _leaf_shapes(manager.item_metadata(step).tree), _leaf_shapes(shapes)
         for name in sorted(found.keys() | expected.keys()):
             if found.get(name) != expected.get(name):
                 raise InputError(
-                    f"{self._directory}: the checkpoint of step {step} has {name} of shape "
+                    f"{place}: the checkpoint of step {step} has {name} of shape "
                     f"{found.get(name, 'none')}, expected {expected.get(name, 'none')}"
                 )
-        return self._manager.restore(step, args=ocp.args.StandardRestore(shapes))
+        return manager.restore(step, args=ocp.args.StandardRestore(shapes))
+
+
+def _manager(directory: pathlib.Path) -> ocp.CheckpointManager:
+    """Keeps one checkpoint."""
+    return ocp.CheckpointManager(
+        directory,
+        item_handlers=ocp.StandardCheckpointHandler(),
+        options=ocp.CheckpointManagerOptions(
+            max_to_keep=1,
+            cleanup_tmp_directories=True,
+            # The loop donates the state's buffers to the next step right after a save.
+            enable_async_checkpointing=False,
+        ),
+    )
 
 
 def _leaf_shapes(tree: object) -> dict[str, tuple[int, ...]]:

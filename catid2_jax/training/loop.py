@@ -1,18 +1,21 @@
 """The training loop, for every stage and every model."""
 
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import flax.struct
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.sharding import Mesh, PartitionSpec
 
+from catid2_jax.ops.mesh import DATA_AXIS
 from catid2_jax.progress import Progress
 from catid2_jax.training.checkpoint import Checkpoints
+from catid2_jax.training.metric_writer import MetricWriter
 from catid2_jax.training.optimizer import TrainingConfig
 from catid2_jax.training.sampler import EpochSampler
+from catid2_jax.training.sharding import data_mesh, fits_on_device, place
 
 Metrics: TypeAlias = dict[str, jax.Array]
 
@@ -39,58 +42,114 @@ class TrainState(flax.struct.PyTreeNode):
         return self.replace(params=params, optimizer_state=optimizer_state)
 
 
-StepFunction: TypeAlias = Callable[[TrainState, Any, jax.Array], tuple[TrainState, Metrics]]
-"""(state, data on the device, indices [B] of the batch) -> (next state, scalar metrics)."""
+class Dataset(Protocol):
+    """A pytree of arrays, on the host or on devices, that yields batches."""
+
+    def batch(self, indices: Any) -> Any:
+        """The examples of `indices` [B]: a pytree of arrays [B, ...]."""
+
+
+StepFunction: TypeAlias = Callable[[TrainState, Any], tuple[TrainState, Metrics]]
+"""(state, batch) -> (next state, scalar metrics); the batch is the global one, of all devices."""
+
+Evaluator: TypeAlias = Callable[[TrainState], tuple[TrainState, dict[str, float]]]
+"""state -> (the state to go on with, figures); depends on nothing but the state."""
 
 
 def train(
     step_function: StepFunction,
     state: TrainState,
-    data: Any,
+    data: Dataset,
     sampler: EpochSampler,
     config: TrainingConfig,
     checkpoints: Checkpoints,
     description: str,
+    evaluator: Evaluator | None = None,
 ) -> TrainState:
     """Trains for `config.epochs` from the latest checkpoint, or from `state` where there is none.
 
-    The data stays on the device; a dispatch runs several steps, and its metrics are read only
-    once the next one is under way. The result is the same with and without interruptions.
+    Batches are sharded over all devices. The data stay on the devices if they fit, else batches are
+    streamed. A dispatch runs several steps, and its metrics are read only once the next one is
+    under way. The result is the same with and without interruptions.
     """
-    steps = config.epochs * sampler.steps_per_epoch
-    run = _many_steps(step_function)
-    if checkpoints.latest_step is not None:
-        state = checkpoints.restore_latest(state)
-    data, state = jax.device_put((data, state))
-    done = saved = int(state.step)
-    pending: Metrics = {}
-    with Progress(description, steps, done) as progress:
-        while done < steps:
-            count = min(config.steps_per_dispatch, steps - done)
-            state, metrics = run(state, data, jnp.asarray(sampler(done, count)))
-            progress.advance(0, _read(pending))
-            pending, done = metrics, done + count
-            progress.advance(count)
-            if done - saved >= config.checkpoint_every or done == steps:
+    mesh = data_mesh()
+    with jax.set_mesh(mesh):
+        state = place(state, mesh)
+        if checkpoints.latest_step is not None:
+            state = checkpoints.restore(state)
+        done = saved = int(state.step)
+        steps = config.epochs * sampler.steps_per_epoch
+        run = _dispatcher(step_function, data, sampler, config, mesh)
+        pending: Metrics = {}
+        with (
+            Progress(description, steps, done) as progress,
+            MetricWriter(checkpoints.directory, done) as writer,
+        ):
+
+            def read(metrics: Metrics) -> None:
+                values = _read(metrics)
+                progress.advance(0, values)
+                writer.write(done, values)
+
+            while done < steps:
+                count = min(config.steps_per_dispatch, steps - done, _until(config, done))
+                state, metrics = run(state, done, count)
+                read(pending)
+                pending, done = metrics, done + count
+                progress.advance(count)
+                evaluate = evaluator and (
+                    done == steps or _until(config, done) == config.evaluate_every
+                )
+                if not evaluate and done != steps and done - saved < config.checkpoint_every:
+                    continue
                 # Read first: a state that is not finite must not become a checkpoint.
-                progress.advance(0, _read(pending))
-                checkpoints.save(done, state)
-                pending, saved = {}, done
+                read(pending)
+                pending = {}
+                if evaluator and evaluate:
+                    state, figures = evaluator(state)
+                    writer.write(done, figures)
+                    checkpoints.save_if_best(done, state, figures)
+                if done == steps or done - saved >= config.checkpoint_every:
+                    checkpoints.save(done, state)
+                    saved = done
     return state
 
 
-def _many_steps(step_function: StepFunction) -> Callable[..., tuple[TrainState, Metrics]]:
-    """One jitted call over indices [steps, B]; returns the mean of each metric."""
+def _until(config: TrainingConfig, done: int) -> int:
+    """Steps until the next evaluation, at least 1."""
+    return config.evaluate_every - done % config.evaluate_every
 
-    def run(state: TrainState, data: Any, indices: jax.Array) -> tuple[TrainState, Metrics]:
-        def one(state: TrainState, batch: jax.Array) -> tuple[TrainState, Metrics]:
-            state, metrics = step_function(state, data, batch)
+
+def _dispatcher(
+    step_function: StepFunction,
+    data: Dataset,
+    sampler: EpochSampler,
+    config: TrainingConfig,
+    mesh: Mesh,
+) -> Callable[[TrainState, int, int], tuple[TrainState, Metrics]]:
+    """(state, first step, number of steps) -> (state, the mean of each metric), in one dispatch."""
+    resident = config.data_on == "device" or (config.data_on == "auto" and fits_on_device(data))
+    rows = PartitionSpec(None, DATA_AXIS)
+
+    def many_steps(
+        state: TrainState, data: Dataset | None, batches: Any
+    ) -> tuple[TrainState, Metrics]:
+        def one(state: TrainState, batch: Any) -> tuple[TrainState, Metrics]:
+            state, metrics = step_function(state, batch if data is None else data.batch(batch))
             return state.replace(step=state.step + 1), metrics
 
-        state, metrics = jax.lax.scan(one, state, indices)
+        state, metrics = jax.lax.scan(one, state, batches)
         return state, jax.tree.map(lambda m: m.mean(axis=0), metrics)
 
-    return jax.jit(run, donate_argnums=0)
+    run = jax.jit(many_steps, donate_argnums=0)
+    on_devices = place(data, mesh) if resident else None
+
+    def dispatch(state: TrainState, first: int, count: int) -> tuple[TrainState, Metrics]:
+        indices = sampler(first, count)
+        batches = indices if resident else data.batch(indices)
+        return run(state, on_devices, place(batches, mesh, rows))
+
+    return dispatch
 
 
 def _read(metrics: Metrics) -> dict[str, float]:

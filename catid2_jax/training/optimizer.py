@@ -1,6 +1,7 @@
 """AdamW and its learning-rate schedule."""
 
 import dataclasses
+from typing import Literal
 
 import optax
 
@@ -21,6 +22,12 @@ class TrainingConfig:
         max_gradient_norm: gradients are scaled down to this global norm; 0 leaves them.
         steps_per_dispatch: steps per call into the compiled loop; progress is seen this often.
         checkpoint_every: steps between checkpoints, rounded up to whole dispatches.
+        evaluate_every: steps between evaluations; there is one at the end in any case.
+        best_metric: figure of the evaluations whose best state is kept beside the last; empty for
+            the last only.
+        best_mode: whether the best is the least or the most of it.
+        data_on: "device" keeps the data on every device, "host" streams each batch; "auto" asks
+            whether they fit.
     """
 
     batch_size: int = 4096
@@ -32,9 +39,19 @@ class TrainingConfig:
     max_gradient_norm: float = 0.0
     steps_per_dispatch: int = 16
     checkpoint_every: int = 1000
+    evaluate_every: int = 1000
+    best_metric: str = ""
+    best_mode: Literal["min", "max"] = "max"
+    data_on: Literal["auto", "device", "host"] = "auto"
 
     def __post_init__(self) -> None:
-        for name in ("batch_size", "epochs", "steps_per_dispatch", "checkpoint_every"):
+        for name in (
+            "batch_size",
+            "epochs",
+            "steps_per_dispatch",
+            "checkpoint_every",
+            "evaluate_every",
+        ):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}: expected at least 1")
         if self.learning_rate <= 0:

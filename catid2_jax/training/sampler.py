@@ -5,6 +5,8 @@ So a resumed training sees what an uninterrupted one would have seen.
 
 import numpy as np
 
+from catid2_jax.errors import InputError
+
 
 class EpochSampler:
     """A new permutation per epoch; the tail that does not fill a batch waits for the next epoch.
@@ -12,9 +14,28 @@ class EpochSampler:
     No example is twice in a batch, which the contrastive losses rely on.
     """
 
-    def __init__(self, examples: int, batch_size: int, seed: int) -> None:
+    def __init__(self, examples: int, batch_size: int, seed: int, devices: int = 1) -> None:
+        """Plans batches of `batch_size`, or of what there is if `examples` are fewer.
+
+        Args:
+            examples: how many there are.
+            batch_size: of a step, over all devices.
+            seed: of the permutations.
+            devices: that share a batch evenly.
+
+        Raises:
+            InputError: the batch is not a multiple of the devices, or there are too few examples.
+        """
+        if batch_size % devices:
+            raise InputError(
+                f"batch_size is {batch_size}: expected a multiple of the {devices} devices"
+            )
+        if examples < devices:
+            raise InputError(
+                f"found {examples} examples, expected at least one for each of {devices} devices"
+            )
         self.examples = examples
-        self.batch_size = min(batch_size, examples)
+        self.batch_size = min(batch_size, examples // devices * devices)
         self.steps_per_epoch = examples // self.batch_size
         self._seed = seed
         self._epoch = -1

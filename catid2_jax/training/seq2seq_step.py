@@ -34,6 +34,29 @@ class Seq2SeqData:
     document: Int[Array, " P"] | np.ndarray
     weight: Float[Array, " P"] | np.ndarray
 
+    def batch(self, indices: Any) -> "Seq2SeqBatch":
+        """The pairs of `indices`."""
+        return Seq2SeqBatch(
+            self.sources[self.source[indices]],
+            self.targets[self.document[indices]],
+            self.weight[indices],
+        )
+
+
+@flax.struct.dataclass
+class Seq2SeqBatch:
+    """Pairs as the network sees them.
+
+    Attributes:
+        tokens: of the sources, int [B, S], 0 where padded.
+        targets: vocabulary ids of the documents' ID tokens, int [B, L].
+        weight: of the pair in the loss, float [B].
+    """
+
+    tokens: Int[Array, "B S"] | np.ndarray
+    targets: Int[Array, "B L"] | np.ndarray
+    weight: Float[Array, " B"] | np.ndarray
+
 
 def id_tokens(codes: np.ndarray, first_id_token: int, codes_per_level: int) -> np.ndarray:
     """Vocabulary ids of codes [N, L]: `first_id_token + l * K + c`."""
@@ -44,7 +67,7 @@ def id_tokens(codes: np.ndarray, first_id_token: int, codes_per_level: int) -> n
 def make_seq2seq_step(
     model: Transformer, optimizer: optax.GradientTransformation, source_dropout: float, seed: int
 ) -> StepFunction:
-    """The step of stage 2 for the training loop, over `Seq2SeqData`.
+    """The step of stage 2 for the training loop, over batches of `Seq2SeqData`.
 
     Args:
         model: the network.
@@ -53,11 +76,8 @@ def make_seq2seq_step(
         seed: of that and of the network's dropout; each step derives its own key.
     """
 
-    def loss_function(
-        params: dict, data: Seq2SeqData, indices: jax.Array, key: jax.Array
-    ) -> tuple[Scalar, Metrics]:
-        tokens = data.sources[data.source[indices]]
-        targets = data.targets[data.document[indices]]
+    def loss_function(params: dict, batch: Seq2SeqBatch, key: jax.Array) -> tuple[Scalar, Metrics]:
+        tokens, targets = batch.tokens, batch.targets
         mask_key, dropout_key = jax.random.split(key)
         mask = hide_tokens(tokens, source_dropout, mask_key)
         decoder_input = jnp.pad(targets[:, :-1], ((0, 0), (1, 0)), constant_values=PAD)
@@ -69,7 +89,7 @@ def make_seq2seq_step(
             deterministic=False,
             rngs={"dropout": dropout_key},
         )
-        loss = sequence_loss(logits, targets, data.weight[indices])
+        loss = sequence_loss(logits, targets, batch.weight)
         correct = jnp.argmax(logits, axis=-1) == targets
         return loss, {
             "loss": loss,
@@ -77,11 +97,9 @@ def make_seq2seq_step(
             "id": correct.all(1).mean(),
         }
 
-    def step(
-        state: TrainState, data: Seq2SeqData, indices: jax.Array
-    ) -> tuple[TrainState, Metrics]:
+    def step(state: TrainState, batch: Seq2SeqBatch) -> tuple[TrainState, Metrics]:
         key = jax.random.fold_in(jax.random.key(seed), state.step)
-        gradients, metrics = jax.grad(loss_function, has_aux=True)(state.params, data, indices, key)
+        gradients, metrics = jax.grad(loss_function, has_aux=True)(state.params, batch, key)
         return state.descend(gradients, optimizer), metrics
 
     return step

@@ -13,14 +13,15 @@ Hardware: eight A100 80GB in the paper.  Time and Recall: not yet measured here.
 
 import ml_collections
 
-from catid2_jax.config import default_config, set_loss_preset
+from catid2_jax.config import default_config
+from catid2_jax.presets import set_preset
 
 
 def get_config(preset: str = "cat_id2_256") -> ml_collections.ConfigDict:
     """The settings of one row; `preset` is <losses>_<codebook size>."""
     losses, _, codes = preset.rpartition("_")
     config = default_config()
-    set_loss_preset(config, losses)
+    set_preset(config, losses)
     # Stage 1's other defaults (L = 4, H = 3, batch 4096, 300 epochs, the MLP) are the paper's.
     config.rqvae.codes = int(codes)
     config.embedding.encoder = "precomputed"

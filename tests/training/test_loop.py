@@ -1,5 +1,6 @@
 """The loop against gradient descent written out, and a resumed run against an uninterrupted one."""
 
+import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,13 +12,22 @@ from catid2_jax.training.loop import TrainState, train
 from catid2_jax.training.optimizer import TrainingConfig
 from catid2_jax.training.sampler import EpochSampler
 
+
+@flax.struct.dataclass
+class Rows:
+    values: np.ndarray
+
+    def batch(self, indices):
+        return self.values[indices]
+
+
 DATA = np.random.default_rng(0).normal(size=(20, 3)).astype(np.float32)
 CONFIG = TrainingConfig(batch_size=6, epochs=4, steps_per_dispatch=5, checkpoint_every=1)
 
 
-def step_function(state, data, indices):
+def step_function(state, batch):
     """w moves a tenth of the way to the batch's mean."""
-    gap = jnp.mean(data[indices], axis=0) - state.params
+    gap = jnp.mean(batch, axis=0) - state.params
     return state.replace(params=state.params + 0.1 * gap), {"gap": jnp.abs(gap).mean()}
 
 
@@ -25,10 +35,11 @@ def start():
     return TrainState(jnp.int32(0), jnp.zeros(3), ())
 
 
-def run(directory, config=CONFIG):
+def run(directory, config=CONFIG, evaluator=None):
     sampler = EpochSampler(len(DATA), config.batch_size, seed=0)
-    with Checkpoints(directory) as checkpoints:
-        return train(step_function, start(), DATA, sampler, config, checkpoints, "test")
+    with Checkpoints(directory, config.best_metric, config.best_mode) as checkpoints:
+        rows = Rows(DATA)
+        return train(step_function, start(), rows, sampler, config, checkpoints, "test", evaluator)
 
 
 def test_takes_the_sampler_s_batches_in_turn(tmp_path):
@@ -69,7 +80,7 @@ def test_a_finished_training_is_only_read(tmp_path, monkeypatch):
 
 
 def test_a_loss_that_is_not_finite_stops_the_training(tmp_path, monkeypatch):
-    def bad_step(state, data, indices):
+    def bad_step(state, batch):
         return state, {"loss": jnp.float32(jnp.nan)}
 
     sampler = EpochSampler(len(DATA), 6, 0)
@@ -77,7 +88,7 @@ def test_a_loss_that_is_not_finite_stops_the_training(tmp_path, monkeypatch):
         Checkpoints(tmp_path) as checkpoints,
         pytest.raises(FloatingPointError, match="loss is nan"),
     ):
-        train(bad_step, start(), DATA, sampler, CONFIG, checkpoints, "test")
+        train(bad_step, start(), Rows(DATA), sampler, CONFIG, checkpoints, "test")
     with Checkpoints(tmp_path) as checkpoints:
         assert checkpoints.latest_step is None
 
@@ -87,12 +98,12 @@ def test_checkpoint_of_another_model_is_refused(tmp_path):
     with Checkpoints(tmp_path) as checkpoints:
         message = r"checkpoint of step 12 has params of shape \(3,\), expected \(4,\)"
         with pytest.raises(InputError, match=message):
-            checkpoints.restore_latest(TrainState(jnp.int32(0), jnp.zeros(4), ()))
+            checkpoints.restore(TrainState(jnp.int32(0), jnp.zeros(4), ()))
         message = r"has params of shape \(3,\), expected none"
         with pytest.raises(InputError, match=message):
-            checkpoints.restore_latest(TrainState(jnp.int32(0), {"w": jnp.zeros(3)}, ()))
+            checkpoints.restore(TrainState(jnp.int32(0), {"w": jnp.zeros(3)}, ()))
     with (
         Checkpoints(tmp_path / "empty") as checkpoints,
         pytest.raises(InputError, match="no checkpoint"),
     ):
-        checkpoints.restore_latest(start())
+        checkpoints.restore(start())

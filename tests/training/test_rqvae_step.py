@@ -4,8 +4,7 @@ import numpy as np
 import optax
 import pytest
 
-from catid2_jax.config import LOSS_PRESETS
-from catid2_jax.losses import LossWeights
+from catid2_jax.losses import TIGER, LossWeights
 from catid2_jax.models.rqvae import RQVAE, RQVAEConfig
 from catid2_jax.training.loop import TrainState
 from catid2_jax.training.rqvae_step import (
@@ -34,7 +33,7 @@ def run_step(params, weights, rows):
     optimizer = optax.sgd(0.1)
     state = TrainState(jnp.int32(0), params, optimizer.init(params))
     step = jax.jit(make_rqvae_step(MODEL, optimizer, weights))
-    return step(state, RQVAEData(jnp.asarray(X), jnp.asarray(CATEGORIES)), jnp.asarray(rows))
+    return step(state, RQVAEData(X, CATEGORIES).batch(rows))
 
 
 def expected_loss(params, weights, rows):
@@ -59,8 +58,8 @@ def expected_loss(params, weights, rows):
 
 @pytest.mark.parametrize(
     "weights",
-    [*LOSS_PRESETS.values(), LossWeights(0.5, 0.3, 0.2, 0.7, 0.4, 0.5, "global")],
-    ids=[*LOSS_PRESETS, "all terms"],
+    [LossWeights(), TIGER, LossWeights(0.5, 0.3, 0.2, 0.7, 0.4, 0.5, "global")],
+    ids=["CAT-ID2", "TIGER", "all terms"],
 )
 def test_loss_is_equation_8_on_the_batch(params, weights):
     rows = np.array([7, 1, 2, 9, 4, 0])
@@ -85,7 +84,9 @@ def test_perplexity_of_the_batch_by_hand(params):
     for level in range(3):
         share = np.bincount(codes[:, level]) / 10
         entropy = -sum(p * np.log(p) for p in share if p)
-        np.testing.assert_allclose(metrics[f"perplexity_{level + 1}"], np.exp(entropy), rtol=1e-5)
+        np.testing.assert_allclose(
+            metrics[f"perplexity/level_{level + 1}"], np.exp(entropy), rtol=1e-5
+        )
 
 
 def test_k_means_codebooks_quantise_better_than_random_ones(params):

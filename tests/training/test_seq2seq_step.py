@@ -42,7 +42,7 @@ def test_loss_is_equation_9_of_the_pairs_in_the_batch(params):
     step = jax.jit(make_seq2seq_step(MODEL, optimizer, source_dropout=0.0, seed=0))
     rows = np.array([3, 1, 0])
     state, metrics = step(
-        TrainState(jnp.int32(0), params, optimizer.init(params)), DATA, jnp.asarray(rows)
+        TrainState(jnp.int32(0), params, optimizer.init(params)), DATA.batch(rows)
     )
     # Pair by pair and unpadded; the decoder sees 0 and then the first ID token.
     logits, targets = [], []
@@ -57,7 +57,7 @@ def test_loss_is_equation_9_of_the_pairs_in_the_batch(params):
         np.array(logits, np.float64), targets, np.asarray(DATA.weight)[rows]
     )
     np.testing.assert_allclose(metrics["loss"], expected, rtol=1e-5)
-    after = step(state, DATA, jnp.asarray(rows))[1]["loss"]
+    after = step(state, DATA.batch(rows))[1]["loss"]
     assert after < metrics["loss"]
 
 
@@ -78,7 +78,7 @@ def test_what_is_hidden_changes_from_step_to_step_and_is_the_same_on_a_rerun(par
 
     def loss(number):
         state = TrainState(jnp.int32(number), params, optimizer.init(params))
-        return float(step(state, DATA, jnp.arange(4))[1]["loss"])
+        return float(step(state, DATA.batch(jnp.arange(4)))[1]["loss"])
 
     values = [loss(number) for number in range(4)]
     assert len(set(values)) > 1

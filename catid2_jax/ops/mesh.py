@@ -1,0 +1,85 @@
+"""The mesh of devices that share a batch: one named axis, over the rows."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import PartitionSpec
+
+DATA_AXIS = "data"
+
+
+def data_devices() -> int:
+    """Devices that share the rows in the current mesh (`jax.set_mesh`); 1 without one."""
+    return jax.sharding.get_abstract_mesh().shape.get(DATA_AXIS, 1)
+
+
+def replicate(array: jax.Array) -> jax.Array:
+    """Asks for the whole array on every device of the current mesh."""
+    if data_devices() == 1:
+        return array
+    return jax.lax.with_sharding_constraint(array, PartitionSpec())
+
+
+def map_blocks(function: Callable[[Any, Any], Any], blocks: Any, whole: Any) -> Any:
+    """`function(block, whole)` for every block, one after another on each device.
+
+    Args:
+        function: from a block and `whole` to a pytree of arrays.
+        blocks: pytree of arrays [number of blocks, ...], which the devices of the mesh share.
+        whole: pytree of arrays that every block sees.
+
+    Returns:
+        What `function` returned, stacked: arrays [number of blocks, ...].
+    """
+    count = len(jax.tree.leaves(blocks)[0])
+    devices = data_devices()
+
+    def on_one_device(blocks: Any, whole: Any) -> Any:
+        return jax.lax.map(lambda block: function(block, whole), blocks)
+
+    if devices == 1:
+        return on_one_device(blocks, whole)
+    sharded, replicated = PartitionSpec(DATA_AXIS), PartitionSpec()
+    on_all_devices = jax.shard_map(
+        on_one_device,
+        in_specs=(sharded, replicated),
+        out_specs=sharded,
+        check_vma=False,  # the check is for derivatives, which are not taken through it
+    )
+    outputs = on_all_devices(_pad(blocks, -count % devices), whole)
+    return jax.tree.map(lambda a: a[:count], outputs)
+
+
+def map_row_blocks(
+    function: Callable[[Any, Any], Any], rows: Any, whole: Any, block_size: int
+) -> Any:
+    """`function(block of rows, whole)` for all rows, in blocks of at most `block_size`.
+
+    Args:
+        function: from arrays [block, ...] and `whole` to arrays [block, ...].
+        rows: pytree of arrays [B, ...], which the devices of the mesh share; padded with zeros to
+            whole blocks.
+        whole: pytree of arrays that every block sees.
+        block_size: the most rows of a block.
+
+    Returns:
+        What `function` returned, the blocks put together: arrays [B, ...].
+    """
+    count = len(jax.tree.leaves(rows)[0])
+    devices = data_devices()
+    blocks = devices * -(-count // (devices * block_size))
+    block = -(-count // blocks)
+    split = jax.tree.map(
+        lambda a: a.reshape(blocks, block, *a.shape[1:]), _pad(rows, blocks * block - count)
+    )
+    outputs = map_blocks(function, split, whole)
+    return jax.tree.map(lambda a: a.reshape(blocks * block, *a.shape[2:])[:count], outputs)
+
+
+def _pad(tree: Any, rows: int) -> Any:
+    """Rows of zeros after those of every array."""
+    if rows == 0:
+        return tree
+    return jax.tree.map(lambda a: jnp.pad(a, [(0, rows)] + [(0, 0)] * (a.ndim - 1)), tree)

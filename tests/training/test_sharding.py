@@ -1,0 +1,100 @@
+"""The same training on 1, 2 and 8 devices, and on 2 processes of 2 devices."""
+
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from catid2_jax.errors import InputError
+from catid2_jax.training.checkpoint import Checkpoints
+from catid2_jax.training.loop import TrainState
+from catid2_jax.training.optimizer import TrainingConfig, make_optimizer
+from catid2_jax.training.sampler import EpochSampler
+
+SCRIPT = pathlib.Path(__file__).parent / "sharded_training.py"
+ROOT = SCRIPT.parent.parent.parent
+
+
+def start(output, devices, *distributed):
+    environment = os.environ | {
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+        "JAX_PLATFORMS": "cpu",
+        "PYTHONPATH": str(ROOT),
+    }
+    command = [sys.executable, SCRIPT, output, *map(str, distributed)]
+    output.parent.mkdir(exist_ok=True)
+    with open(output.with_suffix(".log"), "a") as log:
+        return subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    """Everything the script leaves, by the number of devices; "2 x 2" for two processes."""
+    root = tmp_path_factory.mktemp("sharding")
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    outputs = {name: root / name / "results.npz" for name in ("1", "2", "8", "2 x 2")}
+    waves = [
+        [start(outputs["1"], 1), start(outputs["8"], 8)],
+        [start(outputs["2"], 2), *(start(outputs["2 x 2"], 2, port, 2, i) for i in range(2))],
+    ]
+    for process in [process for wave in waves for process in wave]:
+        process.wait(timeout=300)
+    for path in outputs.values():
+        assert path.exists(), path.with_suffix(".log").read_text()[-2000:]
+    return {name: (path.parent, dict(np.load(path))) for name, path in outputs.items()}
+
+
+@pytest.mark.parametrize("devices", ["2", "8", "2 x 2"])
+def test_gradients_parameters_and_figures_are_those_of_one_device(results, devices):
+    expected, found = results["1"][1], results[devices][1]
+    assert found.keys() == expected.keys()
+    names = [name for name in expected if name != "rows_per_device"]
+    assert len(names) > 20
+    for name in names:
+        scale = np.abs(expected[name]).max()
+        assert scale > 0, name
+        np.testing.assert_allclose(found[name], expected[name], atol=1e-5 * scale, err_msg=name)
+
+
+@pytest.mark.parametrize(("devices", "rows"), [("1", 160), ("2", 80), ("8", 20), ("2 x 2", 40)])
+def test_every_device_has_its_share_of_the_batch(results, devices, rows):
+    assert results[devices][1]["rows_per_device"] == rows
+
+
+@pytest.mark.parametrize("devices", ["2", "8", "2 x 2"])
+def test_k_means_is_bit_identical_on_any_number_of_devices(results, devices):
+    np.testing.assert_array_equal(results[devices][1]["kmeans"], results["1"][1]["kmeans"])
+
+
+def test_a_checkpoint_of_eight_devices_is_read_on_one(results):
+    directory, found = results["8"]
+    params = {}
+    for name, value in found.items():
+        if name.startswith("parameter"):
+            *path, leaf = name.removeprefix("parameter['").removesuffix("']").split("']['")
+            node = params
+            for key in path:
+                node = node.setdefault(key, {})
+            node[leaf] = value
+    optimizer = make_optimizer(TrainingConfig(), 20)
+    template = TrainState(jnp.int32(0), params, optimizer.init(params))
+    with Checkpoints(directory / "twenty") as checkpoints:
+        state = checkpoints.restore(template)
+    assert int(state.step) == 20
+    jax.tree.map(np.testing.assert_array_equal, state.params, params)
+
+
+def test_batches_that_devices_cannot_share_are_refused():
+    with pytest.raises(InputError, match="batch_size is 100: expected a multiple of the 8 devices"):
+        EpochSampler(1000, 100, 0, 8)
+    with pytest.raises(InputError, match="found 5 examples, expected at least one for each of 8"):
+        EpochSampler(5, 64, 0, 8)
+    assert EpochSampler(21, 64, 0, 8).batch_size == 16
