@@ -1,15 +1,23 @@
 """Retrieval with T5: from the tokens of queries to documents."""
 
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from catid2_jax.decoding.beam_search import SearchResult, beam_search
-from catid2_jax.decoding.trie import Trie
+from catid2_jax.decoding.trie import NodeMask, Trie
 from catid2_jax.errors import InputError
 from catid2_jax.models.t5.network import Cache, Transformer, empty_cache
+
+Scores: TypeAlias = Literal["full", "level", "valid"]
+"""What the codes of a prefix's next level compete with for probability.
+
+- "full": the whole vocabulary, which is what the training loss means.
+- "level": the K tokens of the level; the other logits are not even computed.
+- "valid": the codes that continue the prefix to a document of the trie.
+"""
 
 
 def retrieve(
@@ -20,12 +28,15 @@ def retrieve(
     trie: Trie,
     first_id_token: int,
     beams: int,
+    k: int,
+    mask: NodeMask | None = None,
+    scores: Scores = "full",
 ) -> SearchResult:
     """Generates document IDs for queries, best first.
 
-    A document's score is log p(ID | query), the log-softmax being over the whole vocabulary: what
-    the training loss means. Code c of level l is token `first_id_token + l K + c`; the decoder
-    starts with token 0. Pure: under `jax.jit`, `model`, `first_id_token` and `beams` are static.
+    A document's score is the sum of log p(code | query, codes before). Code c of level l is token
+    `first_id_token + l K + c`; the decoder starts with token 0. Pure: under `jax.jit`, `model`,
+    `first_id_token`, `beams`, `k` and `scores` are static.
 
     Args:
         model: the network.
@@ -35,9 +46,13 @@ def retrieve(
         trie: the documents.
         first_id_token: token of code 0 of level 0.
         beams: see `beam_search`.
+        k: results per query.
+        mask: see `beam_search`.
+        scores: what p is normalised over; see `Scores`.
 
     Raises:
-        InputError: the vocabulary ends before the last ID token, or `beams` is below 1.
+        InputError: the vocabulary ends before the last ID token, `beams` is below 1, or `k` is not
+            in 1..beams.
     """
     K = trie.codes_per_level
     needed = first_id_token + trie.levels * K
@@ -56,11 +71,19 @@ def retrieve(
     ) -> tuple[Float[Array, "B M K"], Cache]:
         start = first_id_token + level * K
         tokens = jnp.zeros((batch_size, 1), jnp.int32) if codes is None else start - K + codes
+        columns = slice(start, start + K)
         logits, cache = model.apply(  # type: ignore[assignment]
-            variables, tokens, cross, encoder_mask, cache, method="decode_step"
+            variables,
+            tokens,
+            cross,
+            encoder_mask,
+            cache,
+            slice(None) if scores == "full" else columns,
+            method="decode_step",
         )
         # Of the log-softmax, only the level's columns are made.
         normalizer = jax.nn.logsumexp(logits, axis=-1, keepdims=True)
-        return logits[..., start : start + K] - normalizer, cache
+        return (logits[..., columns] if scores == "full" else logits) - normalizer, cache
 
-    return beam_search(step, empty_cache(model.config, batch_size), trie, batch_size, beams)
+    cache = empty_cache(model.config, batch_size)
+    return beam_search(step, cache, trie, batch_size, beams, k, mask, scores == "valid")

@@ -1,35 +1,61 @@
-"""The trie of document IDs as arrays: one compressed sparse row table per level."""
+"""The trie of document IDs as arrays: one compressed sparse row table per level.
+
+A node of level l is a prefix of l codes; level 0 is the root, the nodes of level L are the
+documents. The IDs [2, 0], [0, 1], [2, 7], [0, 0] make
+
+    level        0            1              2
+    codes        [0, 2]       [0, 1, 0, 7]   codes on the edges from level l to l + 1
+    offsets      [0, 2]       [0, 2, 4]      node n has the edges offsets[n]..offsets[n + 1]-1
+    documents                                [3, 1, 0, 2]
+
+Edges are sorted, and the position of an edge is the number of the node that it leads to, so there
+is no table of next states: the children of node 1 of level 1 are nodes 2 and 3 of level 2. The size
+is that of the edges, about N L entries, for any K.
+
+An ID of fewer than L codes goes on with ends: an end is code K, has log-probability 0 and leads to
+ends only. So a document may stop at any node, at one with children, too.
+
+Arrays are padded to capacities and the largest branches rounded up to powers of two. The search is
+compiled for these, so a catalogue that changes within them needs no new compilation.
+"""
+
+from typing import TypeAlias
 
 import flax.struct
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Int, UInt
 
 from catid2_jax.errors import InputError
 
+NodeMask: TypeAlias = tuple[Bool[Array, "*batch _"], ...]
+"""Per level l, which nodes of level l + 1 have an allowed document beneath: [E_l] or [B, E_l]."""
+
 
 @flax.struct.dataclass
 class Trie:
     """The prefixes of a table of document IDs, level by level and sorted within a level.
 
-    A node of level l is a prefix of l codes; level 0 is the root. Nodes of level l + 1 are numbered
-    in the order of the edges that lead to them, so an edge's position is its child's number, and
-    no table of next states is needed. The size is that of the edges: about N L entries.
+    E_l, the capacity of level l, is at least the number of edges from level l to l + 1.
 
     Attributes:
-        codes: per level l, the code on the edge into each node of level l + 1; the smallest
-            unsigned type that holds K - 1.
+        codes: per level l, [E_l], the code on the edge into each node of level l + 1; the smallest
+            unsigned type that holds every code.
         offsets: per level l, int32 [nodes + 1]: node n's edges are offsets[n]..offsets[n + 1]-1.
-        documents: int32 [N], leaf -> row of the table.
+            Level l has one node for l = 0 and E_{l-1} otherwise, the surplus without edges.
+        documents: int32 [E_{L-1}], leaf -> row of the table; -1 in the surplus.
         codes_per_level: K.
-        max_children: per level, C_l, the most children of a node.
+        max_children: per level, C_l, at least the most children of a node.
+        has_ends: whether an ID has fewer than L codes.
     """
 
     codes: tuple[UInt[Array, " _"], ...]
     offsets: tuple[Int[Array, " _"], ...]
-    documents: Int[Array, " N"]
+    documents: Int[Array, " _"]
     codes_per_level: int = flax.struct.field(pytree_node=False)
     max_children: tuple[int, ...] = flax.struct.field(pytree_node=False)
+    has_ends: bool = flax.struct.field(pytree_node=False, default=False)
 
     @property
     def levels(self) -> int:
@@ -57,67 +83,149 @@ class Trie:
         numbers = jnp.where(valid, numbers, 0)
         return numbers, codes[numbers].astype(jnp.int32), valid
 
+    def mask(self, allowed: np.ndarray) -> NodeMask:
+        """The nodes that lead to allowed documents, for a search among those only.
+
+        Args:
+            allowed: booleans [N] for all queries or [B, N], one per row of the table.
+
+        Returns:
+            What `beam_search` takes; O(N) work and about as many booleans as there are edges.
+
+        Raises:
+            InputError: `allowed` is not one boolean per document of the trie.
+        """
+        documents = int((np.asarray(self.documents) >= 0).sum())
+        if allowed.dtype != bool or allowed.ndim not in (1, 2) or allowed.shape[-1] != documents:
+            raise InputError(
+                f"mask: found {allowed.dtype} of shape {allowed.shape}, expected a boolean for "
+                f"each of the trie's {documents} documents"
+            )
+        # The surplus leaves have row -1: the last one here, which is not allowed.
+        surplus = len(self.documents) - documents
+        padded = np.pad(allowed, (*[(0, 0)] * (allowed.ndim - 1), (0, surplus)))
+        return _node_mask(self, jnp.asarray(padded))
+
+
+@jax.jit
+def _node_mask(trie: Trie, allowed: Bool[Array, "*batch _"]) -> NodeMask:
+    """A node is allowed if one of its edges, which are consecutive, leads to an allowed one."""
+    masks = [allowed[..., trie.documents]]
+    for offsets in reversed(trie.offsets[1:]):
+        counts = jnp.cumsum(masks[0], axis=-1, dtype=jnp.int32)
+        before = jnp.concatenate([jnp.zeros_like(counts[..., :1]), counts], axis=-1)[..., offsets]
+        masks.insert(0, before[..., 1:] > before[..., :-1])
+    return tuple(masks)
+
 
 def build_trie(codes: np.ndarray, codes_per_level: int) -> Trie:
     """Builds the trie of a table of document IDs.
 
     Args:
-        codes: integers [N, L], row n the ID of document n; in any order.
+        codes: integers [N, L], row n the ID of document n, in any order; an ID of fewer codes is
+            padded with -1 at its end.
         codes_per_level: K.
 
     Returns:
         The trie; `documents` maps its leaves to rows of `codes`.
 
     Raises:
-        InputError: no row or no level, a code outside 0..K-1, or two rows with the same codes.
+        InputError: no row or no level, a code outside 0..K-1, codes after an ID's end, an ID
+            without codes, or two rows with the same codes.
     """
-    _check_codes(codes, codes_per_level)
+    has_ends = _check_codes(codes, codes_per_level)
+    end = codes_per_level
+    if has_ends:
+        codes = np.where(codes < 0, end, codes)
     levels = codes.shape[1]
-    order = np.lexsort(codes.T[::-1])  # the last key is the first to sort by
+    order = _lexicographic_order(codes, end + has_ends)
     ordered = codes[order]
     # A row starts a node of level l + 1 where one of its codes 0..l differs from the row above.
     differs = np.ones(codes.shape, bool)
     differs[1:] = np.logical_or.accumulate(ordered[1:] != ordered[:-1], axis=1)
-    _check_unique(differs, order, codes)
+    _check_unique(differs, order, codes, end)
 
-    starts = [np.zeros(1, np.intp), *(np.flatnonzero(differs[:, level]) for level in range(levels))]
-    code_type = np.min_scalar_type(codes_per_level - 1)
-    edge_codes, offsets = [], []
+    code_type = np.min_scalar_type(codes_per_level - 1 + has_ends)
+    edge_codes, offsets, max_children = [], [], []
+    parent_starts = np.zeros(len(codes), bool)
+    parent_starts[0] = True
+    node_capacity = 1
     for level in range(levels):
-        parents, edges = starts[level], starts[level + 1]
-        edge_codes.append(ordered[edges, level].astype(code_type))
-        offsets.append(np.append(np.searchsorted(edges, parents), len(edges)).astype(np.int32))
+        edges = np.flatnonzero(differs[:, level])
+        # Of the edges, the first of each node is the one whose row starts that node.
+        first = np.flatnonzero(parent_starts[edges])
+        branch = int(np.diff(first, append=len(edges)).max())
+        capacity = _capacity(len(edges))
+        edge_codes.append(_padded(ordered[edges, level].astype(code_type), capacity, 0))
+        offsets.append(_padded(first.astype(np.int32), node_capacity + 1, len(edges)))
+        max_children.append(min(1 << (branch - 1).bit_length(), codes_per_level + has_ends))
+        parent_starts, node_capacity = differs[:, level], capacity
     return Trie(
         codes=tuple(map(jnp.asarray, edge_codes)),
         offsets=tuple(map(jnp.asarray, offsets)),
-        documents=jnp.asarray(order, jnp.int32),
+        documents=jnp.asarray(_padded(order.astype(np.int32), node_capacity, -1)),
         codes_per_level=codes_per_level,
-        max_children=tuple(int(np.diff(offset).max()) for offset in offsets),
+        max_children=tuple(max_children),
+        has_ends=has_ends,
     )
 
 
-def _check_codes(codes: np.ndarray, codes_per_level: int) -> None:
-    """Raises InputError unless `codes` is a table of codes in 0..K-1."""
+def _lexicographic_order(codes: np.ndarray, symbols: int) -> np.ndarray:
+    """The order of rows by their codes, which are below `symbols`; equal rows in any order."""
+    bits = (symbols - 1).bit_length()
+    if codes.shape[1] * bits > 64:
+        return np.lexsort(codes.T[::-1])  # the last key is the first to sort by
+    # One sort of a number per row is several times faster than a sort per level.
+    key_type = np.min_scalar_type((1 << codes.shape[1] * bits) - 1).type
+    keys = np.zeros(len(codes), key_type)
+    for column in codes.T:
+        keys <<= key_type(bits)
+        keys |= column.astype(key_type)
+    return np.argsort(keys)
+
+
+def _capacity(count: int) -> int:
+    """`count` rounded up by at most an eighth, or to 128: where the next compilation is due."""
+    step = 1 << max(count.bit_length() - 4, 7)
+    return -(-count // step) * step
+
+
+def _padded(array: np.ndarray, length: int, value: int) -> np.ndarray:
+    return np.pad(array, (0, length - len(array)), constant_values=value)
+
+
+def _check_codes(codes: np.ndarray, codes_per_level: int) -> bool:
+    """Whether an ID is shorter than others; raises InputError unless `codes` is a table of IDs."""
     if codes.ndim != 2 or codes.size == 0:
         raise InputError(
             f"document IDs: found a table of shape {codes.shape}, expected at least one row and "
             "one level"
         )
-    wrong = np.argwhere((codes < 0) | (codes >= codes_per_level))
-    if len(wrong):
-        row, level = wrong[0]
+    if codes.min() < -1 or codes.max() >= codes_per_level:
+        row, level = np.argwhere((codes < -1) | (codes >= codes_per_level))[0]
         raise InputError(
             f"document IDs: found code {codes[row, level]} in row {row}, level {level}, expected "
-            f"0 to {codes_per_level - 1}"
+            f"0 to {codes_per_level - 1}, or -1 after the end of a shorter ID"
         )
+    if codes.min() >= 0:
+        return False
+    ends = codes < 0
+    wrong = np.flatnonzero(ends[:, 0] | (ends[:, :-1] & ~ends[:, 1:]).any(axis=1))
+    if len(wrong):
+        raise InputError(
+            f"document IDs: found codes {codes[wrong[0]].tolist()} in row {wrong[0]}, expected "
+            "at least one code, and -1 only after the last"
+        )
+    return True
 
 
-def _check_unique(differs: np.ndarray, order: np.ndarray, codes: np.ndarray) -> None:
+def _check_unique(differs: np.ndarray, order: np.ndarray, codes: np.ndarray, end: int) -> None:
     """Raises InputError where a sorted row differs from the one above in no code."""
     repeated = np.flatnonzero(~differs[:, -1])
     if len(repeated):
         first, second = sorted(order[repeated[0] - 1 : repeated[0] + 1].tolist())
+        found = [code for code in codes[first].tolist() if code != end]
         raise InputError(
-            f"document IDs: found codes {codes[first].tolist()} in row {first} and in row "
-            f"{second}, expected one document per ID"
+            f"document IDs: found codes {found} in row {first} and in row {second}, expected one "
+            "document per ID"
         )

@@ -1,3 +1,4 @@
+import dataclasses
 import functools
 
 import jax
@@ -10,7 +11,7 @@ from catid2_jax.decoding.generate import retrieve
 from catid2_jax.decoding.trie import build_trie
 from catid2_jax.errors import InputError
 from catid2_jax.models.t5.config import T5Config
-from catid2_jax.models.t5.network import Transformer
+from catid2_jax.models.t5.network import Transformer, empty_cache
 from tests.reference import beam_search as reference
 
 FIRST, K, L, N = 17, 6, 3, 60
@@ -43,32 +44,44 @@ def setting():
 
 @pytest.fixture(scope="module")
 def log_probabilities(setting):
-    """Of each ID's tokens given those before, teacher-forced, whole vocabulary: [2, N, L]."""
+    """By kind of score, of each ID's tokens given those before, teacher-forced: [2, N, L]."""
     params, tokens, mask, rows = setting
     ids = rows + FIRST + K * np.arange(L)
     inputs = np.pad(ids, ((0, 0), (1, 0)))[:, :L]  # token 0 first
     forward = jax.jit(functools.partial(MODEL.apply, {"params": params}))
-    result = []
+    result = {"full": [], "level": [], "valid": []}
     for query in range(2):
         logits = forward(
             jnp.repeat(tokens[query : query + 1], N, axis=0),
             jnp.repeat(mask[query : query + 1], N, axis=0),
             jnp.asarray(inputs, jnp.int32),
         )
-        full = log_softmax(np.asarray(logits, np.float64), axis=-1)
-        result.append(np.take_along_axis(full, ids[:, :, None], axis=-1)[:, :, 0])
-    return np.stack(result)
+        logits = np.asarray(logits, np.float64)
+        every = np.arange(logits.shape[2])
+        allowed = {"full": np.ones(logits.shape, bool)}
+        allowed["level"] = np.stack([(every - FIRST) // K == level for level in range(L)])[None]
+        allowed["valid"] = np.zeros(logits.shape, bool)
+        for n, level in np.ndindex(N, L):
+            siblings = (rows[:, :level] == rows[n, :level]).all(axis=1)
+            allowed["valid"][n, level, ids[siblings, level]] = True
+        for kind, of_sum in allowed.items():
+            normalized = log_softmax(np.where(of_sum, logits, -np.inf), axis=-1)
+            result[kind].append(np.take_along_axis(normalized, ids[:, :, None], axis=-1)[:, :, 0])
+    return {kind: np.stack(values) for kind, values in result.items()}
 
 
-def search(setting, beams, first=FIRST):
+def search(setting, beams, first=FIRST, scores="full", allowed=None):
     params, tokens, mask, rows = setting
-    run = jax.jit(retrieve, static_argnames=("model", "first_id_token", "beams"))
-    return run(MODEL, params, tokens, mask, build_trie(rows, K), first, beams)
+    run = jax.jit(retrieve, static_argnames=("model", "first_id_token", "beams", "k", "scores"))
+    trie = build_trie(rows, K)
+    nodes = None if allowed is None else trie.mask(allowed)
+    return run(MODEL, params, tokens, mask, trie, first, beams, beams, nodes, scores=scores)
 
 
-def test_full_beams_give_every_document_its_log_probability(setting, log_probabilities):
-    found = search(setting, N)
-    scores = log_probabilities.sum(-1)
+@pytest.mark.parametrize("kind", ["full", "level"])
+def test_full_beams_give_every_document_its_log_probability(setting, log_probabilities, kind):
+    found = search(setting, N, scores=kind)
+    scores = log_probabilities[kind].sum(-1)
     assert found.documents.shape == (2, N)
     for query in range(2):
         assert sorted(found.documents[query].tolist()) == list(range(N))
@@ -83,15 +96,55 @@ def test_fewer_beams_give_the_beam_search_of_the_teacher_forced_model(setting, l
     found = search(setting, 5)
     for query in range(2):
         by_prefix = {
-            tuple(row[: level + 1]): log_probabilities[query, n, level]
+            tuple(row[: level + 1]): log_probabilities["full"][query, n, level]
             for n, row in enumerate(rows)
             for level in range(L)
         }
-        expected = reference.beam_search(
+        expected, bound = reference.beam_search(
             rows, lambda prefix, code, table=by_prefix: table[(*prefix, code)], 5
         )
         assert found.documents[query].tolist() == [row for row, _ in expected]
         np.testing.assert_allclose(found.scores[query], [s for _, s in expected], atol=1e-4)
+        np.testing.assert_allclose(found.bound[query], bound, atol=1e-4)
+
+
+def test_a_filter_changes_what_is_found_and_no_score(setting, log_probabilities):
+    allowed = np.zeros((2, N), bool)
+    allowed[0, [3, 14, 15]] = allowed[1, [9, 26]] = True
+    found = search(setting, 4, scores="valid", allowed=allowed)
+    scores = np.where(allowed, log_probabilities["valid"].sum(-1), -np.inf)
+    for query, count in enumerate([3, 2]):
+        best = np.argsort(-scores[query])[:count]
+        assert found.documents[query].tolist() == [*best, *[-1] * (4 - count)]
+        np.testing.assert_allclose(found.scores[query, :count], scores[query, best], atol=1e-4)
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_logits_of_some_columns_are_those_of_all(setting, tied):
+    config = dataclasses.replace(MODEL.config, logits_via_embedding=tied)
+    model = Transformer(config, MODEL.vocabulary_size)
+    params, tokens, mask, _ = setting
+
+    @jax.jit
+    def logits():
+        encoded = model.apply({"params": params}, tokens, mask, method="encode")
+        cross = model.apply({"params": params}, encoded, method="start_decoding")
+        arguments = (jnp.zeros((2, 1), jnp.int32), cross, mask, empty_cache(config, 2))
+        every, some = (
+            model.apply({"params": params}, *arguments, *columns, method="decode_step")[0]
+            for columns in ((), (slice(23, 29),))
+        )
+        return every, some
+
+    every, some = logits()
+    assert every.shape == (2, 1, 40)
+    np.testing.assert_allclose(some, every[..., 23:29], atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["full", "level", "valid"])
+def test_the_whole_vocabulary_has_logits_only_where_the_scores_need_them(setting, kind):
+    text = str(jax.make_jaxpr(lambda: search(setting, 5, scores=kind))())
+    assert ("f32[2,5,6]" in text, "f32[2,5,40]" in text) == (True, kind == "full")
 
 
 def test_a_vocabulary_without_room_for_the_ids_is_refused(setting):

@@ -281,7 +281,8 @@ class Transformer(nn.Module):
         cross: Cache,
         encoder_mask: Bool[Array, "B S"],
         cache: Cache,
-    ) -> tuple[Float[Array, "B M V"], Cache]:
+        columns: slice = slice(None),
+    ) -> tuple[Float[Array, "B M _"], Cache]:
         """Decodes one position of M beams, without dropout.
 
         Args:
@@ -290,16 +291,22 @@ class Transformer(nn.Module):
             encoder_mask: as for `encode`.
             cache: self-attention keys and values of positions before t, [B, M, t, H, Dh] each;
                 `empty_cache` at the first. Its shape is what says t.
+            columns: tokens whose logits are made, no others are computed; all by default.
 
         Returns:
             Logits of the next token, float32, and the cache with position t.
         """
         x, cache = self.decoder.step(self.token_embedder(tokens), cross, encoder_mask, cache)
-        return self._logits(x), cache
+        return self._logits(x, columns), cache
 
-    def _logits(self, x: Float[Array, "B Q E"]) -> Float[Array, "B Q V"]:
+    def _logits(
+        self, x: Float[Array, "B Q E"], columns: slice = slice(None)
+    ) -> Float[Array, "B Q _"]:
         """Logits in float32, whatever the type of the activations."""
-        if not self.config.logits_via_embedding:
+        if self.config.logits_via_embedding:
+            x = x.astype("float32") / np.sqrt(self.config.emb_dim)
+            return jnp.einsum("bqe,ve->bqv", x, self.token_embedder.embedding[columns])
+        if columns == slice(None):
             return self.decoder.logits_dense(x)
-        x = x.astype("float32") / np.sqrt(self.config.emb_dim)
-        return jnp.einsum("bqe,ve->bqv", x, self.token_embedder.embedding)
+        kernel = self.decoder.logits_dense.variables["params"]["kernel"]
+        return x.astype("float32") @ kernel[:, columns]

@@ -1,0 +1,247 @@
+"""The constrained search: alone, over the number of documents, and in T5 beside `transformers`.
+
+    python benchmarks/search.py [--documents 10000 100000 1000000 10000000] [--rounds 20]
+    python benchmarks/search.py --t5 [--batches 1 16] [--rounds 3]
+
+IDs are drawn at random, K = 256, L = 4, 100 beams. Alone: log-probabilities are drawn at random;
+the peers are the same search without a trie (top-k of beams x K at each level) and a trie of Python
+dicts that masks the same log-probabilities. With --t5: random weights of T5 1.1 small with 33,152
+tokens, queries of 32 tokens, 100,000 documents; the peer is `transformers`' beam search with
+`prefix_allowed_tokens_fn` over a trie of dicts, in PyTorch, with as many threads. They take turns.
+Compilation is not counted; medians. Prints Markdown.
+"""
+
+import argparse
+import os
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from catid2_jax.decoding.beam_search import beam_search
+from catid2_jax.decoding.generate import retrieve
+from catid2_jax.decoding.trie import Trie, build_trie
+from catid2_jax.models.t5.config import T5Config
+from catid2_jax.models.t5.network import Transformer
+
+K, LEVELS, BEAMS = 256, 4, 100
+VOCABULARY, FIRST_ID_TOKEN, SOURCE = 33_152, 32_100, 32
+
+
+def main() -> None:
+    """Measures and prints."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--documents", type=int, nargs="+", default=[10**4, 10**5, 10**6, 10**7])
+    parser.add_argument("--rounds", type=int, default=0, help="20 alone and 3 with T5 if not given")
+    parser.add_argument("--t5", action="store_true")
+    parser.add_argument("--batches", type=int, nargs="+", default=[1, 16])
+    arguments = parser.parse_args()
+    if arguments.t5:
+        with_t5(arguments.batches, arguments.rounds or 3)
+    else:
+        alone(arguments.documents, arguments.rounds or 20)
+
+
+def alone(sizes: list[int], rounds: int) -> None:
+    """The table of the search without a model over the number of documents."""
+    print(
+        "| documents | largest branches | search | without a trie | Python trie | Python trie / "
+        "search | of the first row's | temporary memory |"
+    )
+    print("|---" * 8 + "|")
+    tables = jax.random.uniform(jax.random.key(0), (LEVELS, 1, BEAMS, K))
+    tables = jax.nn.log_softmax(8 * tables, axis=-1)
+    first = None
+    for documents in sizes:
+        codes = random_ids(documents)
+        trie = build_trie(codes, K)
+        search = jax.jit(table_search).lower(tables, trie).compile()
+        free = jax.jit(unconstrained).lower(tables).compile()
+        prefixes = dict_trie(codes) if documents <= 10**6 else None
+        host = np.asarray(tables)[:, 0]
+        times: dict[str, list[float]] = {"search": [], "free": [], "dicts": []}
+        for turn in range(rounds):
+            times["search"].append(milliseconds(lambda: search(tables, trie)))  # noqa: B023
+            times["free"].append(milliseconds(lambda: free(tables)))  # noqa: B023
+            if prefixes is not None and turn < 3:
+                times["dicts"].append(
+                    milliseconds(lambda: search_in_dicts(host, prefixes))  # noqa: B023
+                )
+        own, without = statistics.median(times["search"]), statistics.median(times["free"])
+        first = first or own
+        dicts = statistics.median(times["dicts"]) if times["dicts"] else float("nan")
+        print(
+            f"| {documents:,} | {', '.join(map(str, trie.max_children))} | {own:.2f} ms | "
+            f"{without:.2f} ms | {dicts:.1f} ms | {dicts / own:.0f} | {own / first:.2f} | "
+            f"{search.memory_analysis().temp_size_in_bytes / 2**20:.2f} MiB |",
+            flush=True,
+        )
+
+
+def table_search(tables: jax.Array, trie: Trie) -> Any:
+    """The search with log-probabilities [L, 1, M, K] that are already there."""
+
+    def step(level: int, codes: Any, cache: Any) -> Any:
+        return tables[level][:, : 1 if codes is None else codes.shape[1]], cache
+
+    return beam_search(step, (), trie, 1, BEAMS, BEAMS)
+
+
+def unconstrained(tables: jax.Array) -> Any:
+    """The same, all codes being valid everywhere."""
+    scores, codes = jnp.zeros((1, 1)), []
+    for table in tables:
+        flat = (scores[:, :, None] + table[:, : scores.shape[1]]).reshape(1, -1)
+        scores, chosen = jax.lax.top_k(flat, BEAMS)
+        codes.append(chosen % K)
+    return scores, codes
+
+
+def search_in_dicts(tables: np.ndarray, prefixes: dict[int, Any]) -> list[int]:
+    """The same with a mask made from a trie of dicts, beam by beam."""
+    nodes, scores = [prefixes], np.zeros(1, np.float32)
+    for table in tables:
+        masked = np.full((len(nodes), K), -np.inf, np.float32)
+        for beam, node in enumerate(nodes):
+            allowed = list(node)
+            masked[beam, allowed] = scores[beam] + table[beam, allowed]
+        flat = masked.ravel()
+        best = np.argpartition(-flat, BEAMS)[:BEAMS]
+        best = best[np.argsort(-flat[best])]
+        best = best[flat[best] > -np.inf]
+        nodes = [nodes[chosen // K][chosen % K] for chosen in best.tolist()]
+        scores = flat[best]
+    return nodes
+
+
+def with_t5(batches: list[int], rounds: int) -> None:
+    """The table of retrieval with T5 small beside `transformers`."""
+    # Threads that wait by spinning would take the cores from each other on a busy machine.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    import torch
+
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    codes = random_ids(100_000)
+    trie = build_trie(codes, K)
+    model = Transformer(T5Config(), VOCABULARY)
+    tokens = jnp.ones((1, SOURCE), jnp.int32)
+    params = jax.jit(model.init)(jax.random.key(0), tokens, tokens > 0, tokens[:, :LEVELS])
+    peer = transformers_search(codes)
+    print("| batch | scores | search | transformers | transformers / search | temporary memory |")
+    print("|---" * 6 + "|")
+    for batch in batches:
+        tokens = np.random.default_rng(0).integers(1, 32_000, (batch, SOURCE)).astype(np.int32)
+        searches = {
+            kind: jax.jit(
+                lambda params, tokens, trie, kind=kind: retrieve(
+                    model,
+                    params,
+                    tokens,
+                    tokens > 0,
+                    trie,
+                    FIRST_ID_TOKEN,
+                    BEAMS,
+                    BEAMS,
+                    None,
+                    kind,
+                )
+            )
+            .lower(params["params"], tokens, trie)
+            .compile()
+            for kind in ("full", "level")
+        }
+        times: dict[str, list[float]] = {"full": [], "level": [], "transformers": []}
+        for turn in range(rounds + 1):
+            for kind, search in searches.items():
+                taken = milliseconds(lambda: search(params["params"], tokens, trie))  # noqa: B023
+                times[kind] += [taken] * (turn > 0)
+            taken = milliseconds(lambda: peer(tokens))  # noqa: B023
+            times["transformers"] += [taken] * (turn > 0)
+        other = statistics.median(times["transformers"])
+        for kind, search in searches.items():
+            own = statistics.median(times[kind])
+            print(
+                f"| {batch} | {kind} | {own / batch:.0f} ms | {other / batch:.0f} ms | "
+                f"{other / own:.1f} | "
+                f"{search.memory_analysis().temp_size_in_bytes / 2**20:.0f} MiB |",
+                flush=True,
+            )
+
+
+def transformers_search(codes: np.ndarray) -> Callable[[np.ndarray], Any]:
+    """Beam search of `transformers` for T5 1.1 small, random weights, over the same IDs."""
+    import torch
+    import transformers
+
+    shape = T5Config()
+    config = transformers.T5Config(
+        vocab_size=VOCABULARY,
+        d_model=shape.emb_dim,
+        d_kv=shape.head_dim,
+        d_ff=shape.mlp_dim,
+        num_layers=shape.num_encoder_layers,
+        num_decoder_layers=shape.num_decoder_layers,
+        num_heads=shape.num_heads,
+        feed_forward_proj="gated-gelu",
+        decoder_start_token_id=0,
+        pad_token_id=0,
+        eos_token_id=None,
+    )
+    model = transformers.T5ForConditionalGeneration(config).eval()
+    prefixes = dict_trie(codes + FIRST_ID_TOKEN + K * np.arange(LEVELS))
+
+    def allowed(query: int, generated: Any) -> list[int]:
+        node = prefixes
+        for token in generated.tolist()[1:]:
+            node = node[token]
+        return list(node)
+
+    def search(tokens: np.ndarray) -> Any:
+        with torch.no_grad():
+            return model.generate(
+                input_ids=torch.tensor(tokens, dtype=torch.long),
+                prefix_allowed_tokens_fn=allowed,
+                num_beams=BEAMS,
+                num_return_sequences=BEAMS,
+                do_sample=False,
+                early_stopping=True,
+                length_penalty=0.0,
+                max_new_tokens=LEVELS,
+            )
+
+    return search
+
+
+def random_ids(documents: int) -> np.ndarray:
+    """int32 [documents, L], rows unique, in no order."""
+    generator = np.random.default_rng(0)
+    numbers = np.unique(generator.integers(0, K**LEVELS, int(1.02 * documents) + 100))
+    numbers = generator.permutation(numbers)[:documents]
+    columns = [numbers // K**level % K for level in reversed(range(LEVELS))]
+    return np.stack(columns, axis=1).astype(np.int32)
+
+
+def dict_trie(codes: np.ndarray) -> dict[int, Any]:
+    """Nested dicts code -> subtree, the last of them code -> row."""
+    root: dict[int, Any] = {}
+    for number, row in enumerate(codes.tolist()):
+        node = root
+        for code in row[:-1]:
+            node = node.setdefault(code, {})
+        node[row[-1]] = number
+    return root
+
+
+def milliseconds(function: Callable[[], Any]) -> float:
+    """How long a call takes, its arrays being there."""
+    start = time.perf_counter()
+    jax.block_until_ready(function())
+    return 1e3 * (time.perf_counter() - start)
+
+
+if __name__ == "__main__":
+    main()
