@@ -14,7 +14,7 @@ CORE = [
     "numpy>=1.26",
     "optax>=0.2.4",
     "orbax-checkpoint>=0.11",
-    "pyarrow>=17",
+    "pyarrow>=20",
     "rich>=13",
     "scikit-learn>=1.5",
     "scipy>=1.13",
@@ -22,15 +22,25 @@ CORE = [
     "tensorboardX>=2.6",
 ]
 
+DATA = ["datasets>=4", "duckdb>=1.5"]
+INSPECT = ["ftfy>=6.3", "jinja2>=3.1", "py3langid>=0.4"]
+
 TEST = [
+    *DATA,
+    *INSPECT,
     "beartype>=0.19",
     "hypothesis>=6.100",
     "ir-measures>=0.3.3",
     "mypy>=1.13",
+    "pot>=0.9.5",
     "pytest>=8",
     "pytest-xdist>=3.6",
     "ruff>=0.8",
+    "tensorboard>=2.18",
 ]
+
+# What other implementations the tests and benchmarks compare with; the tests skip without them.
+ORACLES = ["torch>=2.9", "transformers>=5"]
 
 setuptools.setup(
     name="catid2_jax",
@@ -40,9 +50,13 @@ setuptools.setup(
     long_description_content_type="text/markdown",
     python_requires=">=3.11",
     packages=setuptools.find_packages(include=["catid2_jax", "catid2_jax.*"]),
-    package_data={"catid2_jax": ["py.typed", "data/*.json"]},
+    package_data={"catid2_jax": ["py.typed", "data/*.json", "analysis/*.html"]},
     install_requires=CORE,
     extras_require={
+        "benchmarks": [*ORACLES, "vector-quantize-pytorch>=1.22"],
+        "data": DATA,
+        "inspect": INSPECT,
+        "oracles": ORACLES,
         "seqio": ["seqio>=0.0.20", "tensorflow-datasets>=4.9"],
         "gpu": ["jax[cuda12]"],
         "tpu": ["jax[tpu]"],

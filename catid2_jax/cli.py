@@ -16,10 +16,15 @@ from catid2_jax.steps.workdir import Workdir
 
 
 def main(last_step: Callable[[Config], str], argv: Sequence[str] | None = None) -> None:
-    """Runs the chain up to `last_step(config)`; exits with 2 after one line about bad input."""
+    """Runs the chain up to `last_step(config)`, as `main_with` runs anything."""
+    main_with(lambda config, workdir: run_until(config, workdir, last_step(config)), argv)
+
+
+def main_with(run: Callable[[Config, Workdir], None], argv: Sequence[str] | None = None) -> None:
+    """Runs `run` as the command line asks for; exits with 2 after one line about bad input."""
     try:
         config, workdir = _parse(list(sys.argv if argv is None else argv))
-        run_until(config, Workdir(workdir), last_step(config))
+        run(config, Workdir(workdir))
         console.print(f"everything is in {workdir}")
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)

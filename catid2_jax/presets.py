@@ -1,7 +1,7 @@
 """The rows of the paper's Tables 3 to 6 and the points of Figure 5, by name.
 
-A preset is what a row changes of the defaults, which are CAT-ID2's (Table 3's row 6). The two rows of
-DSI in Table 4 are not here: their IDs come from clustering and not from stage 1.
+A preset is what a row changes of the defaults, which are CAT-ID2's (Table 3, row 6). The two rows
+of DSI in Table 4 are not here: their IDs come from clustering and not from stage 1.
 """
 
 from collections.abc import Mapping

@@ -12,11 +12,22 @@ LAYERS = (
     ("ops",),
     ("losses", "models", "data"),
     ("embedding", "docids", "decoding"),
-    ("baselines", "evaluation", "training"),
+    ("analysis", "baselines", "evaluation", "training"),
     ("config",),
+    ("presets",),
     ("steps",),
     ("cli",),
-    ("assign", "embed", "evaluate", "pipeline", "prepare", "retrieve", "train"),
+    (
+        "assign",
+        "embed",
+        "evaluate",
+        "import_data",
+        "inspect",
+        "pipeline",
+        "prepare",
+        "retrieve",
+        "train",
+    ),
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 
@@ -64,7 +75,7 @@ def test_tensorflow_is_imported_nowhere(path):
 
 def test_config_dict_is_known_to_the_configuration_and_the_command_line_only():
     users = {part(p) for p in FILES if "ml_collections" in set(all_imports(p))}
-    assert users == {"config", "cli"}
+    assert users == {"config", "presets", "cli"}
 
 
 def test_entry_points_are_short():

@@ -1,0 +1,282 @@
+"""Amazon's Shopping Queries data (ESCI) with the category paths of ESCI-S, as in section 4.1.
+
+What is published, and read here:
+
+- github.com/amazon-science/esci-data: `shopping_queries_dataset_products.parquet` and
+  `shopping_queries_dataset_examples.parquet`, the columns of `_PRODUCT_COLUMNS` and
+  `_EXAMPLE_COLUMNS`; all texts of a product may be null; labels are E, S, C and I; a product is
+  one row per `product_locale` (us, es, jp).
+- github.com/shuttie/esci-s: `esci.json.zst`, JSON Lines of `type` (product, book, or error where
+  the page could not be read, then without the rest), `asin` (ESCI's product_id), `locale` and
+  `category` (list of names, root first) among others. It covers 91.5 % of ESCI's products.
+"""
+
+import dataclasses
+import pathlib
+from collections.abc import Iterable, Iterator
+from typing import Literal
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet
+from rich.table import Table
+
+from catid2_jax.data.preprocessing import (
+    PreprocessingConfig,
+    PreprocessingCounts,
+    count_judgements,
+    keep_documents,
+    keep_grades,
+    preprocess_heldout,
+    preprocess_products,
+    preprocess_training,
+)
+from catid2_jax.data.queries import read_qrels, relevant_grades
+from catid2_jax.data.sources.dataset import CATALOG, Source
+from catid2_jax.data.sources.reading import json_batches, parquet_batches
+from catid2_jax.data.statistics import dataset_statistics
+from catid2_jax.errors import InputError
+from catid2_jax.types import GRADES, Product
+
+LOCALES = ("us", "es", "jp")
+
+TABLE_1 = {
+    "us": (386_392, 20_001, 341_460, 5_800, 29_351),
+    "es": (131_935, 5_350, 121_297, 1_612, 12_176),
+    "jp": (152_845, 6_458, 139_508, 1_832, 14_353),
+}
+"""The paper's figures: documents, training queries and pairs, test queries and pairs."""
+
+_PRODUCT_COLUMNS = {
+    "product_id": "id",
+    "product_title": "title",
+    "product_description": "description",
+    "product_bullet_point": "bullet points",
+    "product_brand": "brand",
+    "product_color": "color",
+}
+"""Published name -> name in a `Source`; those of the text are its labels."""
+
+_EXAMPLE_COLUMNS = {
+    "query_id": "query_id",
+    "query": "query",
+    "product_id": "product_id",
+    "esci_label": "label",
+    "split": "split",
+}
+
+_PAPER_PREPROCESSING = PreprocessingConfig()
+
+_METADATA = pa.schema(
+    [
+        ("asin", pa.string()),
+        ("locale", pa.string()),
+        ("type", pa.string()),
+        ("category", pa.list_(pa.string())),
+    ]
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EsciConfig:
+    """The published files, and the choices that the paper does not state.
+
+    Attributes:
+        products: shopping_queries_dataset_products.parquet.
+        examples: shopping_queries_dataset_examples.parquet.
+        metadata: esci.json.zst of ESCI-S; .gz and uncompressed will do.
+        locales: of us, es and jp; each becomes a data set of its own.
+        version: "small" is ESCI's reduced version of the harder queries, "large" all of them. The
+            paper's 20,001, 5,350 and 6,458 training queries fit the small version's 20,888, 5,632
+            and 7,284, and not the large one's 74,888, 11,336 and 13,460.
+        document_splits: a product is a document if it is judged in one of these splits. Both: the
+            small version judges 419,653 us pairs for training and ESCI-S covers 91.5 % of the
+            products, so that training alone can hardly give the paper's 386,392 documents.
+        document_labels: ... with one of these labels. All: there are more documents in Table 1
+            than training pairs, and what is irrelevant to one query is a product all the same.
+        metadata_types: pages of ESCI-S to take categories from. Books have categories too, and the
+            paper excludes none.
+    """
+
+    products: str
+    examples: str
+    metadata: str
+    locales: tuple[str, ...] = LOCALES
+    version: Literal["small", "large"] = "small"
+    document_splits: tuple[str, ...] = ("train", "test")
+    document_labels: tuple[str, ...] = ("E", "S", "C", "I")
+    metadata_types: tuple[str, ...] = ("product", "book")
+
+    def __post_init__(self) -> None:
+        for field, choices in (
+            ("locales", LOCALES),
+            ("document_splits", ("train", "test")),
+            ("document_labels", tuple(GRADES)),
+        ):
+            values = getattr(self, field)
+            if not values or set(values) - set(choices):
+                raise InputError(f"found {field} {values!r}, expected some of {', '.join(choices)}")
+        if self.version not in ("small", "large"):
+            raise InputError(f"found version {self.version!r}, expected 'small' or 'large'")
+
+
+def read_esci(config: EsciConfig) -> Iterator[Source]:
+    """Reads one data set per locale.
+
+    Products come in the order of their file, those only that an example judges. A product takes
+    its categories from the ESCI-S page of its own locale: the same product's categories have
+    other names on another locale's site, and one tree would become two.
+
+    Raises:
+        InputError: a file that is not as published (see `data/sources/reading.py`), no example of
+            a locale, or no category for one.
+    """
+    rows_of, paths = _read_categories(config)
+    for locale in config.locales:
+        examples = _read_examples(config, locale)
+        if not rows_of[locale]:
+            raise InputError(
+                f"{config.metadata}: found no category path of locale {locale!r}, expected some"
+            )
+        documents = _documents(examples, config)
+        products = _read_products(config, locale, documents, rows_of[locale], paths)
+        judgements = examples.rename_columns(_EXAMPLE_COLUMNS).to_batches()
+        yield Source(products, judgements, locale)
+
+
+def dataset_figures(
+    directory: pathlib.Path, preprocessing: PreprocessingConfig = _PAPER_PREPROCESSING
+) -> dict[str, int]:
+    """What the paper's preprocessing leaves of an imported data set, under Table 1's names.
+
+    Returns:
+        `documents`, `train_queries`, `train_pairs`, `test_queries`, `test_pairs`, and the pairs
+        with the labels that preprocessing leaves out of the training and the test as well:
+        `train_pairs_any_label`, `test_pairs_any_label`.
+    """
+    counts = PreprocessingCounts()
+    products = preprocess_products(_paths(directory / CATALOG), preprocessing, counts)
+    paths = {product.id: product.categories for product in products}
+    judged = [directory / f"qrels.{split}.txt" for split in ("train", "test")]
+    train, test = (read_qrels(path) if path.exists() else {} for path in judged)
+    training = preprocess_training(train, paths, preprocessing, counts)
+    heldout = preprocess_heldout(test, training, paths, preprocessing, counts)
+    relevant = keep_grades(heldout, relevant_grades(preprocessing.relevant_labels))
+    figures = dataset_statistics(list(paths.values()), {"train": training, "test": relevant})
+    return {
+        **{name: count for name, count in figures.items() if not name.startswith("categories")},
+        "train_pairs_any_label": count_judgements(keep_documents(train, paths)),
+        "test_pairs_any_label": count_judgements(heldout),
+    }
+
+
+def table_1(locale: str, figures: dict[str, int]) -> Table:
+    """Lays `dataset_figures` out beside the paper's Table 1, with the difference per row.
+
+    The paper does not say which labels its pairs have, so both readings stand beside its number.
+    """
+    documents, train_queries, train_pairs, test_queries, test_pairs = TABLE_1[locale]
+    paper = {
+        "documents": documents,
+        "train_queries": train_queries,
+        "train_pairs": train_pairs,
+        "train_pairs_any_label": train_pairs,
+        "test_queries": test_queries,
+        "test_pairs": test_pairs,
+        "test_pairs_any_label": test_pairs,
+    }
+    table = Table(f"Table 1, ESCI-{locale}")
+    for column in ("here", "paper", "difference"):
+        table.add_column(column, justify="right")
+    for name, count in paper.items():
+        difference = figures[name] - count
+        table.add_row(
+            name.replace("_", " "),
+            f"{figures[name]:,}",
+            f"{count:,}",
+            f"{difference:+,} ({difference / count:+.1%})" if difference else "none",
+        )
+    return table
+
+
+def _read_categories(config: EsciConfig) -> tuple[dict[str, dict[str, int]], pa.Array]:
+    """Locale -> product -> row, and the category path of each row; the first page counts."""
+    rows_of: dict[str, dict[str, int]] = {locale: {} for locale in config.locales}
+    chunks, rows = [], 0
+    for batch in json_batches(config.metadata, _METADATA):
+        kept = batch.filter(
+            pc.and_(
+                pc.is_in(batch.column("type"), pa.array(config.metadata_types)),
+                pc.and_(
+                    pc.is_in(batch.column("locale"), pa.array(config.locales)),
+                    pc.fill_null(
+                        pc.greater(pc.list_value_length(batch.column("category")), 0), False
+                    ),
+                ),
+            )
+        )
+        pages = zip(kept.column("asin").to_pylist(), kept.column("locale").to_pylist(), strict=True)
+        for row, (product_id, locale) in enumerate(pages, rows):
+            rows_of[locale].setdefault(product_id, row)
+        chunks.append(kept.column("category"))
+        rows += len(kept)
+    return rows_of, pa.chunked_array(chunks, _METADATA.field("category").type).combine_chunks()
+
+
+def _read_examples(config: EsciConfig, locale: str) -> pa.Table:
+    version = f"{config.version}_version"
+    columns = (*_EXAMPLE_COLUMNS, "product_locale", version)
+    kept = [
+        batch.filter(
+            pc.and_(
+                pc.equal(batch.column("product_locale"), locale), pc.equal(batch.column(version), 1)
+            )
+        ).select(list(_EXAMPLE_COLUMNS))
+        for batch in parquet_batches(config.examples, columns)
+    ]
+    if not sum(map(len, kept)):
+        raise InputError(
+            f"{config.examples}: found no example of locale {locale!r} with {version} 1, "
+            "expected some"
+        )
+    return pa.Table.from_batches(kept)
+
+
+def _documents(examples: pa.Table, config: EsciConfig) -> set[str]:
+    """The products that an example of the configured splits and labels judges."""
+    for label in examples["esci_label"].unique().to_pylist():
+        if label not in GRADES:
+            raise InputError(
+                f"{config.examples}: found esci_label {label!r}, expected one of "
+                f"{', '.join(GRADES)}"
+            )
+    judged = pc.and_(
+        pc.is_in(examples["split"], pa.array(config.document_splits)),
+        pc.is_in(examples["esci_label"], pa.array(config.document_labels)),
+    )
+    return set(examples.filter(judged)["product_id"].to_pylist())
+
+
+def _read_products(
+    config: EsciConfig,
+    locale: str,
+    documents: set[str],
+    row_of: dict[str, int],
+    paths: pa.Array,
+) -> Iterator[pa.RecordBatch]:
+    columns = (*_PRODUCT_COLUMNS, "product_locale")
+    for batch in parquet_batches(config.products, columns):
+        of_locale = batch.filter(pc.equal(batch.column("product_locale"), locale))
+        judged = [product in documents for product in of_locale.column("product_id").to_pylist()]
+        kept = of_locale.filter(pa.array(judged, pa.bool_())).select(list(_PRODUCT_COLUMNS))
+        rows = [row_of.get(product) for product in kept.column("product_id").to_pylist()]
+        yield kept.rename_columns(_PRODUCT_COLUMNS).append_column(
+            "categories", paths.take(pa.array(rows, pa.int64()))
+        )
+
+
+def _paths(catalog: pathlib.Path) -> Iterable[Product]:
+    """The products with their ids and categories only, which is all that the figures need."""
+    for batch in parquet_batches(catalog, ("id", "categories")):
+        for product_id, categories in zip(*(c.to_pylist() for c in batch.columns), strict=True):
+            yield Product(product_id, "", "", tuple(categories))

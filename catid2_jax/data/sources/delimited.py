@@ -1,0 +1,35 @@
+"""Products in CSV or TSV."""
+
+import dataclasses
+
+from catid2_jax.data.sources.columns import ColumnMap, mapped_source
+from catid2_jax.data.sources.dataset import Source
+from catid2_jax.data.sources.reading import csv_batches
+from catid2_jax.errors import InputError
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CsvConfig(ColumnMap):
+    """A file of separated values with a header, plain or compressed (.gz, .zst).
+
+    Attributes:
+        path: the file.
+        delimiter: one character, or "tab".
+        encoding: as Python names it, such as latin-1 or cp1252.
+    """
+
+    path: str
+    delimiter: str = ","
+    encoding: str = "utf-8"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.delimiter != "tab" and len(self.delimiter) != 1:
+            raise InputError(f"found delimiter {self.delimiter!r}, expected one character or tab")
+
+
+def read_csv(config: CsvConfig) -> list[Source]:
+    """Reads a CSV; see `csv_batches` for what it refuses."""
+    delimiter = "\t" if config.delimiter == "tab" else config.delimiter
+    batches = csv_batches(config.path, config.names, delimiter, config.encoding)
+    return [mapped_source(batches, config)]

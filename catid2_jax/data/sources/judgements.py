@@ -1,0 +1,131 @@
+"""Judgements of query-product pairs, from whatever labels and splits a source has."""
+
+import dataclasses
+import zlib
+from collections.abc import Collection, Iterable, Mapping
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from catid2_jax.data.sources.reading import csv_batches, parquet_batches
+from catid2_jax.data.text import clean_text
+from catid2_jax.errors import InputError
+from catid2_jax.types import GRADES, Qrels, Query
+
+COLUMNS = ("query_id", "query", "product_id", "label")
+SPLITS = ("train", "dev", "test")
+
+GRADE_OF_LABEL: Mapping[str, int] = {
+    **GRADES,
+    "Exact": 3,
+    "Substitute": 2,
+    "Complement": 1,
+    "Irrelevant": 0,
+    **{str(grade): grade for grade in GRADES.values()},
+}
+
+
+@dataclasses.dataclass
+class JudgementCounts:
+    """What became of the judgements.
+
+    Attributes:
+        judgements: written.
+        without_query: left out, as the query's text is missing or blank; so are the next two.
+        on_products_left_out: the product is not in the catalogue that was written.
+        repeated: the pair was judged before; the first grade is kept.
+    """
+
+    judgements: int = 0
+    without_query: int = 0
+    on_products_left_out: int = 0
+    repeated: int = 0
+
+
+def read_judgements(path: str) -> Iterable[pa.RecordBatch]:
+    """Reads a file of judgements with the columns of `split_judgements`.
+
+    Args:
+        path: .parquet, .csv, or .tsv; the last two may end in .gz or .zst.
+
+    Raises:
+        InputError: another suffix, or what the readers raise.
+    """
+    plain = path.removesuffix(".gz").removesuffix(".zst")
+    if path.endswith(".parquet"):
+        return parquet_batches(path, COLUMNS, optional=("split",))
+    if plain.endswith((".csv", ".tsv")):
+        delimiter = "," if plain.endswith(".csv") else "\t"
+        return csv_batches(path, COLUMNS, delimiter, optional=("split",))
+    raise InputError(f"{path}: found another suffix, expected one of .parquet, .csv, .tsv")
+
+
+def split_judgements(
+    batches: Iterable[pa.RecordBatch],
+    document_ids: Collection[str],
+    test_share: float,
+    counts: JudgementCounts,
+) -> dict[str, tuple[list[Query], Qrels]]:
+    """Grades the judgements and parts them by split.
+
+    Args:
+        batches: `query_id`, `query`, `product_id`, `label` (ESCI's letters or words, or 3 to 0)
+            and maybe `split` (train, dev or test).
+        document_ids: the products of the catalogue.
+        test_share: without a `split`, this share of the queries is for the test, the others for
+            training. A query's place depends on its id alone, so it is the same in every run.
+        counts: gets what is left out.
+
+    Returns:
+        Per split with a judgement, its queries and their grades, in the order of the batches.
+
+    Raises:
+        InputError: a label or split of another name, an id with white space, or two texts for
+            one query of a split.
+    """
+    queries: dict[str, dict[str, str]] = {split: {} for split in SPLITS}
+    qrels: dict[str, Qrels] = {split: {} for split in SPLITS}
+    for batch in batches:
+        columns = [pc.cast(batch.column(name), pa.string()).to_pylist() for name in COLUMNS]
+        if "split" in batch.schema.names:
+            splits = batch.column("split").to_pylist()
+        else:
+            splits = [_split_of(query_id, test_share) for query_id in columns[0]]
+        for query_id, query, product_id, label, split in zip(*columns, splits, strict=True):
+            if label not in GRADE_OF_LABEL or split not in qrels:
+                _refuse(label, split)
+            text = clean_text(query or "")
+            if not query_id or not text:
+                counts.without_query += 1
+            elif product_id not in document_ids:
+                counts.on_products_left_out += 1
+            elif product_id in qrels[split].setdefault(query_id, {}):
+                counts.repeated += 1
+            else:
+                counts.judgements += 1
+                qrels[split][query_id][product_id] = GRADE_OF_LABEL[label]
+                _check_text(query_id, queries[split].setdefault(query_id, text), text)
+    return {
+        split: ([Query(*query) for query in queries[split].items()], qrels[split])
+        for split in SPLITS
+        if qrels[split]
+    }
+
+
+def _split_of(query_id: str | None, test_share: float) -> str:
+    return "test" if zlib.crc32((query_id or "").encode()) < test_share * 2**32 else "train"
+
+
+def _check_text(query_id: str, known: str, text: str) -> None:
+    if known != text:
+        raise InputError(
+            f"judgements: found the texts {known!r:.60} and {text!r:.60} for query {query_id!r}, "
+            "expected one"
+        )
+
+
+def _refuse(label: str | None, split: str | None) -> None:
+    if label not in GRADE_OF_LABEL:
+        names = ", ".join(GRADE_OF_LABEL)
+        raise InputError(f"judgements: found label {label!r}, expected one of {names}")
+    raise InputError(f"judgements: found split {split!r}, expected one of {', '.join(SPLITS)}")

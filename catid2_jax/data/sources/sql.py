@@ -1,0 +1,85 @@
+"""Products that a SQL query selects: in files, in a DuckDB or in an SQLite database."""
+
+import contextlib
+import dataclasses
+import pathlib
+import sqlite3
+from collections.abc import Iterator
+
+import pyarrow as pa
+
+from catid2_jax.data.sources.columns import ColumnMap, mapped_source
+from catid2_jax.data.sources.dataset import Source
+from catid2_jax.data.sources.reading import BATCH_ROWS, reading, require_columns
+from catid2_jax.errors import InputError
+
+_SQLITE_SUFFIXES = (".sqlite", ".sqlite3", ".db")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SqlConfig(ColumnMap):
+    """A query whose result has the columns named.
+
+    Attributes:
+        query: SQL; without a database, DuckDB's, which reads files: "FROM 'shop/*.csv'".
+        database: .duckdb, or .sqlite, .sqlite3 or .db of SQLite; opened for reading only. Others
+            are for DuckDB's extensions: see its ATTACH.
+    """
+
+    query: str
+    database: str = ""
+
+
+def read_sql(config: SqlConfig) -> list[Source]:
+    """Reads what a query selects. SQLite needs no further package, all else needs duckdb.
+
+    Raises:
+        InputError: duckdb is missing, the query fails, or its result lacks a column (while
+            iterating).
+    """
+    sqlite = config.database.endswith(_SQLITE_SUFFIXES)
+    batches = _sqlite_batches(config) if sqlite else _duckdb_batches(config)
+    return [mapped_source(batches, config)]
+
+
+def _duckdb_batches(config: SqlConfig) -> Iterator[pa.RecordBatch]:
+    try:
+        import duckdb
+    except ImportError as error:
+        raise InputError(
+            "found no package duckdb, expected it for SQL: pip install 'catid2_jax[data]'"
+        ) from error
+    try:
+        read_only = bool(config.database)
+        with duckdb.connect(config.database or ":memory:", read_only=read_only) as connection:
+            result = connection.sql(config.query)
+            require_columns(config.names, result.columns if result else (), "the query's result")
+            yield from result.to_arrow_reader(BATCH_ROWS)
+    except duckdb.Error as error:
+        raise _failed(error) from error
+
+
+def _sqlite_batches(config: SqlConfig) -> Iterator[pa.RecordBatch]:
+    path = pathlib.Path(config.database).resolve()
+    with reading(path):
+        try:
+            uri = f"{path.as_uri()}?mode=ro"
+            with contextlib.closing(sqlite3.connect(uri, uri=True)) as connection:
+                cursor = connection.execute(config.query)
+                names = [column[0] for column in cursor.description or ()]
+                require_columns(config.names, names, "the query's result")
+                while rows := cursor.fetchmany(BATCH_ROWS):
+                    columns = [_texts(column) for column in zip(*rows, strict=True)]
+                    yield pa.RecordBatch.from_arrays(columns, names)
+        except sqlite3.Error as error:
+            raise _failed(error) from error
+
+
+def _texts(column: tuple[object, ...]) -> pa.Array:
+    """SQLite's values have types of their own, row by row."""
+    return pa.array([None if value is None else str(value) for value in column], pa.string())
+
+
+def _failed(error: Exception) -> InputError:
+    reason = " ".join(str(error).split())
+    return InputError(f"query: found {reason:.200}, expected a query that runs")

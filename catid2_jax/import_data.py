@@ -1,0 +1,79 @@
+"""Turns data that you have into the project's files: a catalogue, queries and judgements.
+
+    python -m catid2_jax.import_data SOURCE --output=DIR [--field=value ...]
+
+The sources are esci, wands, amazon_reviews, huggingface, csv, parquet and sql; SOURCE --help has
+its fields. A field of several values takes them with commas between.
+"""
+
+import argparse
+import dataclasses
+import inspect
+import pathlib
+import sys
+from collections.abc import Callable, Iterable, Sequence
+
+from catid2_jax.data.esci import EsciConfig, dataset_figures, read_esci, table_1
+from catid2_jax.data.sources.amazon_reviews import AmazonReviewsConfig, read_amazon_reviews
+from catid2_jax.data.sources.dataset import Source, WritingConfig, report, write_dataset
+from catid2_jax.data.sources.delimited import CsvConfig, read_csv
+from catid2_jax.data.sources.huggingface import HuggingFaceConfig, read_huggingface
+from catid2_jax.data.sources.parquet import ParquetConfig, read_parquet
+from catid2_jax.data.sources.sql import SqlConfig, read_sql
+from catid2_jax.data.sources.wands import WandsConfig, read_wands
+from catid2_jax.errors import InputError
+from catid2_jax.progress import console
+
+SOURCES: dict[str, tuple[type, Callable[..., Iterable[Source]]]] = {
+    "esci": (EsciConfig, read_esci),
+    "wands": (WandsConfig, read_wands),
+    "amazon_reviews": (AmazonReviewsConfig, read_amazon_reviews),
+    "huggingface": (HuggingFaceConfig, read_huggingface),
+    "csv": (CsvConfig, read_csv),
+    "parquet": (ParquetConfig, read_parquet),
+    "sql": (SqlConfig, read_sql),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Imports; exits with 2 after one line about bad input."""
+    flags = vars(_parser().parse_args(argv))
+    output, source = pathlib.Path(flags.pop("output")), flags.pop("source")
+    config_class, read = SOURCES[source]
+    try:
+        shared = [field.name for field in dataclasses.fields(WritingConfig)]
+        writing = WritingConfig(**{name: flags.pop(name) for name in shared})
+        for dataset in read(config_class(**flags)):
+            report(output / dataset.name, *write_dataset(dataset, output, writing))
+            if source == "esci":
+                figures = dataset_figures(output / dataset.name)
+                console.print(table_1(dataset.name, figures))
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def _parser() -> argparse.ArgumentParser:
+    layout = argparse.RawDescriptionHelpFormatter  # keeps the docstrings' lines
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=layout)
+    sources = parser.add_subparsers(dest="source", required=True, metavar="SOURCE")
+    for name, (config_class, _) in SOURCES.items():
+        classes = (*config_class.__mro__[:-1], WritingConfig)
+        about = "\n\n".join(inspect.getdoc(described) or "" for described in classes)
+        flags = sources.add_parser(name, description=about, formatter_class=layout)
+        flags.add_argument("--output", required=True, help="folder for the files")
+        for field in (*dataclasses.fields(config_class), *dataclasses.fields(WritingConfig)):
+            if field.default is dataclasses.MISSING:
+                flags.add_argument(f"--{field.name}", required=True)
+            else:
+                kind = _names if isinstance(field.default, tuple) else type(field.default)
+                flags.add_argument(f"--{field.name}", type=kind, default=field.default)
+    return parser
+
+
+def _names(value: str) -> tuple[str, ...]:
+    return tuple(filter(None, value.split(",")))
+
+
+if __name__ == "__main__":
+    main()

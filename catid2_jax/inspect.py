@@ -1,0 +1,68 @@
+"""Looks for what is odd in the catalogue, the queries and the judgements before anyone trains.
+
+    python -m catid2_jax.inspect --config=configs/offers.py [--workdir=DIR] [--config.x=y ...]
+
+Reads them as they were given, before preprocessing; leaves DIR/inspect.json and DIR/inspect.html,
+and in DIR/inspect.rejected.jsonl the records of the catalogue that cannot be read.
+"""
+
+import json
+import pathlib
+from collections.abc import Iterator
+
+from catid2_jax import cli
+from catid2_jax.config import Config, DataConfig
+from catid2_jax.data.catalog import CatalogReader, read_catalog
+from catid2_jax.data.queries import read_qrels, read_queries
+from catid2_jax.data.synthetic import generate_products, generate_queries
+from catid2_jax.errors import InputError
+from catid2_jax.progress import console
+from catid2_jax.steps.prepare import SPLITS
+from catid2_jax.steps.workdir import Workdir
+from catid2_jax.types import Qrels, Query
+
+
+def run(config: Config, workdir: Workdir) -> None:
+    """Inspects the configured data, or the synthetic catalogue if none is configured."""
+    try:
+        from catid2_jax.analysis.health import Split, inspect_data
+        from catid2_jax.analysis.health_report import print_health, write_health
+    except ImportError as error:
+        raise InputError(
+            f"found no package {error.name}, expected it: pip install 'catid2_jax[inspect]'"
+        ) from error
+    data = config.data
+    splits = {name: Split(*split) for name, split in _splits(data, config.seed)}
+    if data.catalog:
+        rejects = workdir.root / "inspect.rejected.jsonl"
+        reader = read_catalog(data.catalog, "skip", rejects)
+        health = inspect_data(reader, splits, data.preprocessing, lambda: _errors(reader))
+    else:
+        products = generate_products(data.synthetic, config.seed)
+        health = inspect_data(products, splits, data.preprocessing)
+    print_health(health, console)
+    write_health(health, workdir.root, pathlib.Path(data.catalog).parent.name or "the catalogue")
+
+
+def _splits(data: DataConfig, seed: int) -> Iterator[tuple[str, tuple[list[Query], Qrels]]]:
+    """Queries and judgements by split; those of a split that is not there are left out."""
+    for split in SPLITS:
+        if not data.catalog:
+            generated = list(generate_queries(data.synthetic, seed, split))
+            if generated:
+                qrels = {query.id: grades for query, grades in generated}
+                yield split, ([query for query, _ in generated], qrels)
+        elif getattr(data, f"{split}_queries"):
+            queries = read_queries(getattr(data, f"{split}_queries"))
+            yield split, (queries, read_qrels(getattr(data, f"{split}_qrels")))
+
+
+def _errors(reader: CatalogReader) -> Iterator[str]:
+    """What was wrong with each record that the reader left out."""
+    with open(reader.rejects or "", encoding="utf-8") as lines:
+        for line in lines:
+            yield json.loads(line)["error"]
+
+
+if __name__ == "__main__":
+    cli.main_with(run)

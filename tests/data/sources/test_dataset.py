@@ -1,0 +1,166 @@
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from catid2_jax.data.catalog import read_catalog
+from catid2_jax.data.queries import read_qrels, read_queries
+from catid2_jax.data.sources.dataset import (
+    ProductCounts,
+    Source,
+    WritingConfig,
+    clean_paths,
+    report,
+    write_dataset,
+)
+from catid2_jax.data.sources.judgements import JudgementCounts
+from catid2_jax.data.text import clean_text
+from catid2_jax.errors import InputError
+from catid2_jax.progress import console
+from catid2_jax.types import Product, Query
+
+PATH = ["Home", "Cups"]
+
+
+def batch(*rows, fields=("brand", "notes")):
+    """A batch of (id, title, categories, *fields)."""
+    columns = list(zip(*rows, strict=True))
+    kinds = [pa.string(), pa.string(), pa.list_(pa.string()), *[pa.string()] * len(fields)]
+    arrays = [pa.array(column, kind) for column, kind in zip(columns, kinds, strict=True)]
+    return pa.RecordBatch.from_arrays(arrays, ["id", "title", "categories", *fields])
+
+
+def judged(*rows):
+    names = ("query_id", "query", "product_id", "label", "split")
+    return pa.RecordBatch.from_pylist([dict(zip(names, row, strict=True)) for row in rows])
+
+
+MUG = ("p1", "Mug", PATH, "Acme", None)
+
+
+def test_products_are_cleaned_and_what_is_left_out_is_counted(tmp_path):
+    source = Source(
+        [
+            batch(
+                (" p1 ", "Mug &amp; lid", ["Home", " Cups"], "Acme", "a<br>b"),
+                (None, "No id", PATH, None, None),
+                ("", "No id", PATH, None, None),
+                ("p2", None, PATH, None, None),
+                ("p3", "<p></p>", PATH, None, None),
+                ("p4", "No path", None, None, None),
+                ("p5", "Empty path", ["", " "], None, None),
+                (None, None, None, None, None),
+                ("p1", "Again", PATH, None, None),
+            ),
+            batch(("p6", "Pen", ["Office"], None, None), ("p2", "Usable now", PATH, None, "x")),
+            batch(("p6", "Again", PATH, None, None)),
+        ]
+    )
+    counts, judgements = write_dataset(source, tmp_path)
+    assert list(read_catalog(tmp_path / "catalog.parquet")) == [
+        Product("p1", "Mug & lid", "brand: Acme; notes: a b", ("Home", "Cups")),
+        Product("p6", "Pen", "", ("Office",)),
+        Product("p2", "Usable now", "notes: x", ("Home", "Cups")),
+    ]
+    assert counts == ProductCounts(
+        products=3, without_id=3, without_title=2, without_category=2, repeated=2
+    )
+    assert judgements == JudgementCounts()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["catalog.parquet"]
+
+
+def test_integer_ids_become_their_digits(tmp_path):
+    rows = {"id": [7, None], "title": ["a", "b"], "categories": [PATH, PATH]}
+    write_dataset(Source([pa.RecordBatch.from_pydict(rows)]), tmp_path)
+    assert [product.id for product in read_catalog(tmp_path / "catalog.parquet")] == ["7"]
+
+
+def test_long_fields_are_cut_and_counted(tmp_path):
+    rows = batch(("p1", "A long title", PATH, "Acme Ltd", "abc"), ("p2", "B", PATH, "Acme", "abcd"))
+    counts, _ = write_dataset(Source([rows]), tmp_path, WritingConfig(max_characters=4))
+    assert [(p.title, p.text) for p in read_catalog(tmp_path / "catalog.parquet")] == [
+        ("A long title", "brand: Acme; notes: abc"),
+        ("B", "brand: Acme; notes: abcd"),
+    ]
+    assert counts.values_cut == 1
+
+
+def test_judgements_go_with_the_catalogue(tmp_path):
+    judgements = judged(
+        ("q1", "mug", "p1", "E", "train"),
+        ("q1", "mug", "gone", "E", "train"),
+        ("q2", "cup", "p1", "S", "dev"),
+    )
+    _, counts = write_dataset(Source([batch(MUG)], [judgements], "us"), tmp_path)
+    assert counts == JudgementCounts(judgements=2, on_products_left_out=1)
+    assert read_queries(tmp_path / "us/queries.train.jsonl") == [Query("q1", "mug")]
+    assert read_qrels(tmp_path / "us/qrels.train.txt") == {"q1": {"p1": 3}}
+    assert read_qrels(tmp_path / "us/qrels.dev.txt") == {"q2": {"p1": 2}}
+    assert not (tmp_path / "us/qrels.test.txt").exists()
+
+
+def test_files_of_an_earlier_import_do_not_stay(tmp_path):
+    train = judged(("q1", "mug", "p1", "E", "train"))
+    test = judged(("q1", "mug", "p1", "E", "test"))
+    write_dataset(Source([batch(MUG)], [train]), tmp_path)
+    write_dataset(Source([batch(MUG)], [test]), tmp_path)
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == ["catalog.parquet", "qrels.test.txt", "queries.test.jsonl"]
+
+
+def test_bad_products_leave_the_earlier_catalogue(tmp_path):
+    write_dataset(Source([batch(MUG)]), tmp_path)
+    before = (tmp_path / "catalog.parquet").read_bytes()
+    spaced = batch(MUG, ("p 2", "Pen", PATH, None, None))
+    with pytest.raises(InputError, match="products: found id 'p 2', expected ids without white"):
+        write_dataset(Source([spaced]), tmp_path)
+    with pytest.raises(InputError) as caught:
+        write_dataset(Source([batch(("p1", "Mug", [], None, None))]), tmp_path)
+    assert str(caught.value) == (
+        "products: found none to keep (0 products, 1 without category), expected some"
+    )
+    bad = judged(("q1", "mug", "p1", "Good", "train"))
+    with pytest.raises(InputError, match="judgements: found label 'Good'"):
+        write_dataset(Source([batch(("p9", "Pen", PATH, None, None))], [bad]), tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["catalog.parquet"]
+    assert (tmp_path / "catalog.parquet").read_bytes() == before
+
+
+@pytest.mark.parametrize("wrong", [{"max_characters": -1}, {"test_share": 1.1}])
+def test_a_wrong_choice_is_an_error(wrong):
+    with pytest.raises(InputError, match="found max_characters"):
+        WritingConfig(**wrong)
+
+
+def test_the_report_names_every_count(tmp_path):
+    with console.capture() as capture:
+        report(
+            tmp_path,
+            ProductCounts(products=1234, without_title=2, values_cut=3),
+            JudgementCounts(judgements=5000, repeated=1),
+        )
+    assert capture.get().splitlines() == [
+        f"{tmp_path}: 1,234 products, 2 without title, 3 values cut",
+        "  5,000 judgements, 1 repeated",
+    ]
+    with console.capture() as capture:
+        report(tmp_path, ProductCounts(products=1), JudgementCounts(on_products_left_out=2))
+        report(tmp_path, ProductCounts(products=1), JudgementCounts())
+    assert capture.get().splitlines() == [
+        f"{tmp_path}: 1 products",
+        "  0 judgements, 2 on products left out",
+        f"{tmp_path}: 1 products",
+    ]
+
+
+names = st.none() | st.sampled_from(["Home", " Home ", "", " ", "A &amp; B", "携帯電話", "<p>"])
+
+
+@given(st.lists(st.none() | st.lists(names, max_size=5), max_size=6), st.integers(0, 3))
+def test_paths_are_cleaned_name_by_name(paths, start):
+    expected = [
+        [clean_text(name) for name in path or [] if name is not None and clean_text(name)]
+        for path in paths
+    ]
+    column = pa.array([["before"]] * start + paths, pa.list_(pa.string()))
+    assert clean_paths(column.slice(start)).to_pylist() == expected
