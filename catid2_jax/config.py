@@ -19,6 +19,7 @@ from catid2_jax.errors import InputError
 from catid2_jax.losses import LossWeights
 from catid2_jax.models.rqvae import RQVAEConfig
 from catid2_jax.models.t5.config import T5Config
+from catid2_jax.training.checkpoint import Which
 from catid2_jax.training.optimizer import TrainingConfig
 
 Section = TypeVar("Section")
@@ -103,11 +104,29 @@ class DocidsConfig:
 
     Attributes:
         path: a docids.jsonl made elsewhere, for this catalogue; empty to assign with stage 1.
+        previous: docids.jsonl of an earlier state of this catalogue, in the work directory that
+            made it: its stage 1 is used again and unchanged products keep their IDs, see
+            `docids.living`. Empty to train stage 1.
+        grace: updates for which the ID of a product that is gone or has changed rests before
+            another product may have it: a week of daily ones.
+        checkpoint: which state of stage 1 assigns, the last or, by
+            `rqvae_training.best_metric`, the best.
         collisions: see `CollisionConfig`.
     """
 
     path: str = ""
+    previous: str = ""
+    grace: int = 7
+    checkpoint: Which = "last"
     collisions: CollisionConfig = CollisionConfig()
+
+    def __post_init__(self) -> None:
+        if self.path and self.previous:
+            raise InputError(
+                f"path is {self.path!r} and previous is {self.previous!r}: expected one at most"
+            )
+        if self.grace < 0:
+            raise InputError(f"grace is {self.grace}: expected at least 0")
 
 
 @dataclasses.dataclass(frozen=True)

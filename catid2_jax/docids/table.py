@@ -5,6 +5,7 @@ import re
 import string
 from collections.abc import Sequence
 from os import PathLike
+from typing import Any
 
 import numpy as np
 
@@ -28,10 +29,13 @@ class DocidTable:
     Attributes:
         ids: the products' ids, N of them.
         codes: int32 [N, L]; row n belongs to ids[n].
+        nearest: int32 [N, L], the codes nearest to each product when it got its ID, which are
+            others where that would have been another's ID too; None: all are `codes`.
     """
 
     ids: Sequence[str]
     codes: np.ndarray
+    nearest: np.ndarray | None = None
 
 
 def format_docid(codes: Sequence[int]) -> str:
@@ -59,10 +63,35 @@ def parse_docid(docid: str) -> list[int]:
 
 
 def write_docids(path: str | PathLike[str], table: DocidTable) -> None:
-    """Writes `docids.jsonl`: a line of `id`, `codes` and `docid` per product, atomically."""
-    rows = zip(table.ids, table.codes.tolist(), strict=True)
-    records = ({"id": i, "codes": row, "docid": format_docid(row)} for i, row in rows)
-    write_lines(path, (json_line(record, str(path)) for record in records))
+    """Writes `docids.jsonl`: a line of `id`, `codes` and `docid` per product, atomically.
+
+    A line whose codes are not the nearest has those too, as `nearest`.
+    """
+    nearest = table.codes if table.nearest is None else table.nearest
+    rows = zip(table.ids, table.codes.tolist(), nearest.tolist(), strict=True)
+    write_lines(path, (json_line(docid_record(*row), str(path)) for row in rows))
+
+
+def docid_record(product_id: str, codes: list[int], nearest: list[int]) -> dict[str, Any]:
+    """A product's ID as a line of a file has it."""
+    record = {"id": product_id, "codes": codes, "docid": format_docid(codes)}
+    return record if nearest == codes else record | {"nearest": nearest}
+
+
+def parse_docid_record(
+    record: dict[str, Any], where: str
+) -> tuple[str, tuple[int, ...], tuple[int, ...]]:
+    """The product, codes and nearest codes of a line.
+
+    Raises:
+        InputError: a field is missing or not as `docid_record` makes it.
+    """
+    require_fields(record, ("id", "codes"), where)
+    product_id, codes = parse_id(record["id"], where), _parse_codes(record["codes"], where)
+    nearest = _parse_codes(record.get("nearest", record["codes"]), where)
+    if len(nearest) != len(codes):
+        raise InputError(f"{where}: found {len(nearest)} nearest codes, expected {len(codes)}")
+    return product_id, codes, nearest
 
 
 def read_docids(path: str | PathLike[str]) -> DocidTable:
@@ -74,12 +103,12 @@ def read_docids(path: str | PathLike[str]) -> DocidTable:
     """
     ids: dict[str, int] = {}
     rows: dict[tuple[int, ...], int] = {}
+    nearest: list[tuple[int, ...]] = []
     levels = 0
     for number, line in read_lines(path):
         where = f"{path}:{number}"
         record = parse_json_object(line, where)
-        require_fields(record, ("id", "codes"), where)
-        product_id, codes = parse_id(record["id"], where), _parse_codes(record["codes"], where)
+        product_id, codes, made_from = parse_docid_record(record, where)
         levels = levels or len(codes)
         if len(codes) != levels:
             raise InputError(f"{where}: found {len(codes)} codes, expected {levels} as before")
@@ -94,9 +123,10 @@ def read_docids(path: str | PathLike[str]) -> DocidTable:
                 f"at {path}:{ids[product_id]})"
             )
         rows[codes] = ids[product_id] = number
+        nearest.append(made_from)
     if not ids:
         raise InputError(f"{path}: found no line, expected a document ID per product")
-    return DocidTable(list(ids), np.array(list(rows), np.int32))
+    return DocidTable(list(ids), np.array(list(rows), np.int32), np.array(nearest, np.int32))
 
 
 def _parse_codes(value: object, where: str) -> tuple[int, ...]:

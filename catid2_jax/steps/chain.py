@@ -66,13 +66,15 @@ def run_until(config: Config, workdir: Workdir, last: str) -> None:
         )
     names = [step.name for step in STEPS]
     steps = STEPS[: names.index(last) + 1]
-    if config.docids.path:
+    if config.docids.path or config.docids.previous:
         steps = tuple(step for step in steps if step.name != "train_rqvae")
     for step in steps:
         _check(step, config, workdir)
     for step in steps:
         if step.name == "evaluate" and "tiger" in config.evaluate.baselines:
-            tiger = dataclasses.replace(config, loss_weights=TIGER)
+            # A table that is given is not TIGER's.
+            docids = dataclasses.replace(config.docids, path="")
+            tiger = dataclasses.replace(config, loss_weights=TIGER, docids=docids)
             run_until(tiger, dataclasses.replace(workdir, variant="tiger"), "retrieve")
         _run(step, config, workdir)
 

@@ -138,7 +138,7 @@ def kill_when(process, condition, timeout=120):
 
 def checkpoint_of(stage, step):
     return lambda workdir: any(
-        p.name.isdigit() and int(p.name) >= step for p in (workdir / stage).glob("*")
+        p.name.isdigit() and int(p.name) >= step for p in (workdir / stage / "last").glob("*")
     )
 
 
