@@ -1,7 +1,7 @@
 """The RQ-VAE of stage 1: encoder, residual quantiser, decoder. It computes no loss."""
 
 import dataclasses
-from typing import Literal
+from typing import Any, Literal
 
 import flax.linen as nn
 import flax.struct
@@ -109,7 +109,7 @@ class RQVAE(nn.Module):
     def setup(self) -> None:
         """Builds E, the quantiser and D."""
         config = self.config
-        options = {
+        options: dict[str, Any] = {
             "activation": config.activation,
             "kernel": config.kernel,
             "dropout_rate": config.dropout_rate,

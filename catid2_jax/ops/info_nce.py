@@ -198,8 +198,17 @@ def _layout(
         step = 1 + jax.random.randint(key, (count,), 0, others)
         drawn = class_start + (place - class_start + step) % (others + 1)
         positive = jnp.where(class_end - class_start > 1, drawn, -1)
-    masks = (a.astype(jnp.float32) for a in (group, label, place, positive))
-    return order, _Layout(*masks, group_start, group_end, class_start, class_end, key is not None)
+    return order, _Layout(
+        group=group.astype(jnp.float32),
+        label=label.astype(jnp.float32),
+        place=place.astype(jnp.float32),
+        positive=positive.astype(jnp.float32),
+        group_start=group_start,
+        group_end=group_end,
+        class_start=class_start,
+        class_end=class_end,
+        drawn=key is not None,
+    )
 
 
 def _bounds(ranks: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -1,6 +1,8 @@
 """Seeing a collapse while stage 1 trains: the IDs of the whole corpus, as they are now."""
 
 import functools
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import numpy as np
@@ -29,7 +31,7 @@ def nearest_codes(codebooks: np.ndarray, latents: np.ndarray) -> np.ndarray:
 
 
 @functools.cache
-def _encoder(model: RQVAE):
+def _encoder(model: RQVAE) -> Callable[[jax.Array, dict], Any]:
     return lambda batch, variables: model.apply(variables, batch, method=RQVAE.encode)
 
 

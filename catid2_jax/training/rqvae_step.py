@@ -27,12 +27,13 @@ class RQVAEData:
     """The corpus or a batch of it.
 
     Attributes:
-        embeddings: standardised, [N, D].
-        categories: ids of the category path's prefixes, [N, H]; -1 where there is no such level.
+        embeddings: standardised, float [N, D]; on the host or on devices, as the next.
+        categories: ids of the category path's prefixes, int [N, H]; -1 where there is no such
+            level.
     """
 
-    embeddings: Float[Array, "N D"] | np.ndarray
-    categories: Int[Array, "N H"] | np.ndarray
+    embeddings: Any
+    categories: Any
 
     def batch(self, indices: Any) -> "RQVAEData":
         """The documents of `indices`."""
@@ -44,7 +45,7 @@ def docid_loss_terms(
     embeddings: Embeddings,
     categories: CategoryIds,
     weights: LossWeights,
-    key: jax.Array | None = None,
+    key: jax.Array,
 ) -> dict[str, Scalar]:
     """The terms of Eq. 8, by the argument names of `losses.docid_loss`; those of weight 0 left out.
 

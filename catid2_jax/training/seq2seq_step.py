@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Int
 
 from catid2_jax.docids.vocabulary import PAD
 from catid2_jax.losses import sequence_loss
@@ -18,7 +18,7 @@ from catid2_jax.types import Scalar
 
 @flax.struct.dataclass
 class Seq2SeqData:
-    """Pairs of a source text and a document.
+    """Pairs of a source text and a document; on the host or on devices.
 
     Attributes:
         sources: token ids of the distinct texts (queries, titles), int [Q, S], 0 where padded.
@@ -28,11 +28,11 @@ class Seq2SeqData:
         weight: of the pair in the loss, float [P].
     """
 
-    sources: Int[Array, "Q S"] | np.ndarray
-    targets: Int[Array, "N L"] | np.ndarray
-    source: Int[Array, " P"] | np.ndarray
-    document: Int[Array, " P"] | np.ndarray
-    weight: Float[Array, " P"] | np.ndarray
+    sources: Any
+    targets: Any
+    source: Any
+    document: Any
+    weight: Any
 
     def batch(self, indices: Any) -> "Seq2SeqBatch":
         """The pairs of `indices`."""
@@ -53,9 +53,9 @@ class Seq2SeqBatch:
         weight: of the pair in the loss, float [B].
     """
 
-    tokens: Int[Array, "B S"] | np.ndarray
-    targets: Int[Array, "B L"] | np.ndarray
-    weight: Float[Array, " B"] | np.ndarray
+    tokens: Any
+    targets: Any
+    weight: Any
 
 
 def id_tokens(codes: np.ndarray, first_id_token: int, codes_per_level: int) -> np.ndarray:
