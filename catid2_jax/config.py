@@ -202,11 +202,14 @@ class EvaluateConfig:
         cutoffs: k of Recall@k.
         baselines: "bm25", and "tiger" for the same pipeline with TIGER's loss in stage 1.
         examples: test queries printed with what was found.
+        retrieval: whether stage 2 is trained and its Recall measured; False for the figures of the
+            document IDs alone.
     """
 
     cutoffs: tuple[int, ...] = (5, 10, 20, 50, 100)
     baselines: tuple[str, ...] = ("bm25",)
     examples: int = 4
+    retrieval: bool = True
 
     def __post_init__(self) -> None:
         for name in self.baselines:

@@ -66,8 +66,7 @@ def run_until(config: Config, workdir: Workdir, last: str) -> None:
         )
     names = [step.name for step in STEPS]
     steps = STEPS[: names.index(last) + 1]
-    if config.docids.path or config.docids.previous:
-        steps = tuple(step for step in steps if step.name != "train_rqvae")
+    steps = tuple(step for step in steps if step.name not in _superfluous(config, last))
     for step in steps:
         _check(step, config, workdir)
     for step in steps:
@@ -75,8 +74,19 @@ def run_until(config: Config, workdir: Workdir, last: str) -> None:
             # A table that is given is not TIGER's.
             docids = dataclasses.replace(config.docids, path="")
             tiger = dataclasses.replace(config, loss_weights=TIGER, docids=docids)
-            run_until(tiger, dataclasses.replace(workdir, variant="tiger"), "retrieve")
+            until = "retrieve" if config.evaluate.retrieval else "assign"
+            run_until(tiger, dataclasses.replace(workdir, variant="tiger"), until)
         _run(step, config, workdir)
+
+
+def _superfluous(config: Config, last: str) -> set[str]:
+    """Steps whose result the configuration does not ask for."""
+    names: set[str] = set()
+    if config.docids.path or config.docids.previous:
+        names.add("train_rqvae")
+    if last == "evaluate" and not config.evaluate.retrieval:
+        names |= {"train_seq2seq", "retrieve"}
+    return names
 
 
 def _place(step: Step, workdir: Workdir) -> Workdir:

@@ -28,28 +28,36 @@ NAMES = {"": "CAT-ID2", "bm25": "BM25", "tiger": "TIGER"}
 def run(config: Config, workdir: Workdir) -> None:
     """Writes `metrics.json` and prints some results and the tables of IDs and of Recall."""
     products = {p.id: p for p in read_catalog(workdir.data / "catalog.jsonl")}
+    systems = ("", *config.evaluate.baselines)
+    docids = _docid_figures(config, workdir, systems, products)
+    recall: dict[str, dict[str, float]] = {}
+    if config.evaluate.retrieval:
+        recall = _retrieval(config, workdir, systems, products)
+    metrics = {
+        f"{name}/{key}" if name else key: value
+        for name in systems
+        for key, value in (recall.get(name, {}) | docids.get(name, {})).items()
+    }
+    write_json(workdir.root / "metrics.json", metrics)
+    _print_docids(config, docids)
+    if recall:
+        _print_recall(config, recall)
+    _print_files(workdir)
+
+
+def _retrieval(
+    config: Config, workdir: Workdir, systems: Iterable[str], products: dict[str, Product]
+) -> dict[str, dict[str, float]]:
+    """Recall@k of each system; prints some results of the first."""
     queries = read_queries(workdir.data / "queries.test.jsonl")
     qrels = read_qrels(workdir.data / "qrels.test.txt")
-    runs = {"": workdir.root / config.retrieve.output}
-    for baseline in config.evaluate.baselines:
-        runs[baseline] = workdir.root / baseline / config.retrieve.output
+    runs = {name: workdir.root / name / config.retrieve.output for name in systems}
     if "bm25" in runs:
         documents = [(p.id, product_text(p, with_categories=True)) for p in products.values()]
         texts = [(query.id, query.text) for query in queries]
         write_run(runs["bm25"], bm25_rankings(documents, texts, config.retrieve.k), "bm25")
-
-    recall = {name: _recall(config, path, qrels) for name, path in runs.items()}
-    docids = _docid_figures(config, workdir, runs, products)
-    metrics = {
-        f"{name}/{key}" if name else key: value
-        for name in runs
-        for key, value in (recall[name] | docids.get(name, {})).items()
-    }
-    write_json(workdir.root / "metrics.json", metrics)
     _print_examples(config, runs[""], products, queries, qrels)
-    _print_docids(config, docids)
-    _print_recall(config, recall)
-    _print_files(workdir)
+    return {name: _recall(config, path, qrels) for name, path in runs.items()}
 
 
 def _recall(config: Config, path: pathlib.Path, qrels: Qrels) -> dict[str, float]:

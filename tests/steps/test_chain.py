@@ -203,6 +203,11 @@ def test_tiger_and_own_ids_and_other_queries(done, tmp_path):
     assert (tiger.codes != read_docids(workdir / "docids.jsonl").codes).any()
 
     other = tmp_path / "other"
-    finish(start(other, verb="assign", **{"docids.path": workdir / "tiger/docids.jsonl"}))
+    given = {"docids.path": workdir / "tiger/docids.jsonl", "evaluate.retrieval": False}
+    finish(start(other, verb="evaluate", **given))
     assert (other / "docids.jsonl").read_bytes() == (workdir / "tiger/docids.jsonl").read_bytes()
     assert not (other / "rqvae").exists()
+    assert not (other / "seq2seq").exists()
+    figures = json.loads((other / "metrics.json").read_text())
+    for name in ("perplexity/level_1", "category_nmi/level_2", "common_prefix/within_leaf"):
+        assert figures[name] == metrics[f"tiger/{name}"]

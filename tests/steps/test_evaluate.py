@@ -160,6 +160,18 @@ def test_ids_of_another_origin(workdir, capsys):
     assert ["dead codes", "given IDs", "6", "5", "4"] in levels
 
 
+def test_the_figures_of_the_ids_alone_need_no_run(workdir, capsys):
+    whole = measure(workdir)
+    for path in (workdir.root / "run.trec", workdir.root / "tiger/run.trec"):
+        path.unlink()
+    capsys.readouterr()
+    alone = measure(workdir, **{"evaluate.retrieval": False})
+    assert alone == {name: value for name, value in whole.items() if "recall@" not in name}
+    output = capsys.readouterr().out
+    assert "Recall" not in output
+    assert rows_of(output, "Document IDs, per level")
+
+
 def test_a_product_without_an_id_is_named(workdir):
     kept = [n for n in range(22) if n != 9]
     write_docids(workdir.docids, DocidTable([IDS[n] for n in kept], OURS[kept]))
