@@ -119,9 +119,7 @@ def hierarchical_class_constraint_loss(
         key: where given, one positive per anchor is drawn instead of the mean.
     """
     nodes = categories[:, level]
-    parents = (
-        jnp.zeros_like(nodes) if level == 0 or negatives == "global" else categories[:, level - 1]
-    )
+    parents = None if level == 0 or negatives == "global" else categories[:, level - 1]
     loss, anchors = class_info_nce(normalize(residuals), nodes, parents, temperature, key)
     return jnp.sum(loss) / jnp.maximum(jnp.sum(anchors), 1)
 

@@ -10,6 +10,7 @@ and not one over selects.
 """
 
 import functools
+import math
 from typing import Any
 
 import flax.struct
@@ -19,10 +20,14 @@ from jaxtyping import Array, Bool, Float, Int
 
 from catid2_jax.ops.mesh import data_devices, map_row_blocks, replicate
 
-# Anchors at a time. With instances a block meets all candidates, in products that want to be large;
-# with classes it meets blocks of its own size, whose logits should stay in a cache.
-_INSTANCE_BLOCK = 1024
-_CLASS_BLOCK = 256
+# Anchors at a time, on CPUs and on accelerators, which want few and large kernels. With instances a
+# block meets all candidates, in products that want to be large. With classes it meets blocks of its
+# own size, whose logits should stay in a CPU's cache and of which few should lie outside the group;
+# where there is one group only, its negatives come in larger blocks.
+_INSTANCE_BLOCK = (1024, 2048)
+_CLASS_BLOCK = (128, 4096)
+_CLASS_BLOCK_OF_ONE_GROUP = (256, 4096)
+_NEGATIVE_BLOCKS_OF_ONE_GROUP = 4
 _FAR = 1e9  # beyond any logit
 
 
@@ -60,7 +65,7 @@ def _instance_forward(
         return normalizers - own, (expected - positives) / temperature, normalizers
 
     losses, gradients, normalizers = map_row_blocks(
-        block, (anchors, candidates), replicate(candidates), _INSTANCE_BLOCK
+        block, (anchors, candidates), replicate(candidates), _here(_INSTANCE_BLOCK)
     )
     return losses, (gradients, normalizers, anchors, candidates)
 
@@ -83,7 +88,7 @@ def _instance_backward(
         block,
         (candidates, anchors, cotangents),
         (anchors, normalizers, cotangents),
-        _INSTANCE_BLOCK,
+        _here(_INSTANCE_BLOCK),
     )
     to_anchors = cotangents[:, None] * gradients
     return to_anchors.astype(anchors.dtype), to_candidates.astype(candidates.dtype)
@@ -95,7 +100,7 @@ instance_info_nce.defvjp(_instance_forward, _instance_backward)
 def class_info_nce(
     vectors: Float[Array, "B Z"],
     classes: Int[Array, " B"],
-    groups: Int[Array, " B"],
+    groups: Int[Array, " B"] | None,
     temperature: float,
     key: jax.Array | None = None,
 ) -> tuple[Float[Array, " B"], Bool[Array, " B"]]:
@@ -112,7 +117,7 @@ def class_info_nce(
     Args:
         vectors: unit rows.
         classes: of each row; a row with -1 is in no pair.
-        groups: of each row.
+        groups: of each row; None: all are of one.
         temperature: more than 0.
         key: where given, one positive per anchor is drawn instead of the mean over all of them.
 
@@ -121,15 +126,24 @@ def class_info_nce(
         no anchor, and its loss is 0.
     """
     count, devices = len(classes), data_devices()
-    block = min(_CLASS_BLOCK, -(-count // devices))
+    size = _here(_CLASS_BLOCK if groups is not None else _CLASS_BLOCK_OF_ONE_GROUP)
+    block = min(size, -(-count // devices))
     padding = -count % (devices * block)
+    together = math.gcd((count + padding) // block, _NEGATIVE_BLOCKS_OF_ONE_GROUP)
+    wide = block * (1 if groups is not None else together)
     classes = jnp.pad(classes, (0, padding), constant_values=-1)
-    groups = jnp.pad(groups, (0, padding))
+    groups = jnp.zeros_like(classes) if groups is None else jnp.pad(groups, (0, padding))
     order, layout = _layout(classes, groups, key)
     ordered = jnp.pad(vectors, ((0, padding), (0, 0)))[order]
-    losses, anchors = _sorted_class_info_nce(ordered, layout, temperature, block)
-    place = jnp.argsort(order)[:count]
-    return losses[place], anchors[place]
+    losses, anchors = _sorted_class_info_nce(ordered, layout, temperature, block, wide)
+    losses = jnp.zeros_like(losses).at[order].set(losses, unique_indices=True)
+    anchors = jnp.zeros_like(anchors).at[order].set(anchors, unique_indices=True)
+    return losses[:count], anchors[:count]
+
+
+def _here(sizes: tuple[int, int]) -> int:
+    """The size for CPUs or the one for accelerators."""
+    return sizes[jax.default_backend() != "cpu"]
 
 
 @flax.struct.dataclass
@@ -216,33 +230,35 @@ def _bounds(ranks: jax.Array) -> tuple[jax.Array, jax.Array]:
     return jnp.searchsorted(ranks, ranks), jnp.searchsorted(ranks, ranks, side="right")
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
 def _sorted_class_info_nce(
-    vectors: jax.Array, layout: _Layout, temperature: float, block_size: int
+    vectors: jax.Array, layout: _Layout, temperature: float, block_size: int, wide: int
 ) -> tuple[jax.Array, jax.Array]:
-    return _class_forward(vectors, layout, temperature, block_size)[0]
+    """`wide` is the size of the blocks of negatives, `block_size` of all others."""
+    return _class_forward(vectors, layout, temperature, block_size, wide)[0]
 
 
 def _class_forward(
-    vectors: jax.Array, layout: _Layout, temperature: float, block_size: int
+    vectors: jax.Array, layout: _Layout, temperature: float, block_size: int, wide: int
 ) -> tuple[tuple[jax.Array, jax.Array], tuple[Any, ...]]:
     """Two sweeps per block of anchors: over its groups for N, over its classes for the losses."""
 
     def block(rows: Any, columns: Any) -> tuple[jax.Array, ...]:
         anchors, own = rows
 
-        def add_negatives(carry: Any, candidates: jax.Array, theirs: _Layout) -> Any:
-            top, total = carry
+        def find_top(top: jax.Array, mask: Any, candidates: jax.Array, _: Any) -> jax.Array:
             logits = _logits(anchors, candidates, temperature)
-            mask = _negatives(own, theirs)
-            highest = jnp.maximum(top, jnp.max(logits - _FAR * (1.0 - mask), axis=1))
-            weights = jnp.exp(jnp.minimum(logits - highest[:, None], 0.0)) * mask
-            return highest, total * jnp.exp(top - highest) + jnp.sum(weights, axis=1)
+            return jnp.maximum(top, jnp.max(logits - _FAR * (1.0 - mask), axis=1))
 
-        def add_positives(carry: Any, candidates: jax.Array, theirs: _Layout) -> Any:
+        def add_negatives(total: jax.Array, mask: Any, candidates: jax.Array, _: Any) -> jax.Array:
+            logits = _logits(anchors, candidates, temperature)
+            weights = jnp.exp(jnp.minimum(logits - top[:, None], 0.0))
+            return total + jnp.sum(weights * mask, axis=1)
+
+        def add_positives(carry: Any, mask: Any, candidates: jax.Array, _: Any) -> Any:
             count, loss, slope = carry
+            mask = mask[0]
             gap = negative_mass[:, None] - _logits(anchors, candidates, temperature)
-            mask = _positives(own, theirs)
             small = jnp.exp(-jnp.abs(gap))
             softplus = jnp.maximum(gap, 0.0) + jnp.log1p(small)
             return (
@@ -252,25 +268,29 @@ def _class_forward(
             )
 
         zero = jnp.zeros(len(anchors), _wide(anchors))
-        top, total = _sweep(
-            add_negatives, (zero - _FAR, zero), columns, own.group_start, own.group_end
-        )
+        if _one_top(temperature):
+            top = zero + 1.0 / temperature
+        else:
+            top = _sweep_negatives(find_top, zero - _FAR, own, columns, wide)
+        total = _sweep_negatives(add_negatives, zero, own, columns, wide)
         has_negative = total > 0
         negative_mass = jnp.where(has_negative, top + jnp.log(jnp.where(has_negative, total, 1)), 0)
-        count, loss, slope = _sweep(
-            add_positives, (zero, zero, zero), columns, own.class_start, own.class_end
-        )
+        count, loss, slope = _sweep_positives(add_positives, (zero, zero, zero), own, columns)
         is_anchor = has_negative & (count > 0)
         share = is_anchor / jnp.maximum(count, 1.0)
         return loss * share, is_anchor, negative_mass, slope, share
 
     rows = (vectors, layout)
-    losses, is_anchor, *statistics = map_row_blocks(block, rows, rows, block_size)
+    losses, is_anchor, *statistics = map_row_blocks(block, rows, (vectors, layout, ()), block_size)
     return (losses, is_anchor), (vectors, layout, *statistics)
 
 
 def _class_backward(
-    temperature: float, block_size: int, saved: tuple[Any, ...], cotangents: tuple[jax.Array, Any]
+    temperature: float,
+    block_size: int,
+    wide: int,
+    saved: tuple[Any, ...],
+    cotangents: tuple[jax.Array, Any],
 ) -> tuple[jax.Array, None]:
     """Each row's gradient as an anchor and as others' candidate: the logits are symmetric."""
     vectors, layout, negative_mass, slope, share = saved
@@ -286,29 +306,37 @@ def _class_backward(
             *(a[:, None] for a in rows[2:]),
         )
 
-        def from_negatives(carry: jax.Array, candidates: jax.Array, theirs: Any) -> jax.Array:
-            theirs, *statistics = theirs
+        def from_negatives(
+            carry: jax.Array, mask: Any, candidates: jax.Array, statistics: Any
+        ) -> jax.Array:
             their_mass, _, their_pull = (a[None, :] for a in statistics)
             logits = _logits(anchors, candidates, temperature)
-            mine = pull * jnp.exp(jnp.minimum(logits - mass, 0.0))
-            others = their_pull * jnp.exp(jnp.minimum(logits - their_mass, 0.0))
-            return carry + _weighted_sum((mine + others) * _negatives(own, theirs), candidates)
+            if _one_top(temperature):
+                top = 1.0 / temperature
+                both = pull * jnp.exp(top - mass) + their_pull * jnp.exp(top - their_mass)
+                weights = both * jnp.exp(logits - top)
+            else:
+                mine = pull * jnp.exp(jnp.minimum(logits - mass, 0.0))
+                weights = mine + their_pull * jnp.exp(jnp.minimum(logits - their_mass, 0.0))
+            return carry + _weighted_sum(weights * mask, candidates)
 
-        def from_positives(carry: jax.Array, candidates: jax.Array, theirs: Any) -> jax.Array:
-            theirs, *statistics = theirs
+        def from_positives(
+            carry: jax.Array, mask: Any, candidates: jax.Array, statistics: Any
+        ) -> jax.Array:
             their_mass, their_weight, _ = (a[None, :] for a in statistics)
+            mask, their_mask = mask
             logits = _logits(anchors, candidates, temperature)
-            mine = weight * _positives(own, theirs) * _sigmoid(mass - logits)
-            others = their_weight * _positives(theirs, own).T * _sigmoid(their_mass - logits)
+            mine = weight * mask * _sigmoid(mass - logits)
+            others = their_weight * their_mask * _sigmoid(their_mass - logits)
             return carry - _weighted_sum(mine + others, candidates)
 
         zero = jnp.zeros(anchors.shape, _wide(anchors))
-        gradient = _sweep(from_negatives, zero, columns, own.group_start, own.group_end)
-        return _sweep(from_positives, gradient, columns, own.class_start, own.class_end)
+        gradient = _sweep_negatives(from_negatives, zero, own, columns, wide)
+        return _sweep_positives(from_positives, gradient, own, columns)
 
     statistics = (negative_mass, weight, pull)
     gradients = map_row_blocks(
-        block, (vectors, layout, *statistics), (vectors, (layout, *statistics)), block_size
+        block, (vectors, layout, *statistics), (vectors, layout, statistics), block_size
     )
     return (gradients / temperature).astype(vectors.dtype), None
 
@@ -316,9 +344,45 @@ def _class_backward(
 _sorted_class_info_nce.defvjp(_class_forward, _class_backward)
 
 
-def _sweep(function: Any, carry: Any, columns: Any, start: jax.Array, end: jax.Array) -> Any:
-    """Folds `function(carry, vectors, rest)` over the blocks of columns that hold start..end-1."""
-    block = len(start)
+def _one_top(temperature: float) -> bool:
+    """Whether exp(logit - 1 / temperature) underflows for no logit, so that no maximum is needed.
+
+    Unit rows have logits from -1 / temperature to 1 / temperature, and float32 reaches exp(-87).
+    """
+    return 2.0 / temperature < 80.0
+
+
+def _sweep_negatives(function: Any, carry: Any, own: _Layout, columns: Any, block: int) -> Any:
+    """Folds `function(carry, mask, vectors, rest)` over the blocks of columns with negatives."""
+
+    def one(carry: Any, candidates: jax.Array, theirs: _Layout, rest: Any) -> Any:
+        first, last = theirs.place[0], theirs.place[-1]
+        same_group = (jnp.max(own.group_start) <= first) & (last < jnp.min(own.group_end))
+        other_class = (last < jnp.min(own.class_start)) | (jnp.max(own.class_end) <= first)
+        return jax.lax.cond(
+            same_group & other_class,
+            lambda: function(carry, 1.0, candidates, rest),  # most blocks, at half the work
+            lambda: function(carry, _negatives(own, theirs), candidates, rest),
+        )
+
+    return _sweep(one, carry, columns, own.group_start, own.group_end, block)
+
+
+def _sweep_positives(function: Any, carry: Any, own: _Layout, columns: Any) -> Any:
+    """Likewise with positives; the masks of theirs for the anchors, and the other way round."""
+
+    def one(carry: Any, candidates: jax.Array, theirs: _Layout, rest: Any) -> Any:
+        mine = _positives(own, theirs)
+        others = _positives(theirs, own).T if own.drawn else mine
+        return function(carry, (mine, others), candidates, rest)
+
+    return _sweep(one, carry, columns, own.class_start, own.class_end, len(own.place))
+
+
+def _sweep(
+    function: Any, carry: Any, columns: Any, start: jax.Array, end: jax.Array, block: int
+) -> Any:
+    """Folds `function(carry, *columns)` over the blocks of columns that hold start..end-1."""
 
     def one(i: jax.Array, carry: Any) -> Any:
         part = jax.tree.map(lambda a: jax.lax.dynamic_slice_in_dim(a, i * block, block), columns)
