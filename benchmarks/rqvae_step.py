@@ -10,6 +10,7 @@ since the corpora lie in memory.
 
 import argparse
 import dataclasses
+import itertools
 import statistics
 import time
 from collections.abc import Callable
@@ -76,7 +77,7 @@ def peer_step(data: RQVAEData) -> Callable[[], None]:
 
     def mlp(dims: list[int]) -> torch.nn.Sequential:
         layers: list[torch.nn.Module] = []
-        for inputs, outputs in zip(dims, dims[1:], strict=False):
+        for inputs, outputs in itertools.pairwise(dims):
             layers += [torch.nn.Linear(inputs, outputs), torch.nn.ReLU()]
         return torch.nn.Sequential(*layers[:-1])
 
