@@ -124,6 +124,11 @@ def hierarchical_class_constraint_loss(
     return jnp.sum(loss) / jnp.maximum(jnp.sum(anchors), 1)
 
 
+def log_mean_probabilities(log_probabilities: Float[Array, "B K"]) -> Float[Array, " K"]:
+    """log p~ of Eq. 5, p~ being the mean of p^l over the batch."""
+    return jax.nn.logsumexp(log_probabilities, axis=0) - jnp.log(len(log_probabilities))
+
+
 def cluster_scale_constraint_loss(log_probabilities: Float[Array, "B K"]) -> Scalar:
     """Eq. 5: KL(p~ || u) + KL(u || p~), p~ the batch mean of p^l and u uniform over the K codes.
 
@@ -134,8 +139,8 @@ def cluster_scale_constraint_loss(log_probabilities: Float[Array, "B K"]) -> Sca
     Args:
         log_probabilities: log p^l of one level.
     """
-    batch, codes = log_probabilities.shape
-    log_mean = jax.nn.logsumexp(log_probabilities, axis=0) - jnp.log(batch)
+    codes = log_probabilities.shape[1]
+    log_mean = log_mean_probabilities(log_probabilities)
     return jnp.sum((jnp.exp(log_mean) - 1.0 / codes) * (log_mean + jnp.log(codes)))
 
 

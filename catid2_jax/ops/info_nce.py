@@ -24,7 +24,7 @@ from catid2_jax.ops.mesh import data_devices, map_row_blocks, replicate
 # block meets all candidates, in products that want to be large. With classes it meets blocks of its
 # own size, whose logits should stay in a CPU's cache and of which few should lie outside the group;
 # where there is one group only, its negatives come in larger blocks.
-_INSTANCE_BLOCK = (1024, 2048)
+_INSTANCE_BLOCK = (512, 2048)
 _CLASS_BLOCK = (128, 4096)
 _CLASS_BLOCK_OF_ONE_GROUP = (256, 4096)
 _NEGATIVE_BLOCKS_OF_ONE_GROUP = 4

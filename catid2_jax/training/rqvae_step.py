@@ -80,8 +80,14 @@ def docid_loss_terms(
             start=jnp.zeros(()),
         )
     if weights.cluster_scale:
-        per_level = jax.vmap(losses.cluster_scale_constraint_loss, in_axes=1)
-        terms["cluster_scale"] = jnp.sum(per_level(quantization.log_probabilities))
+        # Not with vmap: a level's slice is what the quantiser stacked, and costs nothing.
+        terms["cluster_scale"] = sum(
+            (
+                losses.cluster_scale_constraint_loss(quantization.log_probabilities[:, level])
+                for level in range(quantization.log_probabilities.shape[1])
+            ),
+            start=jnp.zeros(()),
+        )
     return terms
 
 
@@ -101,7 +107,12 @@ def make_rqvae_step(
         terms = docid_loss_terms(output, batch.embeddings, batch.categories, weights, positives_key)
         loss = losses.docid_loss(weights, **terms)
         usage = usage_perplexities(output.quantization.codes, model.config.codes)
-        soft = jnp.exp(_entropy(jnp.mean(jnp.exp(output.quantization.log_probabilities), axis=0)))
+        log_probabilities = output.quantization.log_probabilities
+        log_means = [
+            losses.log_mean_probabilities(log_probabilities[:, level])
+            for level in range(model.config.levels)
+        ]
+        soft = jnp.exp(_entropy(jnp.exp(jnp.stack(log_means))))
         levels = {f"perplexity/level_{i}": value for i, value in enumerate(usage, 1)}
         # A small L_CSC says something only where soft and hard usage agree.
         levels |= {f"soft_perplexity/level_{i}": value for i, value in enumerate(soft, 1)}
