@@ -1,0 +1,1 @@
+"""Files of T5s, T5X's and Hugging Face's, and the rows of their ID tokens."""

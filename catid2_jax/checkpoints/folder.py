@@ -1,0 +1,178 @@
+"""Finds out what a folder of a checkpoint is, reads it, and writes one."""
+
+import dataclasses
+import os
+import pathlib
+import re
+import shutil
+from typing import Any, Literal
+
+import numpy as np
+
+from catid2_jax.checkpoints.huggingface import (
+    INDEX,
+    WEIGHTS,
+    read_hugging_face,
+    write_hugging_face,
+)
+from catid2_jax.checkpoints.id_rows import with_id_tokens
+from catid2_jax.checkpoints.t5x import read_t5x, write_t5x
+from catid2_jax.checkpoints.tokenizer import PIECES, write_tokenizer
+from catid2_jax.checkpoints.trained import read_trained
+from catid2_jax.checkpoints.tree import (
+    Checkpoint,
+    IdTokens,
+    check_parameters,
+    infer_config,
+    read_json,
+    unflatten,
+)
+from catid2_jax.docids.vocabulary import Vocabulary
+from catid2_jax.errors import InputError
+from catid2_jax.files import write_json
+from catid2_jax.models.t5.config import T5Config
+from catid2_jax.training.checkpoint import Which
+
+Format = Literal["t5x", "huggingface"]
+
+NOTE = "catid2.json"
+"""What no other file of a checkpoint says: the whole `T5Config` and where the ID tokens lie."""
+
+_STEP = re.compile(r"checkpoint_(\d+)")
+
+
+def read_checkpoint(path: str | pathlib.Path, which: Which = "last") -> Checkpoint:
+    """Reads a T5 from T5X's, Hugging Face's or our own files, whichever lie there.
+
+    Args:
+        path: a `checkpoint_N` of T5X (Orbax or legacy), or a folder of those, of which the last is
+            taken; a folder that `save_pretrained` wrote, with safetensors; or a work directory
+            with a trained stage 2.
+        which: of a work directory's checkpoints.
+
+    Raises:
+        InputError: there is none, or a leaf cannot be read or is not of the network's shape.
+    """
+    path = pathlib.Path(path).absolute()
+    if (path / "seq2seq").is_dir():
+        checkpoint = read_trained(path, which)
+    elif (path / WEIGHTS).is_file() or (path / INDEX).is_file():
+        checkpoint = _with_note(read_hugging_face(path), path)
+    else:
+        folder = _t5x_folder(path)
+        params, step = read_t5x(folder)
+        checkpoint = _with_note(
+            Checkpoint(params, infer_config(params, folder), step), folder.parent, folder
+        )
+    check_parameters(checkpoint.params, checkpoint.config, checkpoint.rows, path)
+    return checkpoint
+
+
+def load_pretrained(
+    path: str | pathlib.Path,
+    config: T5Config,
+    vocabulary: Vocabulary,
+    codebooks: np.ndarray | None = None,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Parameters for stage 2 to start from.
+
+    Args:
+        path: as in `read_checkpoint`.
+        config: the network that is to be trained; its dropout and dtype need not be the
+            checkpoint's.
+        vocabulary: the ID tokens' rows are made if the checkpoint lacks them.
+        codebooks: as in `with_id_tokens`.
+        seed: likewise.
+
+    Returns:
+        The parameters of `Transformer(config, vocabulary.rows)`, float32.
+
+    Raises:
+        InputError: no checkpoint, one of another network, or of another vocabulary.
+    """
+    checkpoint = read_checkpoint(path)
+    check_parameters(checkpoint.params, config, checkpoint.rows, path)
+    free = {name: getattr(config, name) for name in ("dropout_rate", "dtype", "remat")}
+    found = dataclasses.asdict(checkpoint.config) | free
+    for name, value in dataclasses.asdict(config).items():
+        if found[name] != value:
+            raise InputError(f"{path}: found a T5 with {name} = {found[name]}, expected {value}")
+    params = with_id_tokens(checkpoint, vocabulary, path, codebooks, seed).params
+    return unflatten({name: leaf.astype(np.float32) for name, leaf in params.items()})
+
+
+def write_checkpoint(
+    path: str | pathlib.Path,
+    kind: Format,
+    checkpoint: Checkpoint,
+    vocabulary: Vocabulary | None = None,
+) -> None:
+    """Writes a folder, whole or not at all.
+
+    Args:
+        path: it must not be there, or be empty.
+        kind: whose form.
+        checkpoint: what is written.
+        vocabulary: written beside; Hugging Face's form needs it, for the tokenizer.
+
+    Raises:
+        InputError: there is something at `path`, or `vocabulary` is missing.
+    """
+    path = pathlib.Path(path).absolute()
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise InputError(f"{path}: found it there already, expected no such folder or an empty one")
+    # A fixed name, so that what a killed process left is overwritten by the next one.
+    temporary = path.with_name(f".{path.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        temporary.mkdir(parents=True)
+        if kind == "huggingface":
+            if vocabulary is None:
+                raise InputError(f"{path}: found no vocabulary, expected one for the tokenizer")
+            write_hugging_face(temporary, checkpoint)
+            write_tokenizer(temporary, vocabulary)
+        else:
+            write_t5x(temporary, checkpoint)
+            if vocabulary is not None:
+                (temporary / PIECES).write_bytes(vocabulary.model)
+        note = dataclasses.asdict(dataclasses.replace(checkpoint, params={}))
+        write_json(temporary / NOTE, {name: note[name] for name in ("config", "id_tokens", "step")})
+        os.replace(temporary, path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _t5x_folder(path: pathlib.Path) -> pathlib.Path:
+    """The folder itself if it is a checkpoint of T5X, else the last one in it."""
+    if (path / "state").is_dir() or (path / "checkpoint").is_file():
+        return path
+    steps = {int(m[1]): p for p in path.glob("*") if (m := _STEP.fullmatch(p.name))}
+    if steps:
+        return steps[max(steps)]
+    if not path.is_dir():
+        raise InputError(f"{path}: found no such folder, expected a checkpoint")
+    names = ", ".join(sorted(p.name for p in path.iterdir())[:8]) or "nothing"
+    raise InputError(
+        f"{path}: found {names}, expected T5X's checkpoint_N (with state/ or checkpoint in it), "
+        f"{WEIGHTS} or {INDEX}, or a work directory with seq2seq/"
+    )
+
+
+def _with_note(checkpoint: Checkpoint, *places: pathlib.Path) -> Checkpoint:
+    """The checkpoint with what lies beside it: our note, and the SentencePiece model."""
+    found = {name: p / name for p in places for name in (NOTE, PIECES) if (p / name).is_file()}
+    checkpoint = dataclasses.replace(checkpoint, vocabulary=found.get(PIECES))
+    if NOTE not in found:
+        return checkpoint
+    note = read_json(found[NOTE])
+    try:
+        config = note["config"] | {"mlp_activations": tuple(note["config"]["mlp_activations"])}
+        tokens = note["id_tokens"] and IdTokens(**note["id_tokens"])
+        return dataclasses.replace(
+            checkpoint, config=T5Config(**config), id_tokens=tokens, step=note["step"]
+        )
+    except (KeyError, TypeError) as error:
+        raise InputError(
+            f"{found[NOTE]}: found no {error}, expected the note that a conversion leaves"
+        ) from error

@@ -1,0 +1,191 @@
+"""Hugging Face's T5: `config.json` and `model.safetensors`, or several of those and an index."""
+
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from catid2_jax.checkpoints.names import hugging_face_names, turned
+from catid2_jax.checkpoints.tree import Checkpoint, read_json
+from catid2_jax.errors import InputError
+from catid2_jax.files import write_json
+from catid2_jax.models.t5.config import T5Config
+
+WEIGHTS = "model.safetensors"
+INDEX = f"{WEIGHTS}.index.json"
+
+_EMBEDDING, _LOGITS = "shared.weight", "lm_head.weight"
+_ALIASES = ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight")
+_UNUSED = "decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight"
+
+_FIELDS: Mapping[str, str] = {
+    "emb_dim": "d_model",
+    "num_heads": "num_heads",
+    "head_dim": "d_kv",
+    "mlp_dim": "d_ff",
+    "num_encoder_layers": "num_layers",
+    "num_decoder_layers": "num_decoder_layers",
+    "dropout_rate": "dropout_rate",
+    "relative_attention_num_buckets": "relative_attention_num_buckets",
+    "relative_attention_max_distance": "relative_attention_max_distance",
+}
+"""Fields of `T5Config` -> those of `config.json`."""
+
+_FEED_FORWARD: Mapping[str, tuple[str, ...]] = {
+    "relu": ("relu",),
+    "gelu_new": ("gelu",),
+    "silu": ("silu",),
+    "gated-gelu": ("gelu", "linear"),  # there, too, the tanh approximation
+    "gated-relu": ("relu", "linear"),
+    "gated-silu": ("silu", "linear"),
+}
+"""`feed_forward_proj` -> `mlp_activations`."""
+
+
+def read_hugging_face(folder: pathlib.Path) -> Checkpoint:
+    """Reads a folder that `save_pretrained` wrote.
+
+    Raises:
+        InputError: a file or a parameter is missing or cannot be read, or the network is none that
+            `T5Config` describes.
+    """
+    path = folder / "config.json"
+    values = read_json(path)
+    if values.get("model_type") not in ("t5", "mt5"):
+        raise InputError(
+            f"{path}: found model_type {values.get('model_type')!r}, expected 't5' or 'mt5'"
+        )
+    weights = _read_weights(folder)
+    weights.pop(_UNUSED, None)  # some published files have it; no network does
+    for alias in _ALIASES:
+        other = weights.pop(alias, None)
+        if other is not None and not np.array_equal(weights.setdefault(_EMBEDDING, other), other):
+            raise InputError(f"{folder}: found {alias} unlike {_EMBEDDING}, expected one embedding")
+    config = _parse_config(values, _settle_logits(weights, values, folder), path)
+    params = {}
+    for ours, theirs in hugging_face_names(config).items():
+        if theirs not in weights:
+            raise InputError(f"{folder}: found no parameter {theirs}, expected it for {ours}")
+        params[ours] = turned(ours, weights.pop(theirs))
+    if weights:
+        raise InputError(
+            f"{folder}: found the parameter {min(weights)}, expected those of a T5 as in {path}"
+        )
+    return Checkpoint(params, config)
+
+
+def write_hugging_face(folder: pathlib.Path, checkpoint: Checkpoint) -> None:
+    """Writes `config.json`, `generation_config.json` and `model.safetensors`.
+
+    Raises:
+        InputError: Hugging Face's T5 has no such feed-forward layer.
+    """
+    names, config = hugging_face_names(checkpoint.config), checkpoint.config
+    feed_forward = {activations: name for name, activations in _FEED_FORWARD.items()}
+    if config.mlp_activations not in feed_forward:
+        raise InputError(
+            f"mlp_activations is {config.mlp_activations}, expected one that Hugging Face's T5 "
+            f"has: {', '.join(map(str, feed_forward))}"
+        )
+    special = {"decoder_start_token_id": 0, "eos_token_id": 1, "pad_token_id": 0}
+    write_json(
+        folder / "config.json",
+        {
+            "architectures": ["T5ForConditionalGeneration"],
+            "model_type": "t5",
+            "is_encoder_decoder": True,
+            "vocab_size": checkpoint.rows,
+            **{theirs: getattr(config, ours) for ours, theirs in _FIELDS.items()},
+            "feed_forward_proj": feed_forward[config.mlp_activations],
+            "layer_norm_epsilon": 1e-6,
+            "tie_word_embeddings": config.logits_via_embedding,
+            **special,
+        },
+    )
+    write_json(folder / "generation_config.json", special)
+    weights = {names[name]: turned(name, leaf) for name, leaf in checkpoint.params.items()}
+    safetensors.numpy.save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
+
+
+def _read_weights(folder: pathlib.Path) -> dict[str, np.ndarray]:
+    """All tensors of a folder."""
+    if (folder / WEIGHTS).exists():
+        return _read_safetensors(folder / WEIGHTS)
+    places = read_json(folder / INDEX).get("weight_map")
+    if not isinstance(places, dict):
+        raise InputError(f"{folder / INDEX}: found no weight_map, expected a file per parameter")
+    shards = {file: _read_safetensors(folder / file) for file in sorted(set(places.values()))}
+    for name, file in places.items():
+        if name not in shards[file]:
+            raise InputError(
+                f"{folder / file}: found no parameter {name}, expected it as in {INDEX}"
+            )
+    return {name: shards[file][name] for name, file in places.items()}
+
+
+def _read_safetensors(path: pathlib.Path) -> dict[str, np.ndarray]:
+    try:
+        return safetensors.numpy.load_file(path)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
+    except safetensors.SafetensorError as error:
+        raise InputError(
+            f"{path}: found no whole safetensors file, expected one ({error})"
+        ) from error
+
+
+def _settle_logits(
+    weights: dict[str, np.ndarray], values: Mapping[str, Any], folder: pathlib.Path
+) -> bool:
+    """Whether the logits go through the embedding; `weights` then have no kernel for them.
+
+    T5 1.0 divides by the root of the width and has one matrix for embedding and logits, 1.1 and
+    mT5 neither. One matrix without the division is the same as two equal ones.
+    """
+    # What transformers 5 says in `scale_decoder_outputs`, it said before in `tie_word_embeddings`.
+    tied = values.get("tie_word_embeddings", True)
+    scaled = values["model_type"] == "t5" and values.get("scale_decoder_outputs", tied)
+    if not scaled:
+        if _EMBEDDING in weights:
+            weights.setdefault(_LOGITS, weights[_EMBEDDING])
+        return False
+    kernel, embedding = weights.pop(_LOGITS, None), weights.get(_EMBEDDING)
+    if kernel is not None and embedding is not None and not np.array_equal(kernel, embedding):
+        raise InputError(
+            f"{folder}: found {_LOGITS} unlike {_EMBEDDING} and tie_word_embeddings true, expected "
+            "them to be the same, or false"
+        )
+    return True
+
+
+def _parse_config(
+    values: Mapping[str, Any], logits_via_embedding: bool, path: pathlib.Path
+) -> T5Config:
+    """The network that a `config.json` describes; what it leaves out is Hugging Face's default."""
+    defaults = {
+        "num_decoder_layers": values.get("num_layers"),
+        "dropout_rate": 0.1,
+        "relative_attention_num_buckets": 32,
+        "relative_attention_max_distance": 128,
+    }
+    values = {"feed_forward_proj": "relu", "layer_norm_epsilon": 1e-6, **defaults, **values}
+    for name in _FIELDS.values():
+        if not isinstance(values.get(name), int | float):
+            raise InputError(f"{path}: found {name} = {values.get(name)!r}, expected a number")
+    if values["feed_forward_proj"] not in _FEED_FORWARD:
+        raise InputError(
+            f"{path}: found feed_forward_proj {values['feed_forward_proj']!r}, expected one of "
+            f"{', '.join(_FEED_FORWARD)}"
+        )
+    if values["layer_norm_epsilon"] != 1e-6:
+        raise InputError(
+            f"{path}: found layer_norm_epsilon {values['layer_norm_epsilon']}, expected 1e-06"
+        )
+    return T5Config(
+        **{ours: values[theirs] for ours, theirs in _FIELDS.items()},
+        mlp_activations=_FEED_FORWARD[values["feed_forward_proj"]],
+        logits_via_embedding=logits_via_embedding,
+    )

@@ -1,0 +1,130 @@
+"""Rows of the ID tokens in a pretrained T5's embedding and logits."""
+
+import dataclasses
+import pathlib
+
+import numpy as np
+
+from catid2_jax.checkpoints.tree import EMBEDDING, LOGITS, Checkpoint, IdTokens
+from catid2_jax.docids.vocabulary import Vocabulary, padded_rows
+from catid2_jax.errors import InputError
+
+
+def find_vocabulary(
+    checkpoint: Checkpoint, path: str = "", levels: int = 0, codes: int = 0, extra_ids: int = 0
+) -> Vocabulary | None:
+    """The vocabulary that is asked for; what is not said is as in the checkpoint.
+
+    Args:
+        checkpoint: what it is for.
+        path: a SentencePiece model; empty for the one beside the checkpoint.
+        levels: L; 0 as in the checkpoint, or none.
+        codes: K; likewise.
+        extra_ids: ids after the pieces; 0 as in the checkpoint, or none.
+
+    Returns:
+        None if there is no model beside the checkpoint and none is asked for.
+
+    Raises:
+        InputError: there is none beside it and one is needed, or numbers do not go together.
+    """
+    place, tokens = path or checkpoint.vocabulary, checkpoint.id_tokens
+    if not place:
+        if levels or codes or extra_ids:
+            raise InputError("vocabulary is missing: expected the path of a SentencePiece model")
+        return None
+    if tokens:
+        levels, codes = levels or tokens.levels, codes or tokens.codes
+        extra_ids = extra_ids or tokens.first - Vocabulary(place, 0, 0).pieces
+    if bool(levels) != bool(codes) or min(levels, codes, extra_ids) < 0:
+        raise InputError(
+            f"found {levels} levels, {codes} codes and {extra_ids} extra ids: expected levels and "
+            "codes or neither, and none below 0"
+        )
+    return Vocabulary(place, levels, codes, extra_ids)
+
+
+def with_id_tokens(
+    checkpoint: Checkpoint,
+    vocabulary: Vocabulary,
+    where: str | pathlib.Path,
+    codebooks: np.ndarray | None = None,
+    seed: int = 0,
+) -> Checkpoint:
+    """A T5 whose tables have `vocabulary.rows` rows, among them those of the ID tokens.
+
+    One that has them comes back as it is. In any other, the rows of text and all other parameters
+    stay bit for bit, and the rows of ID tokens are drawn anew with the text's mean and spread per
+    dimension, one draw for the embedding and the logits' kernel. Rows after the last ID token are
+    the checkpoint's own as far as it has them, then the text's mean: zeros would give the logit 0,
+    which is far above that of a word that does not fit.
+
+    Args:
+        checkpoint: its rows are those of the vocabulary's text, up to a multiple of 128, or those
+            of text and ID tokens.
+        vocabulary: what the rows are to stand for.
+        where: the checkpoint's place, for the errors.
+        codebooks: of stage 1, [L, K, Z], to draw the rows from; None for a normal distribution.
+        seed: of the draw.
+
+    Raises:
+        InputError: the vocabulary is not that of the checkpoint, or the codebooks are not of L x K.
+    """
+    wanted = IdTokens(vocabulary.first_id_token, vocabulary.levels, vocabulary.codes)
+    first, rows = wanted.first, checkpoint.rows
+    if checkpoint.id_tokens not in (None, wanted):
+        found = checkpoint.id_tokens
+        raise InputError(
+            f"{where}: found ID tokens of {found.levels} x {found.codes} codes from {found.first} "
+            f"on, expected {wanted.levels} x {wanted.codes} from {first} on"
+        )
+    has_them = checkpoint.id_tokens == wanted or rows > padded_rows(first)
+    if rows != vocabulary.rows if has_them else rows < first:
+        raise InputError(
+            f"{where}: found {EMBEDDING} of {rows} rows, expected {first} to {padded_rows(first)} "
+            f"for {vocabulary.pieces} pieces and {first - vocabulary.pieces} extra ids, or "
+            f"{vocabulary.rows} with the ID tokens"
+        )
+    if has_them or not vocabulary.levels:
+        return dataclasses.replace(checkpoint, id_tokens=wanted if vocabulary.levels else None)
+    scores = _scores(wanted, checkpoint.params[EMBEDDING].shape[1], codebooks, seed)
+    params = dict(checkpoint.params)
+    params[EMBEDDING] = _grown(params[EMBEDDING], wanted, vocabulary.rows, scores)
+    if LOGITS in params:
+        params[LOGITS] = _grown(params[LOGITS].T, wanted, vocabulary.rows, scores).T
+    return dataclasses.replace(checkpoint, params=params, id_tokens=wanted)
+
+
+def _grown(table: np.ndarray, wanted: IdTokens, rows: int, scores: np.ndarray) -> np.ndarray:
+    """A table [V, D] with ID tokens of the text's mean and spread per dimension."""
+    text = table[: wanted.first]
+    mean, spread = text.mean(axis=0, dtype=np.float64), text.std(axis=0, dtype=np.float64)
+    grown = np.empty((rows, table.shape[1]), table.dtype)
+    grown[:] = mean
+    grown[: len(table)] = table
+    grown[wanted.first : wanted.first + len(scores)] = mean + spread * scores
+    return grown
+
+
+def _scores(wanted: IdTokens, width: int, codebooks: np.ndarray | None, seed: int) -> np.ndarray:
+    """Rows [L K, D] of mean 0 and spread 1 per dimension.
+
+    Codebooks are turned by one random map for all levels, orthonormal as far as the widths allow,
+    and standardised level by level: later codebooks hold ever shorter residuals.
+    """
+    generator = np.random.default_rng(seed)
+    if codebooks is None:
+        return generator.standard_normal((wanted.levels * wanted.codes, width))
+    if codebooks.ndim != 3 or codebooks.shape[:2] != (wanted.levels, wanted.codes):
+        raise InputError(
+            f"found codebooks of shape {codebooks.shape}, expected {wanted.levels} levels of "
+            f"{wanted.codes} codes"
+        )
+    latent = codebooks.shape[2]
+    random = generator.standard_normal((max(latent, width), min(latent, width)))
+    turn = np.linalg.qr(random).Q
+    projected = codebooks.astype(np.float64) @ (turn if latent > width else turn.T)
+    spread = projected.std(axis=1, keepdims=True)
+    # Codes that are all the same have no spread but a rounding error's.
+    spread[spread < 1e-6 * np.abs(projected).max()] = np.inf
+    return ((projected - projected.mean(axis=1, keepdims=True)) / spread).reshape(-1, width)

@@ -1,0 +1,146 @@
+"""T5X's checkpoints: Orbax, which is written too, and the older msgpack with zarr arrays."""
+
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import flax.serialization
+import flax.traverse_util
+import ml_dtypes
+import numpy as np
+import orbax.checkpoint as ocp
+import tensorstore
+
+from catid2_jax.checkpoints.tree import Checkpoint, unflatten
+from catid2_jax.errors import InputError
+
+
+def read_t5x(folder: pathlib.Path) -> tuple[dict[str, np.ndarray], int]:
+    """Parameters and step of a `checkpoint_N`, of either kind.
+
+    Raises:
+        InputError: something in it is missing or cannot be read; which leaf.
+    """
+    if (folder / "state").is_dir():
+        leaves = read_orbax(folder / "state", ("target", "state/step"))
+    else:
+        leaves = _read_legacy(folder / "checkpoint")
+    if "state/step" not in leaves:
+        raise InputError(f"{folder}: found no state/step, expected a checkpoint of T5X")
+    step = int(leaves.pop("state/step"))
+    return {name.removeprefix("target/"): leaf for name, leaf in leaves.items()}, step
+
+
+def read_orbax(folder: pathlib.Path, parts: Sequence[str]) -> dict[str, np.ndarray]:
+    """Some leaves of a tree that Orbax wrote.
+
+    Args:
+        folder: what was written.
+        parts: names of leaves, or of subtrees whose leaves are all wanted.
+
+    Returns:
+        Leaves by their path, `a/b/c`.
+
+    Raises:
+        InputError: it cannot be read; which leaf.
+    """
+    # Either all arrays lie in one database, or each in a folder.
+    database = (folder / "manifest.ocdbt").is_file()
+    store = {"driver": "ocdbt", "base": f"file://{folder}/"}
+    if not database:
+        store = {"driver": "file", "path": f"{folder}/"}
+    try:
+        keys = tensorstore.KvStore.open(store).result().list().result()
+    except ValueError as error:
+        raise InputError(
+            f"{folder}: cannot be read, expected a whole Orbax checkpoint ({_first_line(error)})"
+        ) from error
+    arrays = [key.decode().removesuffix("/.zarray") for key in keys if key.endswith(b"/.zarray")]
+    places = {
+        array.replace(".", "/"): store | {"path": f"{'' if database else f'{folder}/'}{array}/"}
+        for array in arrays
+    }
+    wanted = {
+        name: place
+        for name, place in places.items()
+        if any(name == part or name.startswith(f"{part}/") for part in parts)
+    }
+    return _read_zarr(folder, wanted)
+
+
+def write_t5x(folder: pathlib.Path, checkpoint: Checkpoint) -> None:
+    """Writes `checkpoint_N` as T5X does, without an optimizer's state.
+
+    T5X takes it with `RestoreCheckpointConfig.fallback_to_scratch = True` and
+    `assignment_map = []`: the optimizer's state then starts afresh.
+    """
+    tree = {
+        "target": unflatten(checkpoint.params),
+        "state": {"step": np.asarray(checkpoint.step, np.int32)},
+    }
+    options = ocp.CheckpointManagerOptions(
+        step_prefix="checkpoint", enable_async_checkpointing=False
+    )
+    with ocp.CheckpointManager(folder, item_names=("state",), options=options) as manager:
+        manager.save(checkpoint.step, args=ocp.args.Composite(state=ocp.args.PyTreeSave(tree)))
+
+
+def _read_legacy(path: pathlib.Path) -> dict[str, np.ndarray]:
+    """`target` and `state/step` of `{version: 2 | 3, optimizer: {target, state}}`."""
+    try:
+        contents = flax.serialization.msgpack_restore(path.read_bytes())
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    except ValueError as error:
+        raise InputError(
+            f"{path}: found no whole msgpack, expected a checkpoint of T5X ({_first_line(error)})"
+        ) from error
+    version = contents.get("version") if isinstance(contents, dict) else None
+    if version not in (2, 3):
+        raise InputError(f"{path}: found version {version}, expected T5X's 2 or 3")
+    leaves = flax.traverse_util.flatten_dict(
+        contents.get("optimizer", {}), is_leaf=lambda _, leaf: "kvstore" in leaf, sep="/"
+    )
+    wanted = {n: x for n, x in leaves.items() if n == "state/step" or n.startswith("target/")}
+    beside = {
+        name: {"driver": "file", "path": f"{path.parent / _place(leaf)}/"}
+        for name, leaf in wanted.items()
+        if isinstance(leaf, dict)
+    }
+    arrays = wanted | _read_zarr(path.parent, beside)
+    # Version 2 has bfloat16 as the integers of its bits.
+    return {
+        name: array.view(ml_dtypes.bfloat16) if array.dtype == np.uint16 else array
+        for name, array in arrays.items()
+    }
+
+
+def _place(spec: Mapping[str, Any]) -> str:
+    """The folder of an array; the whole path says where it was written, in a bucket, say."""
+    return pathlib.PurePosixPath(spec["kvstore"].get("path") or spec["path"]).name
+
+
+def _read_zarr(folder: pathlib.Path, places: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Arrays by name from their key-value stores, all at once.
+
+    Raises:
+        InputError: one cannot be read.
+    """
+    # A part that is not there is an error, not zeros.
+    strict = {"driver": "zarr", "fill_missing_data_reads": False}
+    opening = {name: tensorstore.open(strict | {"kvstore": p}) for name, p in places.items()}
+    reading = {name: _result(folder, name, future).read() for name, future in opening.items()}
+    return {name: _result(folder, name, future) for name, future in reading.items()}
+
+
+def _result(folder: pathlib.Path, name: str, future: Any) -> Any:
+    try:
+        return future.result()
+    except ValueError as error:
+        raise InputError(
+            f"{folder}: {name} cannot be read, expected a whole zarr array ({_first_line(error)})"
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0][:200]

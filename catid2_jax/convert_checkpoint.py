@@ -1,0 +1,69 @@
+"""Turns a T5's checkpoint into another form, and makes room in it for the ID tokens.
+
+    python -m catid2_jax.convert_checkpoint --from=PATH --to=DIR --format=t5x|huggingface
+        [--vocabulary=spiece.model --extra_ids=100 --levels=4 --codes=256]
+        [--init=codebooks --codebooks=WORKDIR|FILE.npy] [--seed=0] [--which=best]
+
+PATH: T5X's (Orbax, or the older msgpack with zarr), Hugging Face's (safetensors), or a work
+directory with a trained stage 2, whose last checkpoint it is without --which. DIR must be new.
+--vocabulary: what lies beside the checkpoint if it is left out; Hugging Face's form needs one.
+--extra_ids: ids after the pieces; 100 for T5's 32,000 pieces.
+--levels, --codes: ID tokens that a checkpoint without them gets. --init=statistics draws their
+rows with the mean and spread of the text's; =codebooks turns them from those of stage 1.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import get_args
+
+from catid2_jax.checkpoints.folder import Format, read_checkpoint, write_checkpoint
+from catid2_jax.checkpoints.id_rows import find_vocabulary, with_id_tokens
+from catid2_jax.checkpoints.trained import read_codebooks
+from catid2_jax.errors import InputError
+from catid2_jax.progress import console
+from catid2_jax.training.checkpoint import Which
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Converts; exits with 2 after one line about bad input."""
+    flags = _parser().parse_args(argv)
+    try:
+        _convert(flags)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def _convert(flags: argparse.Namespace) -> None:
+    if (flags.init == "codebooks") != bool(flags.codebooks):
+        raise InputError("--codebooks: expected a path with --init=codebooks, and none otherwise")
+    checkpoint = read_checkpoint(flags.source, flags.which)
+    rows = checkpoint.rows
+    vocabulary = find_vocabulary(
+        checkpoint, flags.vocabulary, flags.levels, flags.codes, flags.extra_ids
+    )
+    if vocabulary:
+        codebooks = read_codebooks(flags.codebooks, flags.which) if flags.codebooks else None
+        checkpoint = with_id_tokens(checkpoint, vocabulary, flags.source, codebooks, flags.seed)
+    write_checkpoint(flags.to, flags.format, checkpoint, vocabulary)
+    console.print(f"{flags.to}: step {checkpoint.step}, {rows:,} -> {checkpoint.rows:,} rows")
+
+
+def _parser() -> argparse.ArgumentParser:
+    layout = argparse.RawDescriptionHelpFormatter  # keeps the docstring's lines
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=layout)
+    parser.add_argument("--from", dest="source", required=True, metavar="PATH")
+    parser.add_argument("--to", required=True, metavar="DIR")
+    parser.add_argument("--format", required=True, choices=get_args(Format))
+    parser.add_argument("--init", choices=("statistics", "codebooks"), default="statistics")
+    parser.add_argument("--which", choices=get_args(Which), default="last")
+    for name in ("vocabulary", "codebooks"):
+        parser.add_argument(f"--{name}", default="")
+    for name in ("levels", "codes", "extra_ids", "seed"):
+        parser.add_argument(f"--{name}", type=int, default=0)
+    return parser
+
+
+if __name__ == "__main__":
+    main()
