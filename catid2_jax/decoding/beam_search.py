@@ -46,6 +46,21 @@ class SearchResult:
     exact: Bool[Array | np.ndarray, " B"]
 
 
+@flax.struct.dataclass
+class Prefixes:
+    """The prefixes kept per query, best first; each leads to a document that may be found.
+
+    Attributes:
+        nodes: of the trie, at the level that is the prefixes' length.
+        scores: sum of the log-probabilities of the codes; -inf where there is no prefix.
+        bound: no prefix that was not kept, and nothing beneath one, has a higher score.
+    """
+
+    nodes: Int[Array, "B W"]
+    scores: Float[Array, "B W"]
+    bound: Float[Array, " B"]
+
+
 def beam_search(
     step: StepFunction,
     cache: Any,
@@ -56,12 +71,57 @@ def beam_search(
     mask: NodeMask | None = None,
     renormalize: bool = False,
 ) -> SearchResult:
-    """Finds documents whose IDs have high scores, one level of the trie per step.
+    """Finds documents whose IDs have high scores.
+
+    With at least as many beams as documents the search is exhaustive.
+
+    Args:
+        step: the model; see `StepFunction`.
+        cache: the model's state before level 0.
+        trie: the documents.
+        batch_size: B.
+        beams: see `search_prefixes`; static.
+        k: results per query; static.
+        mask: see `search_prefixes`.
+        renormalize: see `search_prefixes`; static.
+
+    Returns:
+        k results per query. If there are fewer documents, or a document's score is -inf, the
+        surplus is flagged.
+
+    Raises:
+        InputError: `beams` is below 1, or `k` is not in 1..beams.
+    """
+    if not 1 <= k <= max(beams, 1):
+        raise InputError(f"k is {k}: expected 1 to beams = {beams}")
+    found = search_prefixes(step, cache, trie, batch_size, beams, trie.levels, mask, renormalize)
+    missing = ((0, 0), (0, max(k - found.scores.shape[1], 0)))
+    scores = jnp.pad(found.scores, missing, constant_values=-jnp.inf)[:, :k]
+    leaves = jnp.pad(found.nodes, missing)[:, :k]
+    return SearchResult(
+        documents=jnp.where(scores > -jnp.inf, trie.documents[leaves], -1),
+        # A score that is no number proves nothing and is no result.
+        scores=jnp.where(scores > -jnp.inf, scores, -jnp.inf),
+        bound=found.bound,
+        exact=jnp.all(scores >= found.bound[:, None], axis=1),
+    )
+
+
+def search_prefixes(
+    step: StepFunction,
+    cache: Any,
+    trie: Trie,
+    batch_size: int,
+    beams: int,
+    depth: int,
+    mask: NodeMask | None = None,
+    renormalize: bool = False,
+) -> Prefixes:
+    """Finds prefixes of `depth` codes that have high scores, one level of the trie per step.
 
     Level l has M_l beams and M_l C_l candidates, C_l being the largest branch, so that a step costs
-    the same for any number of documents (STATIC, YouTube, 2026). M_{l+1} = min(beams, M_l C_l).
-    With at least as many beams as documents the search is exhaustive. Of equal scores, the child of
-    the better parent goes first, then the smaller code.
+    the same for any number of documents (STATIC, YouTube, 2026). M_{l+1} = min(beams, M_l C_l). Of
+    equal scores, the child of the better parent goes first, then the smaller code.
 
     Args:
         step: the model; see `StepFunction`.
@@ -69,26 +129,25 @@ def beam_search(
         trie: the documents.
         batch_size: B.
         beams: the most to keep at each level; static.
-        k: results per query; static.
+        depth: codes of a prefix; static.
         mask: from `Trie.mask`: the documents to choose from; None for all. It changes no score.
         renormalize: scores are of a softmax over each node's children; static.
 
     Returns:
-        k results per query. If fewer documents were reached, or a document's score is -inf, the
-        surplus is flagged.
+        At most `beams` prefixes per query.
 
     Raises:
-        InputError: `beams` is below 1, or `k` is not in 1..beams.
+        InputError: `beams` is below 1, or `depth` not in 1..L.
     """
     if beams < 1:
         raise InputError(f"beams is {beams}: expected at least 1")
-    if not 1 <= k <= beams:
-        raise InputError(f"k is {k}: expected 1 to beams = {beams}")
+    if not 1 <= depth <= trie.levels:
+        raise InputError(f"depth is {depth}: expected 1 to {trie.levels}, the length of an ID")
     nodes = jnp.zeros((batch_size, 1), jnp.int32)
     scores = jnp.zeros((batch_size, 1), jnp.float32)
     bound = jnp.full(batch_size, -jnp.inf)
     codes = None
-    for level in range(trie.levels):
+    for level in range(depth):
         log_probabilities, cache = step(level, codes, cache)
         children, child_codes, valid = trie.children(level, nodes)
         gains = _gains(log_probabilities, child_codes, valid, trie, renormalize)
@@ -104,18 +163,7 @@ def beam_search(
         # A beam that has ended has no code; whatever the model makes of this one is not used.
         codes = jnp.minimum(codes, trie.codes_per_level - 1)
         cache = _reorder(cache, chosen // candidates.shape[2])
-    missing = ((0, 0), (0, max(k - scores.shape[1], 0)))
-    scores = jnp.pad(scores, missing, constant_values=-jnp.inf)[:, :k]
-    nodes = jnp.pad(nodes, missing)[:, :k]
-    # A score that is no number proves nothing and is no result.
-    exact = jnp.all(scores >= bound[:, None], axis=1)
-    found = scores > -jnp.inf
-    return SearchResult(
-        documents=jnp.where(found, trie.documents[nodes], -1),
-        scores=jnp.where(found, scores, -jnp.inf),
-        bound=bound,
-        exact=exact,
-    )
+    return Prefixes(nodes, scores, bound)
 
 
 def _gains(

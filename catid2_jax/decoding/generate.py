@@ -6,8 +6,15 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from catid2_jax.decoding.beam_search import SearchResult, beam_search
+from catid2_jax.decoding.beam_search import (
+    Prefixes,
+    SearchResult,
+    StepFunction,
+    beam_search,
+    search_prefixes,
+)
 from catid2_jax.decoding.trie import NodeMask, Trie
+from catid2_jax.decoding.weights import dequantize
 from catid2_jax.errors import InputError
 from catid2_jax.models.t5.network import Cache, Transformer, empty_cache
 
@@ -40,7 +47,7 @@ def retrieve(
 
     Args:
         model: the network.
-        params: its parameters.
+        params: its parameters, maybe from `weights.quantize`.
         encoder_tokens: the queries.
         encoder_mask: False on padding.
         trie: the documents.
@@ -54,6 +61,46 @@ def retrieve(
         InputError: the vocabulary ends before the last ID token, `beams` is below 1, or `k` is not
             in 1..beams.
     """
+    step, cache = _decoder(
+        model, params, encoder_tokens, encoder_mask, trie, first_id_token, scores
+    )
+    batch_size = encoder_tokens.shape[0]
+    return beam_search(step, cache, trie, batch_size, beams, k, mask, scores == "valid")
+
+
+def retrieve_prefixes(
+    model: Transformer,
+    params: Any,
+    encoder_tokens: Int[Array, "B S"],
+    encoder_mask: Bool[Array, "B S"],
+    trie: Trie,
+    first_id_token: int,
+    beams: int,
+    depth: int,
+    mask: NodeMask | None = None,
+    scores: Scores = "full",
+) -> Prefixes:
+    """Generates the first `depth` codes of document IDs, for `clusters.Clusters`.
+
+    Arguments and errors are those of `retrieve`; `depth`, which is static, is not in 1..L.
+    """
+    step, cache = _decoder(
+        model, params, encoder_tokens, encoder_mask, trie, first_id_token, scores
+    )
+    batch_size = encoder_tokens.shape[0]
+    return search_prefixes(step, cache, trie, batch_size, beams, depth, mask, scores == "valid")
+
+
+def _decoder(
+    model: Transformer,
+    params: Any,
+    encoder_tokens: Int[Array, "B S"],
+    encoder_mask: Bool[Array, "B S"],
+    trie: Trie,
+    first_id_token: int,
+    scores: Scores,
+) -> tuple[StepFunction, Cache]:
+    """The step of the search for these queries, and its cache before level 0."""
     K = trie.codes_per_level
     needed = first_id_token + trie.levels * K
     if needed > model.vocabulary_size:
@@ -61,7 +108,7 @@ def retrieve(
             f"the vocabulary has {model.vocabulary_size} rows, expected at least {needed} "
             f"for {trie.levels} levels of {K} codes from token {first_id_token} on"
         )
-    variables = {"params": params}
+    variables = {"params": dequantize(params)}
     batch_size = encoder_tokens.shape[0]
     encoded = model.apply(variables, encoder_tokens, encoder_mask, method="encode")
     cross = model.apply(variables, encoded, method="start_decoding")
@@ -85,5 +132,4 @@ def retrieve(
         normalizer = jax.nn.logsumexp(logits, axis=-1, keepdims=True)
         return (logits[..., columns] if scores == "full" else logits) - normalizer, cache
 
-    cache = empty_cache(model.config, batch_size)
-    return beam_search(step, cache, trie, batch_size, beams, k, mask, scores == "valid")
+    return step, empty_cache(model.config, batch_size)

@@ -83,6 +83,23 @@ class Trie:
         numbers = jnp.where(valid, numbers, 0)
         return numbers, codes[numbers].astype(jnp.int32), valid
 
+    def leaf_starts(self, level: int) -> np.ndarray:
+        """Where the leaves beneath each node of a level start.
+
+        Args:
+            level: 0..L.
+
+        Returns:
+            int32 [nodes + 1]: beneath node n are the leaves starts[n]..starts[n + 1]-1, whose rows
+            of the table are in `documents`.
+        """
+        nodes = 1 if level == 0 else len(self.codes[level - 1])
+        starts = np.arange(nodes + 1, dtype=np.int32)
+        for offsets in self.offsets[level:]:
+            starts = np.asarray(offsets)[starts]
+        # Of level L itself, the surplus nodes have no leaf either.
+        return np.minimum(starts, self.offsets[-1][-1])
+
     def mask(self, allowed: np.ndarray) -> NodeMask:
         """The nodes that lead to allowed documents, for a search among those only.
 

@@ -1,65 +1,256 @@
 """Step 6: a ranking per query, by beam search constrained to the catalogue."""
 
-from collections.abc import Iterator
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeAlias
 
 import jax
 import numpy as np
 
-from catid2_jax.config import Config
+from catid2_jax.config import Config, RetrieveConfig
+from catid2_jax.data.catalog import read_catalog
 from catid2_jax.data.queries import read_queries
 from catid2_jax.decoding.beam_search import SearchResult, widen_until_exact
-from catid2_jax.decoding.generate import retrieve
-from catid2_jax.decoding.trie import build_trie
-from catid2_jax.docids.table import read_docids
-from catid2_jax.docids.vocabulary import PAD
+from catid2_jax.decoding.clusters import Clusters
+from catid2_jax.decoding.filters import FIELDS, FilterIndex, parse_filter, read_filter
+from catid2_jax.decoding.generate import retrieve, retrieve_prefixes
+from catid2_jax.decoding.trie import Trie, build_trie
+from catid2_jax.decoding.weights import quantize
+from catid2_jax.docids.table import DocidTable, read_docids
+from catid2_jax.docids.vocabulary import PAD, Vocabulary
 from catid2_jax.errors import InputError
 from catid2_jax.evaluation.run_file import write_run
+from catid2_jax.models.t5.network import Transformer
 from catid2_jax.progress import Progress, console
 from catid2_jax.steps.train_seq2seq import load_trained, load_vocabulary
 from catid2_jax.steps.workdir import Workdir
+from catid2_jax.types import Query
+
+_retrieve = jax.jit(retrieve, static_argnames=("model", "first_id_token", "beams", "k", "scores"))
+_retrieve_prefixes = jax.jit(
+    retrieve_prefixes, static_argnames=("model", "first_id_token", "beams", "depth", "scores")
+)
+
+BatchSearch: TypeAlias = Callable[[np.ndarray, int], SearchResult]
+"""(rows of the queries, beams) -> their results."""
+
+AllowedDocuments: TypeAlias = Callable[[np.ndarray], np.ndarray | None]
+"""Rows of the queries -> booleans [N] or [rows, N] of what they may find; None for everything."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Retriever:
+    """What every search of a work directory shares.
+
+    Attributes:
+        model: stage 2's network.
+        params: its parameters, as `retrieve.weights` says.
+        vocabulary: its tokens.
+        table: the document IDs, in the catalogue's order.
+        trie: of the table.
+    """
+
+    model: Transformer
+    params: Any
+    vocabulary: Vocabulary
+    table: DocidTable
+    trie: Trie
 
 
 def run(config: Config, workdir: Workdir) -> None:
     """Writes the TREC run of the test queries, or of those that the configuration names."""
     section = config.retrieve
     queries = read_queries(section.queries or workdir.data / "queries.test.jsonl")
-    vocabulary = load_vocabulary(config, workdir)
-    model, params = load_trained(config, workdir, vocabulary)
-    table = read_docids(workdir.docids)
-    if table.codes.shape[1] != vocabulary.levels:
-        raise InputError(
-            f"{workdir.docids}: found IDs of {table.codes.shape[1]} codes, expected "
-            f"{vocabulary.levels} as the model has learnt"
-        )
-    trie = build_trie(table.codes, vocabulary.codes)
-    tokens = vocabulary.encode([query.text for query in queries], config.seq2seq.source_tokens)
-
-    retrieve_jitted = jax.jit(retrieve, static_argnames=("model", "first_id_token", "beams", "k"))
+    retriever = load_retriever(config, workdir)
+    allowed = allowed_documents(section, workdir, retriever.table, queries)
+    search = _expanding_search if section.expand_level else _whole_search
+    search_batch = search(config, workdir, retriever, queries, allowed)
 
     def rankings() -> Iterator[tuple[str, list[tuple[str, float]]]]:
         with Progress("retrieving", len(queries)) as progress:
 
             def search(rows: np.ndarray, beams: int) -> SearchResult:
-                progress.advance(len(np.unique(rows)))
-                batch = tokens[rows]
-                return retrieve_jitted(
-                    model,
-                    params,
-                    batch,
-                    batch != PAD,
-                    trie,
-                    first_id_token=vocabulary.first_id_token,
-                    beams=beams,
-                    k=section.k,
-                )
+                if beams == section.beams:
+                    progress.advance(len(np.unique(rows)))
+                return search_batch(rows, beams)
 
             found = widen_until_exact(
-                search, len(queries), section.batch_size, section.beams, section.beams
+                search,
+                len(queries),
+                section.batch_size,
+                section.beams,
+                section.max_beams or section.beams,
             )
-        proven = int(np.sum(found.exact))
-        console.print(f"{proven} of {len(queries)} results are proven to be the best {section.k}")
+        if not section.expand_level:
+            proven = int(np.sum(found.exact))
+            console.print(
+                f"{proven} of {len(queries)} results are proven to be the best {section.k}"
+            )
         for query, documents, scores in zip(queries, found.documents, found.scores, strict=True):
             ranked = zip(documents.tolist(), scores.tolist(), strict=True)
-            yield query.id, [(table.ids[d], score) for d, score in ranked if d >= 0]
+            yield query.id, [(retriever.table.ids[d], score) for d, score in ranked if d >= 0]
 
     write_run(workdir.models / section.output, rankings(), workdir.variant or "cat_id2")
+
+
+def load_retriever(config: Config, workdir: Workdir) -> Retriever:
+    """Loads what stage 2 left, and the IDs.
+
+    Raises:
+        InputError: the IDs are not those of the catalogue and the model.
+    """
+    vocabulary = load_vocabulary(config, workdir)
+    table = read_docids(workdir.docids)
+    _check_table(table, vocabulary, workdir)
+    trie = build_trie(table.codes, vocabulary.codes)
+    model, params = load_trained(config, workdir, vocabulary)
+    return Retriever(model, quantize(params, config.retrieve.weights), vocabulary, table, trie)
+
+
+def allowed_documents(
+    section: RetrieveConfig, workdir: Workdir, table: DocidTable, queries: Sequence[Query]
+) -> AllowedDocuments:
+    """What each query may find, by the configuration's filter and its own.
+
+    Raises:
+        InputError: a filter that cannot be read, or an id or category that no product has.
+    """
+    general = read_filter({name: getattr(section, name) for name in FIELDS})
+    own = [parse_filter(query.extra, f"query {query.id!r}") for query in queries]
+    paths: list[tuple[str, ...]] = []
+    if any(conditions and conditions.has_categories for conditions in (general, *own)):
+        paths = [product.categories for product in read_catalog(workdir.data / "catalog.jsonl")]
+    index = FilterIndex(table.ids, paths)
+    for_all = index.allowed(general, "config.retrieve") if general else None
+
+    def of_query(row: int) -> np.ndarray:
+        everything = np.ones(len(table.ids), bool) if for_all is None else for_all
+        conditions = own[row]
+        if conditions is None:
+            return everything
+        return everything & index.allowed(conditions, f"query {queries[row].id!r}")
+
+    filtered = [row for row, conditions in enumerate(own) if conditions]
+    for row in filtered:
+        of_query(row)  # what is wrong is said before the search, not on the way
+
+    def allowed(rows: np.ndarray) -> np.ndarray | None:
+        return np.stack([of_query(row) for row in rows.tolist()]) if filtered else for_all
+
+    return allowed
+
+
+def _whole_search(
+    config: Config,
+    workdir: Workdir,
+    retriever: Retriever,
+    queries: Sequence[Query],
+    allowed: AllowedDocuments,
+) -> BatchSearch:
+    """Search for whole IDs."""
+    tokens = _tokens(config, retriever, queries)
+
+    def search(rows: np.ndarray, beams: int) -> SearchResult:
+        return _retrieve(
+            **_arguments(config, retriever, tokens[rows], allowed(rows)),
+            beams=beams,
+            k=config.retrieve.k,
+        )
+
+    return search
+
+
+def _expanding_search(
+    config: Config,
+    workdir: Workdir,
+    retriever: Retriever,
+    queries: Sequence[Query],
+    allowed: AllowedDocuments,
+) -> BatchSearch:
+    """Search for prefixes, and what is beneath them ranked by dense scores (section 4.7)."""
+    section = config.retrieve
+    if section.expand_level > retriever.trie.levels:
+        raise InputError(
+            f"config.retrieve.expand_level is {section.expand_level}: expected at most "
+            f"{retriever.trie.levels}, the length of an ID"
+        )
+    tokens = _tokens(config, retriever, queries)
+    embeddings = np.load(workdir.embeddings, allow_pickle=False, mmap_mode="r")
+    vectors = _read_vectors(section.query_vectors, len(queries), embeddings.shape[1])
+    clusters = Clusters(retriever.trie, section.expand_level, embeddings)
+
+    def search(rows: np.ndarray, beams: int) -> SearchResult:
+        may_be_found = allowed(rows)
+        prefixes = _retrieve_prefixes(
+            **_arguments(config, retriever, tokens[rows], may_be_found),
+            beams=beams,
+            depth=section.expand_level,
+        )
+        documents, scores = clusters.rank(prefixes, vectors[rows], section.k, may_be_found)
+        # The bound is on the model's scores, and these are others: nothing is proven.
+        return SearchResult(documents, scores, prefixes.bound, np.zeros(len(rows), bool))
+
+    return search
+
+
+def _tokens(config: Config, retriever: Retriever, queries: Sequence[Query]) -> np.ndarray:
+    texts = [query.text for query in queries]
+    return retriever.vocabulary.encode(texts, config.seq2seq.source_tokens)
+
+
+def _arguments(
+    config: Config, retriever: Retriever, tokens: np.ndarray, allowed: np.ndarray | None
+) -> dict[str, Any]:
+    """What both searches give to the model."""
+    return {
+        "model": retriever.model,
+        "params": retriever.params,
+        "encoder_tokens": tokens,
+        "encoder_mask": tokens != PAD,
+        "trie": retriever.trie,
+        "first_id_token": retriever.vocabulary.first_id_token,
+        "mask": None if allowed is None else retriever.trie.mask(allowed),
+        "scores": config.retrieve.scores,
+    }
+
+
+def _check_table(table: DocidTable, vocabulary: Vocabulary, workdir: Workdir) -> None:
+    """Raises InputError unless the IDs are of the catalogue's products and in the model's codes."""
+    levels = table.codes.shape[1]
+    if levels != vocabulary.levels or table.codes.max() >= vocabulary.codes:
+        raise InputError(
+            f"{workdir.docids}: found IDs of {levels} codes up to {table.codes.max()}, expected "
+            f"{vocabulary.levels} codes below {vocabulary.codes} as the model has learnt"
+        )
+    ids = workdir.embeddings.with_suffix(".ids.txt").read_text(encoding="utf-8").split("\n")[:-1]
+    if list(table.ids) != ids:
+        pairs = zip([*table.ids, None], [*ids, None], strict=False)
+        found, expected = next((own, other) for own, other in pairs if own != other)
+        raise InputError(
+            f"{workdir.docids}: found {len(table.ids)} IDs, the first that differs of product "
+            f"{found!r}, expected one for each of the catalogue's {len(ids)} products in their "
+            f"order, there {expected!r}"
+        )
+
+
+def _read_vectors(path: str, queries: int, width: int) -> np.ndarray:
+    """The queries' vectors, float32 [queries, width].
+
+    Raises:
+        InputError: no such file, not a .npy array of floats of this shape, NaN or infinity.
+    """
+    expected = f"finite floats of shape ({queries}, {width}): a vector per query, of the encoder "
+    expected += "of the products' embeddings"
+    try:
+        vectors = np.load(path, allow_pickle=False)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
+    except (ValueError, EOFError) as error:
+        raise InputError(f"{path}: found no .npy array, expected {expected}") from error
+    if vectors.shape != (queries, width) or vectors.dtype.kind != "f":
+        found = f"{vectors.dtype} of shape {vectors.shape}"
+        raise InputError(f"{path}: found {found}, expected {expected}")
+    bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
+    if len(bad):
+        raise InputError(f"{path}: found NaN or infinity in row {bad[0]}, expected {expected}")
+    return vectors.astype(np.float32)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from catid2_jax.decoding.beam_search import beam_search
-from catid2_jax.decoding.filters import of_categories, of_ids
+from catid2_jax.decoding.filters import Filter, FilterIndex, parse_filter, read_filter
 from catid2_jax.decoding.trie import build_trie
 from catid2_jax.errors import InputError
 from tests.reference import beam_search as reference
@@ -66,6 +66,18 @@ def test_all_that_is_allowed_is_found_and_nothing_else(rows, gains, search, coun
         assert found.exact[query]
 
 
+def test_k_are_found_where_k_are_allowed(search):
+    rng = np.random.default_rng(8)
+    pruned = 0
+    for _ in range(50):
+        allowed = rng.random((B, N)) < rng.random((B, 1)) ** 2
+        found = search(allowed)
+        counts = np.sum(found.documents >= 0, axis=1)
+        assert counts.tolist() == np.minimum(allowed.sum(axis=1), 8).tolist()
+        pruned += int(np.sum(found.bound > -np.inf))
+    assert pruned > 50
+
+
 @pytest.mark.parametrize("share", [0.4, 1.0])
 def test_a_filtered_search_is_that_of_the_table_of_the_allowed(rows, gains, search, share):
     allowed = np.random.default_rng(6).random(N) < share
@@ -112,26 +124,105 @@ def test_a_mask_for_another_table_is_refused(rows, allowed, message):
         build_trie(rows, K).mask(allowed)
 
 
-def test_rows_of_ids():
-    assert np.flatnonzero(of_ids(IDS, ["p7", "p3", "p7"])).tolist() == [3, 7]
-    assert not of_ids(IDS, []).any()
-    with pytest.raises(InputError, match=r"unknown ids 'p60', 'x', expected ids of the catalogue"):
-        of_ids(IDS, ["x", "p1", "p60"])
-    with pytest.raises(InputError, match=r"'u10', 'u11', .* 'u19' and 5 more, expected"):
-        of_ids(IDS, [f"u{n}" for n in range(10, 25)])
+PATHS = [("Garden", "Tools"), ("Home", "Tools"), ("Garden",), ("Garden", "Tools", "Saws"), ("A",)]
 
 
-def test_rows_of_categories():
-    paths = [("Garden", "Tools"), ("Home", "Tools"), ("Garden",), ("Garden", "Tools", "Saws"), ()]
-    assert of_categories(paths, [("Garden", "Tools")]).tolist() == [True, False, False, True, False]
-    assert of_categories(paths, [["Home"], ("Garden", "Tools", "Saws")]).tolist() == [
-        False,
-        True,
-        False,
-        True,
-        False,
-    ]
-    assert of_categories(paths, [("Garden",)]).tolist() == [True, False, True, True, False]
-    assert not of_categories(paths, []).any()
-    with pytest.raises(InputError, match="unknown categories 'Garden > Saws', 'Tools', expected"):
-        of_categories(paths, [("Tools",), ("Home",), ("Garden", "Saws")])
+@pytest.fixture(scope="module")
+def index():
+    return FilterIndex(IDS[:5], PATHS)
+
+
+@pytest.mark.parametrize(
+    ("conditions", "expected"),
+    [
+        ({}, [0, 1, 2, 3, 4]),
+        ({"allow_ids": ["p4", "p3", "p4"]}, [3, 4]),
+        ({"allow_ids": []}, []),
+        ({"deny_ids": ["p4", "p0"]}, [1, 2, 3]),
+        ({"deny_ids": []}, [0, 1, 2, 3, 4]),
+        ({"allow_categories": [("Garden", "Tools")]}, [0, 3]),
+        ({"allow_categories": [("Home",), ("Garden", "Tools", "Saws")]}, [1, 3]),
+        ({"allow_categories": []}, []),
+        ({"deny_categories": [("Garden",)]}, [1, 4]),
+        ({"allow_categories": [("Garden",)], "deny_categories": [("Garden", "Tools")]}, [2]),
+        ({"allow_ids": ["p1", "p2"], "allow_categories": [("Garden",)]}, [2]),
+        ({"allow_ids": ["p1", "p2"], "deny_ids": ["p1", "p2"]}, []),
+    ],
+)
+def test_a_document_must_meet_all_conditions(index, conditions, expected):
+    allowed = index.allowed(Filter(**conditions), "here")
+    assert allowed.dtype == bool
+    assert np.flatnonzero(allowed).tolist() == expected
+
+
+@pytest.mark.parametrize(
+    ("conditions", "message"),
+    [
+        ({"allow_ids": ["x", "p1", "p60"]}, r"^here: found unknown ids 'p60', 'x' in allow_ids, "),
+        ({"deny_ids": ["x"]}, r"'x' in deny_ids, expected ids of the catalogue$"),
+        ({"allow_ids": [f"u{n}" for n in range(10, 25)]}, r"'u10', .* 'u19' and 5 more in allow"),
+        (
+            {"deny_categories": [("Tools",), ("Home",), ("Garden", "Saws")]},
+            "unknown categories 'Garden > Saws', 'Tools' in deny_categories, expected categories",
+        ),
+    ],
+)
+def test_what_no_document_has_is_refused(index, conditions, message):
+    with pytest.raises(InputError, match=message):
+        index.allowed(Filter(**conditions), "here")
+
+
+def test_filters_in_files(tmp_path):
+    (tmp_path / "ids.txt").write_text("p3 \n\np1\n")
+    (tmp_path / "ids.jsonl").write_text('{"id": "p2", "title": "x"}\n{"id": 4}\n')
+    (tmp_path / "paths.txt").write_text("Garden>Tools\nHome Goods\n")
+    (tmp_path / "paths.jsonl").write_text('{"categories": ["A > B", "C"]}\n')
+    (tmp_path / "empty.txt").write_text("")
+    found = read_filter(
+        {
+            "allow_ids": tmp_path / "ids.txt",
+            "deny_ids": tmp_path / "ids.jsonl",
+            "allow_categories": tmp_path / "paths.txt",
+            "deny_categories": tmp_path / "paths.jsonl",
+        }
+    )
+    assert found == Filter(
+        ("p3", "p1"), ("p2", "4"), (("Garden", "Tools"), ("Home Goods",)), (("A > B", "C"),)
+    )
+    assert found.has_categories
+    assert read_filter({"allow_ids": "", "deny_ids": ""}) is None
+    empty = read_filter({"allow_ids": tmp_path / "empty.txt"})
+    assert empty == Filter(allow_ids=())
+    assert not empty.has_categories
+
+
+@pytest.mark.parametrize(
+    ("name", "field", "text", "message"),
+    [
+        ("x.txt", "allow_ids", "p1\ntwo words\n", "x.txt:2: found id 'two words', expected text"),
+        ("x.jsonl", "deny_ids", '{"ID": 3}\n', "x.jsonl:1: found the fields 'ID', expected also"),
+        ("x.jsonl", "deny_ids", "p1\n", "x.jsonl:1: found invalid JSON"),
+        ("x.txt", "deny_categories", "A > > B\n", "x.txt:1: found category ' ', expected text"),
+        ("x.jsonl", "deny_categories", '{"categories": 3}', "found category 3, expected a list"),
+        ("x.jsonl", "deny_categories", '{"categories": []}', "found category .., expected a list"),
+    ],
+)
+def test_bad_files_are_refused_with_their_line(tmp_path, name, field, text, message):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(InputError, match=message):
+        read_filter({field: tmp_path / name})
+
+
+def test_a_missing_file_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"ids\.txt: found no such file"):
+        read_filter({"allow_ids": tmp_path / "ids.txt"})
+
+
+def test_filters_in_fields():
+    fields = {"lang": "en", "allow_ids": ["p1", 7], "deny_categories": ["A > B", ["C > D"]]}
+    assert parse_filter(fields, "here") == Filter(
+        allow_ids=("p1", "7"), deny_categories=(("A", "B"), ("C > D",))
+    )
+    assert parse_filter({"lang": "en", "categories": ["A"]}, "here") is None
+    with pytest.raises(InputError, match="here: found allow_ids 'p1', expected a list"):
+        parse_filter({"allow_ids": "p1"}, "here")

@@ -1,0 +1,78 @@
+"""Retrieval by clusters: the documents beneath the best prefixes, ranked by dense scores.
+
+The paper's section 4.7 (after Hi-Gen and GDR): to save time the model decodes prefixes only, and
+what is beneath them is truncated by the scores of dense retrieval. A prefix of the trie is a
+cluster, and its documents are consecutive leaves.
+"""
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from catid2_jax.decoding.beam_search import Prefixes
+from catid2_jax.decoding.trie import Trie
+from catid2_jax.errors import InputError
+
+
+class Clusters:
+    """The clusters of one level of a trie.
+
+    Attributes:
+        starts: int32 [clusters + 1]: cluster n has the leaves starts[n]..starts[n + 1]-1.
+    """
+
+    def __init__(self, trie: Trie, depth: int, embeddings: Float[np.ndarray, "N D"]) -> None:
+        """Finds the clusters.
+
+        Args:
+            trie: the documents.
+            depth: codes of a cluster's prefix, 1..L; with L, a cluster is a document.
+            embeddings: of the documents, in the table's order.
+
+        Raises:
+            InputError: not an embedding per document.
+        """
+        self.starts = trie.leaf_starts(depth)
+        self._documents = np.asarray(trie.documents)
+        self._embeddings = embeddings
+        documents = int(self.starts[-1])
+        if len(embeddings) != documents:
+            raise InputError(
+                f"found {len(embeddings)} embeddings, expected {documents}, one per document of "
+                "the trie"
+            )
+
+    def rank(
+        self,
+        prefixes: Prefixes,
+        queries: Float[np.ndarray, "B D"],
+        k: int,
+        allowed: Bool[np.ndarray, "*batch N"] | None = None,
+    ) -> tuple[Int[np.ndarray, "B k"], Float[np.ndarray, "B k"]]:
+        """The members of the clusters by the inner product of their embedding and the query's.
+
+        Args:
+            prefixes: the queries' clusters, of length `depth`.
+            queries: a vector per query, of the embeddings' kind.
+            k: documents per query.
+            allowed: the documents to choose from, for all queries or for each; None for all.
+
+        Returns:
+            (rows of the table, scores), best first; -1 and -inf where the clusters have fewer than
+            k. Of equal scores, the member of the better cluster goes first.
+        """
+        documents = np.full((len(queries), k), -1, np.int32)
+        scores = np.full((len(queries), k), -np.inf, np.float32)
+        nodes, found = np.asarray(prefixes.nodes), np.asarray(prefixes.scores) > -np.inf
+        for row, query in enumerate(queries):
+            members = self._members(nodes[row, found[row]])
+            if allowed is not None:
+                members = members[(allowed if allowed.ndim == 1 else allowed[row])[members]]
+            similarity = self._embeddings[members] @ query
+            best = np.argsort(-similarity, kind="stable")[:k]
+            documents[row, : len(best)], scores[row, : len(best)] = members[best], similarity[best]
+        return documents, scores
+
+    def _members(self, nodes: np.ndarray) -> np.ndarray:
+        """Rows of the table of the documents in some clusters, cluster by cluster."""
+        leaves = [np.arange(self.starts[node], self.starts[node + 1]) for node in nodes]
+        return self._documents[np.concatenate([np.zeros(0, np.int32), *leaves])]
