@@ -1,0 +1,1 @@
+"""T5X and seqio on a work directory: vocabulary, tasks, and a model that predicts its products."""

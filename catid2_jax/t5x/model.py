@@ -1,0 +1,134 @@
+"""A model for T5X that predicts products of the catalogue."""
+
+import dataclasses
+from collections.abc import Mapping, MutableMapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from t5x import decoding, models
+from t5x.examples.t5 import network
+
+from catid2_jax.decoding.generate import Scores, retrieve
+from catid2_jax.decoding.trie import build_trie
+from catid2_jax.docids.vocabulary import PAD
+from catid2_jax.errors import InputError
+from catid2_jax.models.t5.config import T5Config
+from catid2_jax.models.t5.network import Transformer
+from catid2_jax.t5x.tasks import table
+from catid2_jax.t5x.vocabulary import IdVocabulary
+
+
+class RetrievalModel(models.EncoderDecoderModel):
+    """T5X's encoder-decoder, its predictions made by the constrained search.
+
+    Training and scoring are T5X's. The network of the search takes the same parameters and gives
+    the same logits, but shares the encoder's output among the beams.
+    """
+
+    def __init__(
+        self,
+        module: Any,
+        input_vocabulary: IdVocabulary,
+        output_vocabulary: IdVocabulary,
+        optimizer_def: Any,
+        workdir: str,
+        scores: Scores = "full",
+        **options: Any,
+    ) -> None:
+        """Builds the trie of the catalogue.
+
+        Args:
+            module: `t5x.examples.t5.network.Transformer`.
+            input_vocabulary: of queries.
+            output_vocabulary: of IDs.
+            optimizer_def: T5X's optimizer.
+            workdir: whose products may be found.
+            scores: see `catid2_jax.decoding.generate.Scores`.
+            **options: of `EncoderDecoderModel`.
+
+        Raises:
+            InputError: another network, or IDs that are not of the vocabulary.
+        """
+        super().__init__(module, input_vocabulary, output_vocabulary, optimizer_def, **options)
+        ids, codes = output_vocabulary.ids, table(workdir).codes
+        self._network, self._scores = same_network(module), scores
+        self._first_id_token = ids.first_id_token
+        self._trie = build_trie(codes, ids.codes)
+        self._tokens = jnp.asarray(ids.encode_codes(codes))
+
+    def predict_batch_with_aux(
+        self,
+        params: Any,
+        batch: Mapping[str, jax.Array],
+        rng: jax.Array | None = None,
+        decoder_params: MutableMapping[str, Any] | None = None,
+        return_all_decodes: bool | None = None,
+        num_decodes: int | None = None,
+        prompt_with_targets: bool = False,
+    ) -> tuple[jax.Array, Mapping[str, jax.Array]]:
+        """The IDs of the best products, and their scores.
+
+        Args:
+            params: of the network.
+            batch: `encoder_input_tokens` [B, S]; the rest is not looked at.
+            rng: not used: nothing is drawn.
+            decoder_params: not used.
+            return_all_decodes: whether all are returned, or the best.
+            num_decodes: M, beams and products.
+            prompt_with_targets: not supported.
+
+        Returns:
+            Tokens [B, M, L], worst product first as T5X wants it, and `scores` [B, M]: the sum of
+            the codes' log-probabilities. If the catalogue has fewer products, the first are
+            padding, with T5X's score for none. Without all decodes, [B, L] and [B].
+
+        Raises:
+            InputError: a prompt is asked for.
+        """
+        if prompt_with_targets:
+            raise InputError("prompt_with_targets is True: expected False, an ID has no prompt")
+        defaults = self._default_decoder_params
+        beams = defaults.num_decodes if num_decodes is None else num_decodes
+        if return_all_decodes is None:
+            return_all_decodes = defaults.return_all_decodes
+        tokens = batch["encoder_input_tokens"]
+        found = retrieve(
+            self._network,
+            params,
+            tokens,
+            tokens != PAD,
+            self._trie,
+            first_id_token=self._first_id_token,
+            beams=beams,
+            k=beams,
+            scores=self._scores,
+        )
+        documents = found.documents[:, ::-1]
+        exists = documents >= 0
+        decodes = jnp.where(exists[..., None], self._tokens[documents], PAD)
+        scores = jnp.where(exists, found.scores[:, ::-1], decoding.NEG_INF_VALUE)
+        if return_all_decodes:
+            return decodes, {"scores": scores}
+        return decodes[:, -1], {"scores": scores[:, -1]}
+
+
+def same_network(module: Any) -> Transformer:
+    """The package's network of the same parameters as T5X's.
+
+    Args:
+        module: `t5x.examples.t5.network.Transformer`.
+
+    Raises:
+        InputError: another network.
+    """
+    if not isinstance(module, network.Transformer):
+        raise InputError(
+            f"found network {type(module).__module__}.{type(module).__name__}, expected "
+            "t5x.examples.t5.network.Transformer"
+        )
+    theirs = dataclasses.asdict(module.config)
+    shared = {f.name: theirs[f.name] for f in dataclasses.fields(T5Config) if f.name in theirs}
+    shared["dtype"] = jnp.dtype(shared["dtype"]).name
+    shared["mlp_activations"] = tuple(shared["mlp_activations"])
+    return Transformer(T5Config(**shared), module.config.vocab_size)
