@@ -14,12 +14,15 @@ CORE = [
     "numpy>=1.26",
     "optax>=0.2.4",
     "orbax-checkpoint>=0.11",
+    "protobuf>=5",
     "pyarrow>=20",
     "rich>=13",
+    "safetensors>=0.8",
     "scikit-learn>=1.5",
     "scipy>=1.13",
     "sentencepiece>=0.2",
     "tensorboardX>=2.6",
+    "tensorstore>=0.1.80",
 ]
 
 DATA = ["datasets>=4", "duckdb>=1.5"]

@@ -14,6 +14,8 @@ import ml_collections
 
 from catid2_jax.data.preprocessing import PreprocessingConfig
 from catid2_jax.data.synthetic import SyntheticConfig
+from catid2_jax.decoding.generate import Scores
+from catid2_jax.decoding.weights import Weights
 from catid2_jax.docids.collisions import CollisionConfig
 from catid2_jax.errors import InputError
 from catid2_jax.losses import LossWeights
@@ -21,6 +23,7 @@ from catid2_jax.models.rqvae import RQVAEConfig
 from catid2_jax.models.t5.config import T5Config
 from catid2_jax.training.checkpoint import Which
 from catid2_jax.training.optimizer import TrainingConfig
+from catid2_jax.training.seq2seq_step import Seq2SeqObjective
 
 Section = TypeVar("Section")
 
@@ -131,40 +134,51 @@ class DocidsConfig:
 
 @dataclasses.dataclass(frozen=True)
 class Seq2SeqConfig:
-    """What stage 2 learns from.
+    """What stage 2 starts and learns from.
 
     Attributes:
-        vocabulary: a SentencePiece model; empty to train one on the catalogue and the training
-            queries.
+        pretrained: a T5 to start from, in T5X's or Hugging Face's form or another work directory,
+            of the shape that `t5` says; empty for random parameters.
+        id_rows: rows of the ID tokens in it, which it lacks: drawn with the mean and spread of the
+            text's ("statistics"), or turned from stage 1's codebooks.
+        vocabulary: a SentencePiece model, that of `pretrained`; empty to train one on the catalogue
+            and the training queries.
         vocabulary_size: pieces of a trained one (fewer if the text has fewer).
         extra_ids: ids kept after the pieces; T5's own vocabulary has 100.
         source_tokens: longer queries and titles are cut.
         title_weight: loss weight of title -> ID pairs beside query -> ID pairs of weight 1; 0 for
             the paper's pairs only. A document that no training query finds is learnt from these.
         substitute_weight: loss weight of pairs of grade S beside grade E's 1.
-        source_dropout: share of source tokens hidden from the encoder, drawn anew each step: a
-            title with words missing is much like a query.
+        objective: see `Seq2SeqObjective`.
+        model_devices: devices that share one copy of the parameters; batches go over the others.
+        evaluation_queries: dev queries whose Recall each evaluation measures, by the search that
+            `retrieve` says; the first of them. 0 for no evaluations.
     """
 
+    pretrained: str = ""
+    id_rows: Literal["statistics", "codebooks"] = "statistics"
     vocabulary: str = ""
     vocabulary_size: int = 4000
     extra_ids: int = 0
     source_tokens: int = 32
     title_weight: float = 1.0
     substitute_weight: float = 1.0
-    source_dropout: float = 0.0
+    objective: Seq2SeqObjective = Seq2SeqObjective()
+    model_devices: int = 1
+    evaluation_queries: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("vocabulary_size", "source_tokens"):
+        if self.pretrained and not self.vocabulary:
+            raise InputError(
+                f"pretrained is {self.pretrained!r} and vocabulary is empty: expected the path of "
+                "its SentencePiece model"
+            )
+        for name in ("vocabulary_size", "source_tokens", "model_devices"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}: expected at least 1")
-        for name in ("extra_ids", "title_weight", "substitute_weight"):
+        for name in ("extra_ids", "title_weight", "substitute_weight", "evaluation_queries"):
             if getattr(self, name) < 0:
                 raise InputError(f"{name} is {getattr(self, name)}: expected at least 0")
-        if not 0 <= self.source_dropout < 1:
-            raise InputError(
-                f"source_dropout is {self.source_dropout}: expected at least 0 and less than 1"
-            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -172,16 +186,42 @@ class RetrieveConfig:
     """The constrained beam search.
 
     Attributes:
-        queries: JSON Lines to retrieve for; empty for the test queries.
+        queries: JSON Lines to retrieve for; empty for the test queries. A query may have lists
+            `allow_ids`, `deny_ids`, `allow_categories`, `deny_categories` of its own, which add to
+            the files below.
         beams: M.
-        k: documents per query in the run, at most `beams`.
+        max_beams: a query whose k results are not proven to be the best is searched for again with
+            twice the beams, up to this; 0 for a single search.
+        k: documents per query in the run; at most `beams`, unless clusters are expanded.
+        scores: what a code competes with for probability: the whole vocabulary ("full"), the codes
+            of its level ("level", which is faster) or those that lead to a document ("valid").
+        weights: in which type the network's matrices are kept: "float32", "bfloat16" or "int8".
+        allow_ids: file of the ids of products that may be found, one per line, or JSON Lines with
+            `id`; empty for all.
+        deny_ids: file of the ids of products that may not.
+        allow_categories: file of category paths ("Garden > Tools") whose products may be found, one
+            per line, or JSON Lines with `categories`; empty for all.
+        deny_categories: file of category paths whose products may not.
+        expand_level: codes to decode; the products beneath the `beams` best prefixes are then
+            ranked by dense scores (section 4.7). 0 to decode whole IDs.
+        query_vectors: .npy of [queries, width] in the queries' order, made by the encoder of the
+            products' embeddings; for `expand_level`.
         batch_size: queries per call.
         output: the TREC run, relative to the work directory.
     """
 
     queries: str = ""
     beams: int = 100
+    max_beams: int = 0
     k: int = 100
+    scores: Scores = "full"
+    weights: Weights = "float32"
+    allow_ids: str = ""
+    deny_ids: str = ""
+    allow_categories: str = ""
+    deny_categories: str = ""
+    expand_level: int = 0
+    query_vectors: str = ""
     batch_size: int = 64
     output: str = "run.trec"
 
@@ -190,8 +230,20 @@ class RetrieveConfig:
             raise InputError(
                 f"beams is {self.beams} and batch_size is {self.batch_size}: expected at least 1"
             )
-        if not 1 <= self.k <= self.beams:
+        if self.expand_level < 0:
+            raise InputError(f"expand_level is {self.expand_level}: expected at least 0")
+        if bool(self.expand_level) != bool(self.query_vectors):
+            raise InputError(
+                f"expand_level is {self.expand_level} and query_vectors is {self.query_vectors!r}: "
+                "expected a path with a level and none without"
+            )
+        if self.k < 1 or (self.k > self.beams and not self.expand_level):
             raise InputError(f"k is {self.k}: expected 1 to beams = {self.beams}")
+        if self.max_beams and (self.max_beams < self.beams or self.expand_level):
+            raise InputError(
+                f"max_beams is {self.max_beams}: expected at least beams = {self.beams}, or 0, and "
+                "0 with expand_level"
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -242,6 +294,14 @@ class Config:
     retrieve: RetrieveConfig = RetrieveConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
 
+    def __post_init__(self) -> None:
+        positions = self.seq2seq.objective.position_weights
+        if positions and len(positions) != self.rqvae.levels:
+            raise InputError(
+                f"seq2seq.objective.position_weights is {positions}: expected one for each of "
+                f"rqvae.levels = {self.rqvae.levels} codes"
+            )
+
 
 def default_config() -> ml_collections.ConfigDict:
     """The defaults as a ConfigDict, which a configuration file then changes."""
@@ -275,13 +335,13 @@ def set_two_core_size(config: ml_collections.ConfigDict) -> None:
         dropout_rate=0.1,
     )
     config.seq2seq.source_tokens = 16
-    config.seq2seq.source_dropout = 0.3
+    config.seq2seq.objective.source_dropout = 0.3
     config.seq2seq_training.update(
         batch_size=128,
         epochs=3,
         learning_rate=2e-3,
         warmup_steps=300,
-        decay=True,
+        schedule="cosine",
         checkpoint_every=200,
     )
 

@@ -125,7 +125,7 @@ def hierarchical_class_constraint_loss(
 
 
 def log_mean_probabilities(log_probabilities: Float[Array, "B K"]) -> Float[Array, " K"]:
-    """log p~ of Eq. 5, p~ being the mean of p^l over the batch."""
+    """Log p~ of Eq. 5, p~ being the mean of p^l over the batch."""
     return jax.nn.logsumexp(log_probabilities, axis=0) - jnp.log(len(log_probabilities))
 
 
@@ -186,7 +186,12 @@ def docid_loss(
 
 
 def sequence_loss(
-    logits: Float[Array, "B L V"], targets: Int[Array, "B L"], weights: Float[Array, " B"]
+    logits: Float[Array, "B L V"],
+    targets: Int[Array, "B L"],
+    weights: Float[Array, " B"],
+    position_weights: Float[Array, " L"] | None = None,
+    label_smoothing: float = 0.0,
+    z_loss: float = 0.0,
 ) -> Scalar:
     """Eq. 9: -sum_t log P(y_t | y_<t, q), weighted mean over the pairs of the batch.
 
@@ -194,8 +199,20 @@ def sequence_loss(
         logits: over the whole vocabulary.
         targets: vocabulary ids y of the document's ID tokens.
         weights: one per query-document pair, not negative.
+        position_weights: of each t in the sum; 1 if None.
+        label_smoothing: share of the target's probability that all V tokens get in equal parts
+            (Szegedy et al., 2016).
+        z_loss: weight of the squared log-normalizer, which is to stay near 0 (Chowdhery et al.,
+            2022, section 5).
     """
     log_normalizer = jax.nn.logsumexp(logits, axis=-1)
     chosen = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
-    per_pair = jnp.sum(log_normalizer - chosen, axis=-1)
+    if label_smoothing:
+        chosen += label_smoothing * (jnp.mean(logits, axis=-1) - chosen)
+    per_token = log_normalizer - chosen
+    if z_loss:
+        per_token += z_loss * jnp.square(log_normalizer)
+    if position_weights is not None:
+        per_token *= position_weights[None]
+    per_pair = jnp.sum(per_token, axis=-1)
     return jnp.sum(weights * per_pair) / jnp.maximum(jnp.sum(weights), 1e-9)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from catid2_jax import losses
+from catid2_jax.errors import InputError
 from catid2_jax.models.residual_quantizer import quantize
 from tests.reference import losses as reference
 
@@ -59,6 +60,21 @@ def test_residual_quantization_loss_value_and_where_its_gradient_goes():
     np.testing.assert_allclose(to_code, -2 * (r - e) / 60, rtol=1e-12)
 
 
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_reduction_of_the_residual_quantization_loss(reduction):
+    r, e = draw(4, 3, 5), draw(4, 3, 5, seed=1)
+    np.testing.assert_allclose(
+        losses.residual_quantization_loss(jnp.asarray(r), jnp.asarray(e), 0.25, reduction),
+        reference.residual_quantization(r, e, 0.25, reduction),
+        rtol=1e-12,
+    )
+    gradient = jax.grad(losses.residual_quantization_loss)(
+        jnp.asarray(r), jnp.asarray(e), 0.25, reduction
+    )
+    count = r.size if reduction == "mean" else len(r)
+    np.testing.assert_allclose(gradient, 0.25 * 2 * (r - e) / count, rtol=1e-12)
+
+
 def test_rqvae_loss_is_the_sum():
     np.testing.assert_allclose(losses.rqvae_loss(jnp.float64(1.25), jnp.float64(0.5)), 1.75)
 
@@ -92,6 +108,29 @@ def test_hierarchical_class_constraint_loss_without_an_anchor_is_zero(categories
     )
     assert value == 0.0
     np.testing.assert_array_equal(gradient, np.zeros_like(gradient))
+
+
+def test_drawn_positives_have_the_loss_of_all_as_their_mean():
+    """Categories of 4, 3 and 1 documents: an anchor draws among 3, 2 or none."""
+    categories = jnp.array([[0], [0], [0], [0], [1], [1], [1], [2]], jnp.int32)
+    x = jnp.asarray(draw(8, 6))
+
+    def loss(key):
+        return losses.hierarchical_class_constraint_loss(x, categories, 0, 0.5, key=key)
+
+    drawn = np.asarray(jax.jit(jax.vmap(loss))(jax.random.split(jax.random.key(0), 2000)))
+    expected = reference.hierarchical_class(np.asarray(x), np.asarray(categories), 0, 0.5, "hard")
+    error = drawn.std() / np.sqrt(len(drawn))
+    assert 0 < error < 0.01
+    assert abs(drawn.mean() - expected) < 4 * error
+    # One term per anchor, so 3^4 * 2^3 values at most, and all within the terms' own range.
+    assert 50 < len(np.unique(drawn.round(9))) <= 3**4 * 2**3
+
+
+@pytest.mark.parametrize("temperature", [0.0, -0.1])
+def test_a_temperature_that_is_not_positive_is_refused(temperature):
+    with pytest.raises(InputError, match=f"temperature is {temperature}: expected more than 0"):
+        losses.LossWeights(temperature=temperature)
 
 
 @pytest.mark.parametrize("level", [0, 1, 2])

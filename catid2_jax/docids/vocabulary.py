@@ -22,7 +22,11 @@ class Vocabulary:
     """Text and ID tokens in one range of ids.
 
     Attributes:
-        levels: L.
+        model: the SentencePiece model, serialised.
+        pieces: of the model; the ids of text are below.
+        end: id of the end of a sequence.
+        unknown: id of what has no piece.
+        levels: L; 0 where there are no ID tokens.
         codes: K.
         first_id_token: id of level 0's code 0: pieces plus `extra_ids`.
         rows: ids in use, rounded up to a multiple of 128.
@@ -40,11 +44,12 @@ class Vocabulary:
             extra_ids: ids kept free after the pieces (T5: 100).
 
         Raises:
-            InputError: no such file, not a SentencePiece model, or one without padding at 0.
+            InputError: no such file, not a SentencePiece model, or one without padding at 0 or
+                without an end of sequence.
         """
         try:
-            content = pathlib.Path(path).read_bytes()
-            self._processor = sentencepiece.SentencePieceProcessor(model_proto=content)
+            self.model = pathlib.Path(path).read_bytes()
+            self._processor = sentencepiece.SentencePieceProcessor(model_proto=self.model)
         except OSError as error:
             raise InputError(f"{path}: cannot be read ({error.strerror})") from error
         except RuntimeError as error:
@@ -53,25 +58,90 @@ class Vocabulary:
             raise InputError(
                 f"{path}: found padding id {self._processor.pad_id()}, expected {PAD} as in T5"
             )
+        self.end, self.unknown = self._processor.eos_id(), self._processor.unk_id()
+        if self.end < 0:
+            raise InputError(f"{path}: found no end-of-sequence piece, expected one as in T5")
+        self.pieces = self._processor.get_piece_size()
         self.levels, self.codes = levels, codes
-        self.first_id_token = self._processor.get_piece_size() + extra_ids
-        self.rows = -(-(self.first_id_token + levels * codes) // 128) * 128
+        self.first_id_token = self.pieces + extra_ids
+        self.rows = padded_rows(self.first_id_token + levels * codes)
+
+    def text_ids(self, text: str) -> list[int]:
+        """Ids of a text's pieces, without an end."""
+        return self._processor.encode(text)
 
     def encode(self, texts: list[str], length: int) -> np.ndarray:
         """Texts as int32 [len(texts), length]: pieces and the end-of-sequence id, then padding.
 
         A longer text is cut and still ends with the end-of-sequence id.
         """
-        end = self._processor.eos_id()
         tokens = np.full((len(texts), length), PAD, np.int32)
         for row, pieces in enumerate(self._processor.encode(texts)):
-            pieces = [*pieces[: length - 1], end]
+            pieces = [*pieces[: length - 1], self.end]
             tokens[row, : len(pieces)] = pieces
         return tokens
 
     def decode(self, tokens: Iterable[int]) -> str:
-        """The text of text ids; padding and the end-of-sequence id have none."""
-        return self._processor.decode([int(t) for t in tokens if t != PAD])
+        """The text of text ids; padding and the end-of-sequence id have none.
+
+        Raises:
+            InputError: an id that is no piece's.
+        """
+        pieces = [int(token) for token in tokens if token != PAD]
+        for token in pieces:
+            if not 0 <= token < self.pieces:
+                raise InputError(f"found id {token} in a text, expected 0 to {self.pieces - 1}")
+        return self._processor.decode(pieces)
+
+    def encode_codes(self, codes: np.ndarray) -> np.ndarray:
+        """ID tokens of codes: int [..., L] to int32 [..., L].
+
+        Raises:
+            InputError: not L codes in a row, or a code outside 0..K-1.
+        """
+        codes = np.asarray(codes)
+        self._check_levels(codes, "codes")
+        outside = (codes < 0) | (codes >= self.codes)
+        if outside.any():
+            raise InputError(
+                f"found code {codes[outside][0]} of level {np.argwhere(outside)[0, -1]}, expected "
+                f"0 to {self.codes - 1}"
+            )
+        return (codes + self._level_starts()).astype(np.int32)
+
+    def decode_codes(self, tokens: np.ndarray) -> np.ndarray:
+        """Codes of ID tokens, the inverse of `encode_codes`.
+
+        Raises:
+            InputError: not L tokens in a row, or one that is not of its level.
+        """
+        tokens = np.asarray(tokens)
+        self._check_levels(tokens, "ID tokens")
+        codes = tokens - self._level_starts()
+        outside = (codes < 0) | (codes >= self.codes)
+        if outside.any():
+            level = np.argwhere(outside)[0, -1]
+            start = self._level_starts()[level]
+            raise InputError(
+                f"found token {tokens[outside][0]} at level {level}, expected {start} to "
+                f"{start + self.codes - 1}"
+            )
+        return codes.astype(np.int32)
+
+    def _level_starts(self) -> np.ndarray:
+        """The ID token of each level's code 0, [L]."""
+        return self.first_id_token + np.arange(self.levels) * self.codes
+
+    def _check_levels(self, array: np.ndarray, name: str) -> None:
+        if array.ndim == 0 or array.shape[-1] != self.levels:
+            raise InputError(
+                f"found {name} of shape {array.shape}, expected {self.levels} in a row"
+            )
+
+
+def padded_rows(ids: int) -> int:
+    """Rows of an embedding for this many ids: the next multiple of 128, as T5's have."""
+    return -(-ids // 128) * 128
 
 
 def train_vocabulary(texts: Iterable[str], size: int) -> bytes:

@@ -134,7 +134,9 @@ class RQVAE(nn.Module):
         latents = self.encode(embeddings, training)
         quantization = self.quantizer(latents, training)
         reconstructions = self.decoder(quantization.quantized, training)
-        return RQVAEOutput(latents, quantization, reconstructions)
+        # The products accumulate in float32; those of L_Dis are to run in the configured type.
+        narrow = reconstructions.astype(self.config.dtype)
+        return RQVAEOutput(latents, quantization, narrow)
 
     def encode(self, embeddings: Embeddings, training: bool = False) -> Latents:
         """The latents z = E(d) alone, float32."""

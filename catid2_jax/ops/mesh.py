@@ -1,4 +1,4 @@
-"""The mesh of devices that share a batch: one named axis, over the rows."""
+"""The mesh of devices: one named axis over the rows of a batch, one over the parameters."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
-DATA_AXIS = "data"
+DATA_AXIS, MODEL_AXIS = "data", "model"
 
 
 def data_devices() -> int:

@@ -46,7 +46,12 @@ STEPS = (
     Step("embed", embed.run, ("embedding",), shared=True),
     Step("train_rqvae", train_rqvae.run, ("rqvae", "loss_weights", "rqvae_training"), resumes=True),
     Step("assign", assign.run, ("docids",)),
-    Step("train_seq2seq", train_seq2seq.run, ("seq2seq", "t5", "seq2seq_training"), resumes=True),
+    Step(
+        "train_seq2seq",
+        train_seq2seq.run,
+        ("rqvae", "seq2seq", "t5", "seq2seq_training"),  # of "rqvae" the size of the IDs
+        resumes=True,
+    ),
     Step("retrieve", retrieve.run, ("retrieve",), repeatable=True),
     Step("evaluate", evaluate.run, ("retrieve", "evaluate"), repeatable=True, always=True),
 )

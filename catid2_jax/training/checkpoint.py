@@ -43,6 +43,8 @@ class Checkpoints:
         """
         self.directory = pathlib.Path(directory).absolute()
         self._best_metric, self._best_mode = best_metric, best_mode
+        path = self.directory / "best.json"
+        self._best = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
         self._managers = {which: _manager(self.directory / which) for which in ("last", "best")}
 
     def __enter__(self) -> "Checkpoints":
@@ -68,17 +70,22 @@ class Checkpoints:
             raise InputError(
                 f"best_metric is {self._best_metric!r}: expected one of {', '.join(figures)}"
             )
-        value = figures[self._best_metric]
-        path = self.directory / "best.json"
-        if path.exists():
-            best = json.loads(path.read_text(encoding="utf-8"))["value"]
-            if not (value < best if self._best_mode == "min" else value > best):
-                return
+        value, best = figures[self._best_metric], self._best
+        if best and not (
+            value < best["value"] if self._best_mode == "min" else value > best["value"]
+        ):
+            return
         # After a kill between the two writes the same state is there already.
         if self._managers["best"].latest_step() != step:
             self._managers["best"].save(step, args=ocp.args.StandardSave(state))
+        self._best = {"step": step, "metric": self._best_metric, "value": value}
         if jax.process_index() == 0:
-            write_json(path, {"step": step, "metric": self._best_metric, "value": value})
+            write_json(self.directory / "best.json", self._best)
+
+    @property
+    def best_step(self) -> int | None:
+        """The step of the best evaluation so far, or None if there is none."""
+        return self._best["step"] if self._best else None
 
     @property
     def latest_step(self) -> int | None:

@@ -15,7 +15,7 @@ from catid2_jax.training.checkpoint import Checkpoints
 from catid2_jax.training.metric_writer import MetricWriter
 from catid2_jax.training.optimizer import TrainingConfig
 from catid2_jax.training.sampler import EpochSampler
-from catid2_jax.training.sharding import data_mesh, fits_on_device, place
+from catid2_jax.training.sharding import REPLICATED, data_mesh, fits_on_device, place
 
 Metrics: TypeAlias = dict[str, jax.Array]
 
@@ -65,25 +65,29 @@ def train(
     checkpoints: Checkpoints,
     description: str,
     evaluator: Evaluator | None = None,
+    mesh: Mesh | None = None,
+    specs: Any = REPLICATED,
 ) -> TrainState:
     """Trains for `config.epochs` from the latest checkpoint, or from `state` where there is none.
 
-    Batches are sharded over all devices. The data stay on the devices if they fit, else batches are
-    streamed. A dispatch runs several steps, and its metrics are read only once the next one is
-    under way. The result is the same with and without interruptions.
+    Batches are sharded over the mesh, or over all devices if there is none, and the state as
+    `specs` says (see `place`). The data stay on the devices if they fit, else batches are streamed.
+    A dispatch runs several steps, and its metrics are read only once the next one is under way. The
+    result is the same with and without interruptions.
     """
-    mesh = data_mesh()
+    mesh = mesh or data_mesh()
     with jax.set_mesh(mesh):
-        state = place(state, mesh)
+        state = place(state, mesh, specs)
         if checkpoints.latest_step is not None:
             state = checkpoints.restore(state)
         done = saved = int(state.step)
         steps = config.epochs * sampler.steps_per_epoch
-        run = _dispatcher(step_function, data, sampler, config, mesh)
+        shardings = jax.tree.map(lambda leaf: leaf.sharding, state)
+        run = _dispatcher(step_function, data, sampler, config, mesh, shardings)
         pending: Metrics = {}
         with (
             Progress(description, steps, done) as progress,
-            MetricWriter(checkpoints.directory, done) as writer,
+            MetricWriter(checkpoints.directory, done + 1) as writer,
         ):
 
             def read(metrics: Metrics) -> None:
@@ -91,7 +95,7 @@ def train(
                 progress.advance(0, values)
                 writer.write(done, values)
 
-            while done < steps:
+            while done < steps and not _has_settled(config, checkpoints, done):
                 count = min(config.steps_per_dispatch, steps - done, _until(config, done))
                 state, metrics = run(state, done, count)
                 read(pending)
@@ -106,13 +110,22 @@ def train(
                 read(pending)
                 pending = {}
                 if evaluator and evaluate:
-                    state, figures = evaluator(state)
+                    evaluated = state
+                    state, figures = evaluator(evaluated)
                     writer.write(done, figures)
-                    checkpoints.save_if_best(done, state, figures)
-                if done == steps or done - saved >= config.checkpoint_every:
+                    checkpoints.save_if_best(done, evaluated, figures)
+                ends = done == steps or _has_settled(config, checkpoints, done)
+                if ends or done - saved >= config.checkpoint_every:
                     checkpoints.save(done, state)
                     saved = done
     return state
+
+
+def _has_settled(config: TrainingConfig, checkpoints: Checkpoints, done: int) -> bool:
+    """Whether `config.patience` evaluations have passed since the best."""
+    if not config.patience or checkpoints.best_step is None:
+        return False
+    return done - checkpoints.best_step >= config.patience * config.evaluate_every
 
 
 def _until(config: TrainingConfig, done: int) -> int:
@@ -126,6 +139,7 @@ def _dispatcher(
     sampler: EpochSampler,
     config: TrainingConfig,
     mesh: Mesh,
+    shardings: Any,
 ) -> Callable[[TrainState, int, int], tuple[TrainState, Metrics]]:
     """(state, first step, number of steps) -> (state, the mean of each metric), in one dispatch."""
     resident = config.data_on == "device" or (config.data_on == "auto" and fits_on_device(data))
@@ -141,7 +155,7 @@ def _dispatcher(
         state, metrics = jax.lax.scan(one, state, batches)
         return state, jax.tree.map(lambda m: m.mean(axis=0), metrics)
 
-    run = jax.jit(many_steps, donate_argnums=0)
+    run = jax.jit(many_steps, donate_argnums=0, out_shardings=(shardings, None))
     on_devices = place(data, mesh) if resident else None
 
     def dispatch(state: TrainState, first: int, count: int) -> tuple[TrainState, Metrics]:

@@ -1,8 +1,9 @@
-"""AdamW and its learning-rate schedule."""
+"""The optimizers and their learning-rate schedules."""
 
 import dataclasses
 from typing import Literal
 
+import jax.numpy as jnp
 import optax
 
 from catid2_jax.errors import InputError
@@ -15,10 +16,13 @@ class TrainingConfig:
     Attributes:
         batch_size: documents or pairs per step.
         epochs: passes over the data.
-        learning_rate: of AdamW, at its peak.
-        weight_decay: of AdamW.
+        optimizer: "adamw", or "adafactor" as T5 was trained: second moments by rows and columns
+            only, updates in proportion to the parameters' size.
+        learning_rate: at its peak.
+        weight_decay: share of a parameter taken away per step, times the rate.
         warmup_steps: linear from 0.
-        decay: whether the rate falls to 0 along a cosine after the warm-up, or stays.
+        schedule: after the warm-up the rate stays ("constant"), falls to 0 at the last step along a
+            line or a cosine, or is the peak times sqrt(warmup_steps / step) ("inverse_sqrt").
         max_gradient_norm: gradients are scaled down to this global norm; 0 leaves them.
         steps_per_dispatch: steps per call into the compiled loop; progress is seen this often.
         checkpoint_every: steps between checkpoints, rounded up to whole dispatches.
@@ -26,22 +30,26 @@ class TrainingConfig:
         best_metric: figure of the evaluations whose best state is kept beside the last; empty for
             the last only.
         best_mode: whether the best is the least or the most of it.
+        patience: training ends once this many evaluations in a row were no better than the best;
+            0 to train to the last epoch.
         data_on: "device" keeps the data on every device, "host" streams each batch; "auto" asks
             whether they fit.
     """
 
     batch_size: int = 4096
     epochs: int = 300
+    optimizer: Literal["adamw", "adafactor"] = "adamw"
     learning_rate: float = 1e-3
     weight_decay: float = 1e-4
     warmup_steps: int = 0
-    decay: bool = False
+    schedule: Literal["constant", "linear", "cosine", "inverse_sqrt"] = "constant"
     max_gradient_norm: float = 0.0
     steps_per_dispatch: int = 16
     checkpoint_every: int = 1000
     evaluate_every: int = 1000
     best_metric: str = ""
     best_mode: Literal["min", "max"] = "max"
+    patience: int = 0
     data_on: Literal["auto", "device", "host"] = "auto"
 
     def __post_init__(self) -> None:
@@ -56,22 +64,44 @@ class TrainingConfig:
                 raise InputError(f"{name} is {getattr(self, name)}: expected at least 1")
         if self.learning_rate <= 0:
             raise InputError(f"learning_rate is {self.learning_rate}: expected more than 0")
+        if self.schedule == "inverse_sqrt" and self.warmup_steps < 1:
+            raise InputError("warmup_steps is 0: expected at least 1 for 'inverse_sqrt'")
+        if self.patience < 0 or (self.patience and not self.best_metric):
+            raise InputError(
+                f"patience is {self.patience} and best_metric {self.best_metric!r}: expected 0, or "
+                "more with a metric"
+            )
 
 
 def make_optimizer(config: TrainingConfig, steps: int) -> optax.GradientTransformation:
-    """AdamW under the configured schedule over `steps` steps."""
-    if config.decay:
-        schedule = optax.warmup_cosine_decay_schedule(
-            0.0 if config.warmup_steps else config.learning_rate,
-            config.learning_rate,
-            config.warmup_steps,
-            max(steps, config.warmup_steps + 1),
+    """The configured optimizer under its schedule over `steps` steps."""
+    schedule = _schedule(config, steps)
+    if config.optimizer == "adafactor":
+        # Shazeer and Stern (2018). `optax.adafactor` would decay weights whatever the rate.
+        optimizer = optax.chain(
+            optax.scale_by_factored_rms(),
+            optax.clip_by_block_rms(1.0),
+            optax.scale_by_param_block_rms(),
+            optax.add_decayed_weights(config.weight_decay),
+            optax.scale_by_learning_rate(schedule),
         )
-    elif config.warmup_steps:
-        schedule = optax.linear_schedule(0.0, config.learning_rate, config.warmup_steps)
     else:
-        schedule = optax.constant_schedule(config.learning_rate)
-    adamw = optax.adamw(schedule, weight_decay=config.weight_decay)
+        optimizer = optax.adamw(schedule, weight_decay=config.weight_decay)
     if config.max_gradient_norm:
-        return optax.chain(optax.clip_by_global_norm(config.max_gradient_norm), adamw)
-    return adamw
+        return optax.chain(optax.clip_by_global_norm(config.max_gradient_norm), optimizer)
+    return optimizer
+
+
+def _schedule(config: TrainingConfig, steps: int) -> optax.Schedule:
+    peak, warmup = config.learning_rate, config.warmup_steps
+    rest = max(steps - warmup, 1)
+    after = {
+        "constant": optax.constant_schedule(peak),
+        "linear": optax.linear_schedule(peak, 0.0, rest),
+        "cosine": optax.cosine_decay_schedule(peak, rest),
+        # Of the steps since the warm-up.
+        "inverse_sqrt": lambda step: peak * jnp.sqrt(warmup / (warmup + step)),
+    }[config.schedule]
+    if not warmup:
+        return after
+    return optax.join_schedules([optax.linear_schedule(0.0, peak, warmup), after], [warmup])

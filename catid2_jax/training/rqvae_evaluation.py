@@ -119,9 +119,15 @@ def reseed(
     params = {**state.params, "quantizer": {"codebooks": codebooks}}
     keep = jax.tree.map(lambda _: np.float32(1), state.params) | {"quantizer": {"codebooks": alive}}
     optimizer_state = optax.tree_utils.tree_map_params(
-        optimizer, lambda leaf, mask: np.asarray(leaf) * mask, state.optimizer_state, keep
+        optimizer, _forget, state.optimizer_state, keep
     )
     return place(state.replace(params=params, optimizer_state=optimizer_state), data_mesh())
+
+
+def _forget(moments: np.ndarray, keep: np.ndarray) -> np.ndarray:
+    """Zeros for the dead codes; what Adafactor keeps for a whole codebook stays."""
+    moments = np.asarray(moments)
+    return moments * keep if moments.ndim >= keep.ndim else moments
 
 
 def _report(step: int, figures: dict[str, float], levels: int) -> None:

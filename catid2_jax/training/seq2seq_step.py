@@ -1,15 +1,16 @@
 """Stage 2: the pairs, and one step of Eq. 9."""
 
+import dataclasses
 from typing import Any
 
 import flax.struct
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from jaxtyping import Array, Int
 
 from catid2_jax.docids.vocabulary import PAD
+from catid2_jax.errors import InputError
 from catid2_jax.losses import sequence_loss
 from catid2_jax.models.t5.network import Transformer
 from catid2_jax.training.loop import Metrics, StepFunction, TrainState
@@ -58,48 +59,117 @@ class Seq2SeqBatch:
     weight: Any
 
 
-def id_tokens(codes: np.ndarray, first_id_token: int, codes_per_level: int) -> np.ndarray:
-    """Vocabulary ids of codes [N, L]: `first_id_token + l * K + c`."""
-    levels = np.arange(codes.shape[1])
-    return (first_id_token + levels * codes_per_level + codes).astype(np.int32)
+@dataclasses.dataclass(frozen=True)
+class Seq2SeqObjective:
+    """What is minimised: Eq. 9, and what is usual beside it.
+
+    Attributes:
+        source_dropout: share of source tokens hidden from the encoder, drawn anew each step: a
+            title with words missing is much like a query.
+        position_weights: of each of an ID's codes in the loss; empty for 1 each.
+        label_smoothing: share of the target's probability that all tokens get in equal parts.
+        z_loss: weight of the squared log-normalizer of each position.
+        microbatches: parts that a batch is worked through in, one after the other, which take as
+            much less memory; loss and gradient are the whole batch's.
+    """
+
+    source_dropout: float = 0.0
+    position_weights: tuple[float, ...] = ()
+    label_smoothing: float = 0.0
+    z_loss: float = 0.0
+    microbatches: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("source_dropout", "label_smoothing"):
+            if not 0 <= getattr(self, name) < 1:
+                raise InputError(
+                    f"{name} is {getattr(self, name)}: expected at least 0 and less than 1"
+                )
+        if self.z_loss < 0:
+            raise InputError(f"z_loss is {self.z_loss}: expected at least 0")
+        weights = self.position_weights
+        if weights and (min(weights) < 0 or not any(weights)):
+            raise InputError(
+                f"position_weights is {weights}: expected none below 0 and one above it"
+            )
+        if self.microbatches < 1:
+            raise InputError(f"microbatches is {self.microbatches}: expected at least 1")
 
 
 def make_seq2seq_step(
-    model: Transformer, optimizer: optax.GradientTransformation, source_dropout: float, seed: int
+    model: Transformer,
+    optimizer: optax.GradientTransformation,
+    objective: Seq2SeqObjective,
+    seed: int,
 ) -> StepFunction:
     """The step of stage 2 for the training loop, over batches of `Seq2SeqData`.
 
     Args:
         model: the network.
         optimizer: of its parameters.
-        source_dropout: share of source tokens that the encoder does not see, drawn anew each step.
-        seed: of that and of the network's dropout; each step derives its own key.
+        objective: what is minimised.
+        seed: of what is hidden and of the network's dropout; each step derives its own key.
     """
+    position_weights = jnp.array(objective.position_weights) if objective.position_weights else None
 
-    def loss_function(params: dict, batch: Seq2SeqBatch, key: jax.Array) -> tuple[Scalar, Metrics]:
-        tokens, targets = batch.tokens, batch.targets
+    def loss_function(
+        params: dict, batch: Seq2SeqBatch, key: jax.Array, total_weight: Scalar
+    ) -> tuple[Scalar, Metrics]:
+        """The part of the batch's loss that these pairs are."""
         mask_key, dropout_key = jax.random.split(key)
-        mask = hide_tokens(tokens, source_dropout, mask_key)
-        decoder_input = jnp.pad(targets[:, :-1], ((0, 0), (1, 0)), constant_values=PAD)
+        mask = hide_tokens(batch.tokens, objective.source_dropout, mask_key)
+        decoder_input = jnp.pad(batch.targets[:, :-1], ((0, 0), (1, 0)), constant_values=PAD)
         logits: Any = model.apply(
             {"params": params},
-            tokens,
+            batch.tokens,
             mask,
             decoder_input,
             deterministic=False,
             rngs={"dropout": dropout_key},
         )
-        loss = sequence_loss(logits, targets, batch.weight)
-        correct = jnp.argmax(logits, axis=-1) == targets
+        share = jnp.sum(batch.weight) / jnp.maximum(total_weight, 1e-9)
+        loss = share * sequence_loss(
+            logits,
+            batch.targets,
+            batch.weight,
+            position_weights,
+            objective.label_smoothing,
+            objective.z_loss,
+        )
+        correct = jnp.argmax(logits, axis=-1) == batch.targets
+        parts = objective.microbatches
         return loss, {
             "loss": loss,
-            "first_token": correct[:, 0].mean(),
-            "id": correct.all(1).mean(),
+            "first_token": correct[:, 0].mean() / parts,
+            "id": correct.all(1).mean() / parts,
         }
+
+    gradient = jax.grad(loss_function, has_aux=True)
 
     def step(state: TrainState, batch: Seq2SeqBatch) -> tuple[TrainState, Metrics]:
         key = jax.random.fold_in(jax.random.key(seed), state.step)
-        gradients, metrics = jax.grad(loss_function, has_aux=True)(state.params, batch, key)
+        total_weight = jnp.sum(batch.weight)
+        parts = objective.microbatches
+        if parts == 1:
+            gradients, metrics = gradient(state.params, batch, key, total_weight)
+            return state.descend(gradients, optimizer), metrics
+
+        def add(sums: Any, part: tuple[Seq2SeqBatch, jax.Array]) -> tuple[Any, None]:
+            return jax.tree.map(jnp.add, sums, gradient(state.params, *part, total_weight)), None
+
+        size = len(batch.weight)
+        if size % parts:
+            raise InputError(f"batch_size is {size}: expected a multiple of {parts} microbatches")
+        # Pairs taken in turn, so that each part lies as evenly over the devices as the batch.
+        split = jax.tree.map(
+            lambda a: a.reshape(len(a) // parts, parts, *a.shape[1:]).swapaxes(0, 1), batch
+        )
+        keys = jax.random.split(key, parts)
+        shapes = jax.eval_shape(
+            gradient, state.params, jax.tree.map(lambda a: a[0], split), key, total_weight
+        )
+        zeros = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), shapes)
+        (gradients, metrics), _ = jax.lax.scan(add, zeros, (split, keys))
         return state.descend(gradients, optimizer), metrics
 
     return step

@@ -6,29 +6,45 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from catid2_jax.ops.mesh import DATA_AXIS
+from catid2_jax.errors import InputError
+from catid2_jax.ops.mesh import DATA_AXIS, MODEL_AXIS
+
+REPLICATED = PartitionSpec()
+"""Whole on every device."""
 
 
-def data_mesh() -> Mesh:
-    """All devices in one axis, over which batches are sharded and parameters replicated."""
-    return jax.make_mesh((jax.device_count(),), (DATA_AXIS,), axis_types=(AxisType.Auto,))
+def data_mesh(model_devices: int = 1) -> Mesh:
+    """All devices: batches are sharded over "data", parameters by their rules over "model".
+
+    Args:
+        model_devices: devices that share one copy of the parameters.
+
+    Raises:
+        InputError: that does not divide the number of devices.
+    """
+    devices = jax.device_count()
+    if devices % model_devices:
+        raise InputError(f"model_devices is {model_devices}: expected a divisor of {devices}")
+    shape = (devices // model_devices, model_devices)
+    return jax.make_mesh(shape, (DATA_AXIS, MODEL_AXIS), axis_types=(AxisType.Auto,) * 2)
 
 
-def place(tree: Any, mesh: Mesh, spec: PartitionSpec | None = None) -> Any:
+def place(tree: Any, mesh: Mesh, specs: Any = REPLICATED) -> Any:
     """Arrays of the host, the same in every process, as global arrays of the mesh.
 
     Args:
         tree: pytree of arrays.
         mesh: the devices.
-        spec: how they are sharded; whole on every device if None.
+        specs: how they are sharded: one PartitionSpec for all, or a pytree of them.
     """
-    sharding = NamedSharding(mesh, spec or PartitionSpec())
+    if isinstance(specs, PartitionSpec):
+        specs = jax.tree.map(lambda _: specs, tree)
 
-    def put(array: Any) -> jax.Array:
-        array = np.asarray(array)
+    def put(array: Any, spec: PartitionSpec) -> jax.Array:
+        array, sharding = np.asarray(array), NamedSharding(mesh, spec)
         return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
 
-    return jax.tree.map(put, tree)
+    return jax.tree.map(put, tree, specs)
 
 
 def fits_on_device(tree: Any) -> bool:

@@ -1,5 +1,8 @@
+import io
+
 import numpy as np
 import pytest
+import sentencepiece
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -23,6 +26,7 @@ def test_id_tokens_follow_the_text_and_extra_ids(path):
     assert extra.first_id_token == plain.first_id_token + 100
     assert extra.rows % 128 == 0
     assert 0 <= extra.rows - (extra.first_id_token + 4 * 256) < 128
+    assert plain.first_id_token == plain.pieces
 
 
 @settings(deadline=None)
@@ -32,6 +36,79 @@ def test_encode_and_decode_are_inverse(path, words):
     tokens = vocabulary.encode([" ".join(words)], 64)
     assert tokens.max() < vocabulary.first_id_token
     assert vocabulary.decode(tokens[0]) == " ".join(words)
+
+
+@settings(deadline=None)
+@given(st.text())
+def test_any_text_is_as_sentencepiece_has_it(path, text):
+    """Its pieces, all of them; and what has a piece comes back, normalised as it was trained."""
+    vocabulary = Vocabulary(path, 4, 16)
+    processor = sentencepiece.SentencePieceProcessor(model_file=str(path))
+    ids = vocabulary.text_ids(text)
+    assert ids == processor.encode(text)
+    assert all(2 <= token < vocabulary.pieces for token in ids)
+    assert vocabulary.encode([text], len(ids) + 2)[0].tolist() == [*ids, 1, 0]
+    if vocabulary.unknown not in ids:
+        plain = vocabulary.decode(ids)
+        assert plain == processor.normalize(text).replace("▁", " ").strip()
+        assert vocabulary.text_ids(plain) == ids
+
+
+@settings(deadline=None)
+@given(st.data())
+def test_codes_and_id_tokens_are_inverse(path, data):
+    levels, codes = data.draw(st.integers(1, 6)), data.draw(st.integers(1, 300))
+    vocabulary = Vocabulary(path, levels, codes, extra_ids=data.draw(st.integers(0, 100)))
+    one = st.lists(st.integers(0, codes - 1), min_size=levels, max_size=levels)
+    drawn = np.array(data.draw(st.lists(one, min_size=1, max_size=5)))
+    tokens = vocabulary.encode_codes(drawn)
+    assert tokens.dtype == np.int32
+    for row, ids in zip(drawn.tolist(), tokens.tolist(), strict=True):
+        expected = [vocabulary.first_id_token + i * codes + c for i, c in enumerate(row)]
+        assert ids == expected
+    np.testing.assert_array_equal(vocabulary.decode_codes(tokens), drawn)
+    np.testing.assert_array_equal(vocabulary.decode_codes(tokens[0]), drawn[0])
+    assert tokens.min() >= vocabulary.first_id_token
+    assert tokens.max() < vocabulary.rows
+
+
+@pytest.mark.parametrize(
+    ("codes", "message"),
+    [
+        ([0, 16, 0, 0], "found code 16 of level 1, expected 0 to 15"),
+        ([[0, 0, 0, 0], [0, 0, 0, -1]], "found code -1 of level 3, expected 0 to 15"),
+        ([0, 1, 2], r"codes of shape \(3,\), expected 4 in a row"),
+        (5, r"codes of shape \(\), expected 4 in a row"),
+    ],
+)
+def test_codes_outside_the_table(path, codes, message):
+    with pytest.raises(InputError, match=message):
+        Vocabulary(path, 4, 16).encode_codes(codes)
+
+
+def test_tokens_that_are_not_of_their_level(path):
+    vocabulary = Vocabulary(path, 4, 16)
+    first = vocabulary.first_id_token
+    good = np.array([first, first + 16, first + 32, first + 63])
+    np.testing.assert_array_equal(vocabulary.decode_codes(good), [0, 0, 0, 15])
+    for level, token in ((0, first - 1), (1, first + 15), (1, first + 32), (3, first + 64)):
+        bad = good.copy()
+        bad[level] = token
+        start = first + 16 * level
+        with pytest.raises(InputError) as caught:
+            vocabulary.decode_codes(bad)
+        assert str(caught.value) == (
+            f"found token {token} at level {level}, expected {start} to {start + 15}"
+        )
+    with pytest.raises(InputError, match=r"ID tokens of shape \(2,\), expected 4"):
+        vocabulary.decode_codes(good[:2])
+
+
+def test_ids_that_are_no_text(path):
+    vocabulary = Vocabulary(path, 4, 16, extra_ids=3)
+    for token in (vocabulary.pieces, vocabulary.first_id_token, -1):
+        with pytest.raises(InputError, match=f"id {token} in a text, expected 0 to"):
+            vocabulary.decode([5, token])
 
 
 def test_long_text_is_cut_and_ends_in_the_end_id_then_padding(path):
@@ -61,3 +138,26 @@ def test_not_a_model(tmp_path):
         Vocabulary(bad, 4, 16)
     with pytest.raises(InputError, match="cannot be read"):
         Vocabulary(tmp_path / "missing.model", 4, 16)
+
+
+@pytest.mark.parametrize(
+    ("ids", "message"),
+    [
+        ({"pad_id": -1, "eos_id": 1, "unk_id": 0}, "padding id -1, expected 0"),
+        ({"pad_id": 0, "eos_id": -1, "unk_id": 1}, "no end-of-sequence piece"),
+    ],
+)
+def test_a_model_without_t5s_special_ids(tmp_path, ids, message):
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(["a red shoe", "a steel kettle"] * 20),
+        model_writer=model,
+        vocab_size=30,
+        hard_vocab_limit=False,
+        bos_id=-1,
+        minloglevel=2,
+        **ids,
+    )
+    (tmp_path / "x.model").write_bytes(model.getvalue())
+    with pytest.raises(InputError, match=message):
+        Vocabulary(tmp_path / "x.model", 4, 16)

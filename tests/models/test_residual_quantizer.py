@@ -1,6 +1,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import ot
 import pytest
 
 from catid2_jax.models.residual_quantizer import ResidualQuantizer, quantize
@@ -62,3 +63,75 @@ def test_module_holds_one_codebook_per_level(inputs):
         module.apply(variables, jnp.asarray(inputs[0])).codes,
         quantize(jnp.asarray(inputs[0]), variables["params"]["codebooks"]).codes,
     )
+
+
+@pytest.mark.parametrize(("code_distance", "power"), [("euclidean", 1), ("squared", 2)])
+def test_code_distance_is_that_of_the_probabilities(inputs, code_distance, power):
+    z, codebooks = inputs
+    output = quantize(
+        jnp.asarray(z), jnp.asarray(codebooks), temperature=2.0, code_distance=code_distance
+    )
+    for level in range(L):
+        residual = np.asarray(output.residuals[:, level], np.float64)
+        p = reference.code_probabilities(residual, codebooks[level], 2.0, power)
+        np.testing.assert_allclose(np.exp(output.log_probabilities[:, level]), p, rtol=1e-4)
+        np.testing.assert_array_equal(output.codes[:, level], p.argmax(axis=1))
+
+
+@pytest.mark.parametrize("code_distance", ["euclidean", "squared"])
+def test_sinkhorn_codes_are_the_largest_of_a_transport_plan_on_the_last_level_only(code_distance):
+    generator = np.random.default_rng(2)
+    # Clustered, so that the nearest codes are uneven.
+    z = (0.3 * generator.normal(size=(20, Z)) + 1).astype(np.float32)
+    codebooks = generator.normal(size=(L, K, Z)).astype(np.float32)
+    codebooks[2] *= 0.1
+    epsilon = 0.003
+    plain = quantize(jnp.asarray(z), jnp.asarray(codebooks), code_distance=code_distance)
+    output = quantize(
+        jnp.asarray(z),
+        jnp.asarray(codebooks),
+        code_distance=code_distance,
+        sinkhorn_epsilon=epsilon,
+    )
+    np.testing.assert_array_equal(output.codes[:, :2], plain.codes[:, :2])
+    np.testing.assert_array_equal(output.residuals, plain.residuals)
+    np.testing.assert_array_equal(output.log_probabilities, plain.log_probabilities)
+
+    residual = np.asarray(output.residuals[:, 2], np.float64)
+    cost = ot.dist(residual, codebooks[2].astype(np.float64))  # squared
+    cost = cost if code_distance == "squared" else np.sqrt(cost)
+    # POT ends with the rows where ours ends with the columns: hence the other way round.
+    plan = ot.bregman.sinkhorn_log(
+        np.full(K, 20 / K), np.ones(20), (cost / cost.mean()).T, epsilon,
+        numItermax=50, stopThr=0, warn=False,
+    ).T  # fmt: skip
+    second, first = np.sort(plan, axis=1)[:, -2:].T
+    assert (first > 1.05 * second).all()  # no ties
+    codes = np.asarray(output.codes[:, 2])
+    np.testing.assert_array_equal(codes, plan.argmax(axis=1))
+    np.testing.assert_array_equal(output.selected[:, 2], codebooks[2][codes])
+    usage, uneven = (np.bincount(c, minlength=K) for c in (codes, np.asarray(plain.codes[:, 2])))
+    assert usage.max() <= 5 < uneven.max()
+
+
+def test_sinkhorn_is_for_training_only(inputs):
+    z = jnp.asarray(inputs[0])
+    module = ResidualQuantizer(levels=L, codes=K, sinkhorn_epsilon=0.05)
+    variables = {"params": {"codebooks": jnp.asarray(inputs[1])}}
+    training = module.apply(variables, z, training=True)
+    expected = quantize(z, variables["params"]["codebooks"], sinkhorn_epsilon=0.05)
+    np.testing.assert_array_equal(training.codes, expected.codes)
+    evaluation = module.apply(variables, z)
+    nearest = np.linalg.norm(
+        np.asarray(evaluation.residuals[:, -1])[:, None] - inputs[1][-1], axis=2
+    ).argmin(axis=1)
+    np.testing.assert_array_equal(evaluation.codes[:, -1], nearest)
+    assert (training.codes[:, -1] != nearest).any()
+
+
+def test_codebooks_start_normal_with_a_deviation_of_one_in_k():
+    module = ResidualQuantizer(levels=2, codes=100)
+    codebooks = module.init(jax.random.key(0), jnp.zeros((1, 50)))["params"]["codebooks"]
+    np.testing.assert_allclose(np.std(codebooks, axis=(1, 2)), 0.01, rtol=0.05)
+    np.testing.assert_allclose(np.mean(codebooks, axis=(1, 2)), 0, atol=5e-4)
+    assert np.abs(codebooks[0] - codebooks[1]).min() > 0  # each level its own

@@ -1,9 +1,13 @@
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from catid2_jax.errors import InputError
+from catid2_jax.models.mlp import MLP
+from catid2_jax.models.residual_quantizer import quantize
 from catid2_jax.models.rqvae import RQVAE, RQVAEConfig
 
 CONFIG = RQVAEConfig(levels=3, codes=5, category_levels=2, latent_dim=4, hidden_dims=(8, 6))
@@ -47,9 +51,164 @@ def test_default_shape_is_the_paper_s():
         ({"category_levels": 4}, r"category_levels is 4 and levels is 4: expected 0 <= H < L"),
         ({"levels": 3}, "H < L"),
         ({"codes": 0}, "codes is 0"),
+        ({"latent_dim": 0}, "latent_dim is 0: expected at least 1"),
         ({"code_temperature": 0.0}, "code_temperature is 0.0"),
+        ({"sinkhorn_epsilon": -0.1}, "sinkhorn_epsilon is -0.1: expected at least 0"),
+        ({"masked_categories": 1.5}, "masked_categories is 1.5: expected 0 to 1"),
+        ({"masked_categories": -0.5}, "masked_categories is -0.5"),
+        ({"dropout_rate": 1.0}, "dropout_rate is 1.0: expected at least 0 and less than 1"),
+        ({"dropout_rate": -0.1}, "dropout_rate is -0.1"),
+        ({"activation": "tanh"}, "activation is 'tanh': expected one of gelu, relu, silu"),
+        ({"kernel": "zeros"}, "kernel is 'zeros': expected one of he_normal, lecun_normal, xav"),
     ],
 )
 def test_bad_shapes_are_refused(fields, message):
     with pytest.raises(InputError, match=message):
         RQVAEConfig(**fields)
+
+
+@pytest.mark.parametrize(
+    ("activation", "formula"),
+    [
+        ("relu", lambda x: np.where(x > 0, x, 0)),
+        ("silu", lambda x: x / (1 + np.exp(-x))),
+        # Hendrycks and Gimpel (2016), in the form with tanh.
+        ("gelu", lambda x: x / 2 * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))),
+    ],
+)
+def test_activation_lies_between_the_layers_and_not_after_the_last(activation, formula):
+    model = MLP((7, 5, 3), activation=activation)
+    x = np.random.default_rng(0).normal(size=(6, 4)).astype(np.float32)
+    params = model.init(jax.random.key(0), jnp.asarray(x))["params"]
+    params = jax.tree.map(lambda leaf: np.asarray(leaf) + np.float32(0.1), params)  # biases too
+    y = dense(params["Dense_0"], x)
+    y = dense(params["Dense_1"], formula(y))
+    y = dense(params["Dense_2"], formula(y))
+    np.testing.assert_allclose(model.apply({"params": params}, jnp.asarray(x)), y, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "deviation"),
+    [
+        ("he_normal", np.sqrt(2 / 300)),
+        ("lecun_normal", np.sqrt(1 / 300)),
+        ("xavier_normal", np.sqrt(2 / (300 + 200))),
+        ("xavier_uniform", np.sqrt(2 / (300 + 200))),
+    ],
+)
+def test_kernels_start_with_the_deviation_of_their_papers(kernel, deviation):
+    """He et al. (2015); LeCun et al. (1998); Glorot and Bengio (2010); of 300 inputs to 200."""
+    config = RQVAEConfig(hidden_dims=(200,), latent_dim=300, codes=2, kernel=kernel)
+    params = RQVAE(config, 300).init(jax.random.key(0), jnp.zeros((1, 300)))["params"]
+    start = np.asarray(params["encoder"]["Dense_0"]["kernel"])
+    assert start.shape == (300, 200)
+    np.testing.assert_allclose(start.std(), deviation, rtol=0.02)
+    np.testing.assert_allclose(start.mean(), 0, atol=4 * deviation / np.sqrt(start.size))
+    largest = np.abs(start).max() / deviation
+    if kernel == "xavier_uniform":
+        np.testing.assert_allclose(largest, np.sqrt(3), rtol=1e-3)
+    else:  # a normal, cut at twice its deviation before that is scaled back
+        np.testing.assert_allclose(largest, 2 / 0.87962566, rtol=1e-2)
+    assert not np.any(params["encoder"]["Dense_0"]["bias"])
+
+
+def test_dropout_takes_hidden_units_away_in_training_and_scales_the_rest():
+    """A network whose output is its hidden layer."""
+    model = MLP((500, 500), dropout_rate=0.3)
+    generator = np.random.default_rng(0)
+    x = jnp.asarray(generator.uniform(1, 2, size=(8, 4)), jnp.float32)
+    first = generator.uniform(1, 2, size=(4, 500)).astype(np.float32)
+    params = {
+        "Dense_0": {"kernel": jnp.asarray(first), "bias": jnp.zeros(500)},
+        "Dense_1": {"kernel": jnp.eye(500), "bias": jnp.zeros(500)},
+    }
+    hidden = np.asarray(x) @ first
+    np.testing.assert_allclose(model.apply({"params": params}, x), hidden, rtol=1e-5)
+
+    def train(seed):
+        rngs = {"dropout": jax.random.key(seed)}
+        return np.asarray(model.apply({"params": params}, x, training=True, rngs=rngs))
+
+    output = train(0)
+    dropped = output == 0
+    np.testing.assert_allclose(output[~dropped], hidden[~dropped] / 0.7, rtol=1e-5)
+    np.testing.assert_allclose(dropped.mean(), 0.3, atol=4 * np.sqrt(0.3 * 0.7 / dropped.size))
+    np.testing.assert_array_equal(train(0), output)
+    assert ((train(1) == 0) != dropped).any()
+
+
+def test_dropout_is_in_the_encoder_and_in_the_decoder():
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(7, 10)), jnp.float32)
+    model = RQVAE(dataclasses.replace(CONFIG, dropout_rate=0.5), embedding_dim=10)
+    params = model.init(jax.random.key(0), x)["params"]
+
+    def change(params, rngs):
+        evaluation = model.apply({"params": params}, x)
+        training = model.apply({"params": params}, x, training=True, rngs=rngs)
+        return [
+            float(jnp.abs(a - b).max())
+            for a, b in (
+                (training.latents, evaluation.latents),
+                (training.reconstructions, evaluation.reconstructions),
+            )
+        ]
+
+    rngs = {"dropout": jax.random.key(0)}
+    assert min(change(params, rngs)) > 0
+    # With a constant encoder, only the decoder's is left.
+    constant = {**params, "encoder": jax.tree.map(jnp.zeros_like, params["encoder"])}
+    constant["quantizer"] = {"codebooks": jnp.ones((3, 5, 4))}
+    latents, reconstructions = change(constant, rngs)
+    assert latents == 0 < reconstructions
+
+
+@pytest.mark.parametrize(
+    ("fields", "options"),
+    [
+        ({"code_temperature": 0.2}, {"temperature": 0.2}),
+        ({"code_distance": "squared"}, {"code_distance": "squared"}),
+        ({"sinkhorn_epsilon": 0.02}, {"sinkhorn_epsilon": 0.02}),
+    ],
+    ids=str,
+)
+def test_fields_of_the_quantiser_reach_it(fields, options):
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(7, 10)), jnp.float32)
+    model = RQVAE(dataclasses.replace(CONFIG, **fields), embedding_dim=10)
+    params = model.init(jax.random.key(0), x)["params"]
+    output = model.apply({"params": params}, x, training=True).quantization
+    codebooks = params["quantizer"]["codebooks"]
+    latents = model.apply({"params": params}, x, method=RQVAE.encode)
+    expected, plain = quantize(latents, codebooks, **options), quantize(latents, codebooks)
+    np.testing.assert_array_equal(output.codes, expected.codes)
+    np.testing.assert_allclose(output.log_probabilities, expected.log_probabilities, rtol=1e-5)
+    gap = jnp.abs(output.log_probabilities - plain.log_probabilities).max()
+    assert gap > 1e-3 or (output.codes != plain.codes).any()
+
+
+@pytest.mark.parametrize(("way", "reaches"), [("stop_codes", True), ("straight_through", False)])
+def test_residual_gradient_reaches_the_encoder_as_configured(way, reaches):
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(7, 10)), jnp.float32)
+    model = RQVAE(dataclasses.replace(CONFIG, residual_gradient=way), embedding_dim=10)
+    params = model.init(jax.random.key(0), x)["params"]
+
+    def last_residual(params):
+        return jnp.sum(model.apply({"params": params}, x).quantization.residuals[:, -1])
+
+    gradient = jax.grad(last_residual)(params)["encoder"]
+    assert any(jnp.any(leaf != 0) for leaf in jax.tree.leaves(gradient)) == reaches
+
+
+def test_dtype_bfloat16_is_of_the_matrix_products_only():
+    x = np.random.default_rng(0).normal(size=(7, 10)).astype(np.float32)
+    model = RQVAE(dataclasses.replace(CONFIG, dtype="bfloat16"), embedding_dim=10)
+    params = model.init(jax.random.key(0), jnp.asarray(x))["params"]
+    assert {leaf.dtype.name for leaf in jax.tree.leaves(params)} == {"float32"}
+    output = model.apply({"params": params}, jnp.asarray(x))
+    wide = RQVAE(CONFIG, embedding_dim=10).apply({"params": params}, jnp.asarray(x))
+    assert output.reconstructions.dtype == jnp.bfloat16
+    for name in ("quantized", "residuals", "selected", "log_probabilities"):
+        assert getattr(output.quantization, name).dtype == jnp.float32
+    assert output.latents.dtype == jnp.float32
+    scale = np.abs(wide.latents).max()
+    np.testing.assert_allclose(output.latents, wide.latents, atol=0.02 * scale)
+    assert (output.latents != wide.latents).any()

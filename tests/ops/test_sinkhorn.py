@@ -1,5 +1,6 @@
 import jax.numpy as jnp
 import numpy as np
+import ot
 import pytest
 from scipy.optimize import linear_sum_assignment, linprog
 
@@ -56,3 +57,48 @@ def test_masses_of_zero_take_no_part():
     np.testing.assert_array_equal(plan[1], 0)
     np.testing.assert_array_equal(plan[:, 2:], 0)
     np.testing.assert_allclose(plan.sum(axis=0), columns, atol=1e-5)
+
+
+def transport(cost, rows, columns, epsilon, iterations):
+    """POT's log plan in float64.
+
+    It ends with the rows where ours ends with the columns: hence the other way round.
+    """
+    with np.errstate(over="ignore"):  # it also returns the exponentials of the potentials
+        _, log = ot.bregman.sinkhorn_log(
+            columns, rows, cost.T, epsilon, numItermax=iterations, stopThr=0, log=True, warn=False
+        )
+    return -cost / epsilon + log["log_v"][:, None] + log["log_u"][None, :]
+
+
+@pytest.mark.parametrize("epsilon", [0.02, 0.003])
+@pytest.mark.parametrize("iterations", [1, 50, 500])
+def test_agrees_with_pot_where_the_scaling_form_overflows(epsilon, iterations):
+    generator = np.random.default_rng(4)
+    # Costs below 0 overflow exp(-cost / epsilon), those above underflow it.
+    cost = generator.uniform(-3, 3, size=(9, 6))
+    rows, columns = generator.dirichlet(np.ones(9)), generator.dirichlet(np.ones(6))
+    arguments = [np.asarray(x, np.float32) for x in (cost, rows, columns)]
+    with np.errstate(over="ignore"):
+        kernel = np.exp(-arguments[0] / np.float32(epsilon))
+    assert np.isinf(kernel).any()
+    assert (kernel == 0).any()
+    ours = np.asarray(sinkhorn(*map(jnp.asarray, arguments), epsilon, iterations), np.float64)
+
+    cost, rows, columns = (x.astype(np.float64) for x in arguments)
+    theirs = transport(cost, rows, columns, epsilon, iterations)
+    # A logarithm is of the size of cost / epsilon, of which float32 keeps about seven digits; in
+    # the potentials the roundings of all iterations add up.
+    np.testing.assert_allclose(ours, theirs, atol=2e-5 * 3 / epsilon)
+    np.testing.assert_allclose(np.exp(ours), np.exp(theirs), atol=1e-3)
+    np.testing.assert_allclose(np.exp(ours).sum(axis=0), columns, rtol=1e-6 * 3 / epsilon)
+
+
+def test_both_marginals_once_it_has_converged():
+    generator = np.random.default_rng(5)
+    cost = generator.uniform(size=(6, 4)).astype(np.float32)
+    rows, columns = np.ones(6, np.float32), np.full(4, 1.5, np.float32)
+    assert cost.max() / 0.008 > 100
+    plan = np.exp(sinkhorn(*map(jnp.asarray, (cost, rows, columns)), 0.008, 3000))
+    np.testing.assert_allclose(plan.sum(axis=1), rows, rtol=2e-4)
+    np.testing.assert_allclose(plan.sum(axis=0), columns, rtol=2e-4)

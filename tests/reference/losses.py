@@ -17,9 +17,13 @@ def reconstruction(d, d_hat):
     return total / d.size
 
 
-def residual_quantization(r, e, eta):
-    """Eq. 2 in value (stop-gradients do not change it), mean over documents, levels, dimensions."""
-    return (1.0 + eta) * float(np.sum((r - e) ** 2)) / r.size
+def residual_quantization(r, e, eta, reduction="mean"):
+    """Eq. 2 in value (stop-gradients do not change it), mean over documents.
+
+    "mean" is that over levels and dimensions too, "sum" the equation's own.
+    """
+    total = (1.0 + eta) * float(np.sum((r - e) ** 2))
+    return total / (r.size if reduction == "mean" else len(r))
 
 
 def hierarchical_class(r, categories, level, tau, negatives):
@@ -46,12 +50,13 @@ def hierarchical_class(r, categories, level, tau, negatives):
     return sum(anchors) / len(anchors) if anchors else 0.0
 
 
-def code_probabilities(r, codebook, temperature=1.0):
-    """p^l = softmax(-||r - e_k||_2 / temperature)."""
+def code_probabilities(r, codebook, temperature=1.0, power=1):
+    """p^l = softmax(-||r - e_k||_2^power / temperature); the paper's power is 1."""
     rows = []
     for row in r:
         scores = [
-            math.exp(-math.sqrt(float(np.sum((row - e) ** 2))) / temperature) for e in codebook
+            math.exp(-(math.sqrt(float(np.sum((row - e) ** 2))) ** power) / temperature)
+            for e in codebook
         ]
         rows.append([s / sum(scores) for s in scores])
     return np.array(rows)
@@ -75,12 +80,17 @@ def dispersion(d_hat, d, tau):
     return total / len(d)
 
 
-def sequence(logits, targets, weights):
-    """Eq. 9, weighted mean over pairs."""
+def sequence(logits, targets, weights, position_weights=None, label_smoothing=0.0, z_loss=0.0):
+    """Eq. 9, weighted mean over pairs; cross entropy with a smoothed target; log(Z)^2 beside it."""
     total = 0.0
     for pair, target, weight in zip(logits, targets, weights, strict=True):
-        for row, y in zip(pair, target, strict=True):
-            total -= weight * math.log(math.exp(row[y]) / sum(math.exp(v) for v in row))
+        for t, (row, y) in enumerate(zip(pair, target, strict=True)):
+            normalizer = sum(math.exp(v) for v in row)
+            loss = z_loss * math.log(normalizer) ** 2
+            for token, v in enumerate(row):
+                share = label_smoothing / len(row) + (token == y) * (1 - label_smoothing)
+                loss -= share * math.log(math.exp(v) / normalizer)
+            total += weight * loss * (position_weights[t] if position_weights else 1)
     return total / sum(weights)
 
 

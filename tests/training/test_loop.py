@@ -1,12 +1,18 @@
 """The loop against gradient descent written out, and a resumed run against an uninterrupted one."""
 
+import dataclasses
+import functools
+import types
+
 import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from catid2_jax.errors import InputError
+from catid2_jax.training import loop, sharding
 from catid2_jax.training.checkpoint import Checkpoints
 from catid2_jax.training.loop import TrainState, train
 from catid2_jax.training.optimizer import TrainingConfig
@@ -35,20 +41,39 @@ def start():
     return TrainState(jnp.int32(0), jnp.zeros(3), ())
 
 
-def run(directory, config=CONFIG, evaluator=None):
+def run(directory, config=CONFIG, evaluator=None, data=None):
     sampler = EpochSampler(len(DATA), config.batch_size, seed=0)
     with Checkpoints(directory, config.best_metric, config.best_mode) as checkpoints:
-        rows = Rows(DATA)
+        rows = data or Rows(DATA)
         return train(step_function, start(), rows, sampler, config, checkpoints, "test", evaluator)
+
+
+@functools.cache
+def after(steps):
+    """The parameters after so many steps, written out."""
+    if steps == 0:
+        return np.zeros(3)
+    (batch,) = EpochSampler(20, 6, 0)(steps - 1, 1)
+    return after(steps - 1) + 0.1 * (DATA[batch].mean(axis=0) - after(steps - 1))
+
+
+def kept(directory, which):
+    """(step, parameters) of a checkpoint."""
+    with Checkpoints(directory) as checkpoints:
+        state = checkpoints.restore(start(), which)
+    return int(state.step), np.asarray(state.params)
+
+
+def curve(directory):
+    """The metric of `step_function` as TensorBoard reads it."""
+    events = EventAccumulator(str(directory)).Reload().Scalars("gap")
+    return [(event.step, event.value) for event in events]
 
 
 def test_takes_the_sampler_s_batches_in_turn(tmp_path):
     state = run(tmp_path)
-    w = np.zeros(3)
-    for batch in EpochSampler(20, 6, 0)(0, 12):
-        w += 0.1 * (DATA[batch].mean(axis=0) - w)
     assert int(state.step) == 12
-    np.testing.assert_allclose(state.params, w, rtol=1e-5)
+    np.testing.assert_allclose(state.params, after(12), rtol=1e-5)
 
 
 def test_resumed_is_bit_identical_to_uninterrupted(tmp_path, monkeypatch):
@@ -67,8 +92,13 @@ def test_resumed_is_bit_identical_to_uninterrupted(tmp_path, monkeypatch):
         run(tmp_path / "killed")
     with Checkpoints(tmp_path / "killed") as checkpoints:
         assert checkpoints.latest_step == 10
+    # A file's name holds the second of its opening, by which TensorBoard orders them.
+    (events,) = (tmp_path / "killed").glob("events*")
+    events.rename(events.with_name("events.out.tfevents.1000000000.before"))
     again = run(tmp_path / "killed")
     assert asked == [0, 5, 10, 10]  # what was done is not done again
+    assert curve(tmp_path / "killed") == curve(tmp_path / "whole")
+    assert [step for step, _ in curve(tmp_path / "whole")] == [5, 10, 12]
     for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(again), strict=True):
         np.testing.assert_array_equal(a, b)
 
@@ -107,3 +137,171 @@ def test_checkpoint_of_another_model_is_refused(tmp_path):
         pytest.raises(InputError, match="no checkpoint"),
     ):
         checkpoints.restore(start())
+
+
+FIGURES = {3: 0.5, 6: 0.9, 9: 0.1, 12: 0.5}
+
+
+def figures_of(state):
+    return state, {"good": FIGURES[int(state.step)], "other": -1.0}
+
+
+EVALUATED = dataclasses.replace(CONFIG, evaluate_every=3, checkpoint_every=12)
+
+
+@pytest.mark.parametrize(
+    ("every", "dispatch", "expected"),
+    [(3, 5, [3, 6, 9, 12]), (5, 2, [5, 10, 12]), (4, 4, [4, 8, 12]), (99, 5, [12])],
+)
+def test_evaluations_are_at_their_steps_and_at_the_end(tmp_path, every, dispatch, expected):
+    seen = {}
+
+    def evaluator(state):
+        seen[int(state.step)] = np.array(state.params)
+        return state, {}
+
+    config = dataclasses.replace(CONFIG, evaluate_every=every, steps_per_dispatch=dispatch)
+    run(tmp_path, config, evaluator)
+    assert list(seen) == expected
+    for step, params in seen.items():
+        np.testing.assert_allclose(params, after(step), rtol=1e-5)
+
+
+@pytest.mark.parametrize(("mode", "best"), [("max", 6), ("min", 9)])
+def test_the_best_state_is_kept_beside_the_last(tmp_path, mode, best):
+    config = dataclasses.replace(EVALUATED, best_metric="good", best_mode=mode)
+    run(tmp_path, config, figures_of)
+    for which, expected in (("best", best), ("last", 12)):
+        step, params = kept(tmp_path, which)
+        assert step == expected
+        np.testing.assert_allclose(params, after(expected), rtol=1e-5)
+
+
+def test_the_best_state_is_the_one_that_was_evaluated(tmp_path):
+    """An evaluator may change the state to go on with, which has no figures yet."""
+
+    def evaluator(state):
+        return state.replace(params=state.params + 100), {"good": 1.0}
+
+    config = dataclasses.replace(EVALUATED, best_metric="good")
+    last = run(tmp_path, config, evaluator)
+    step, params = kept(tmp_path, "best")
+    assert step == 3
+    np.testing.assert_allclose(params, after(3), rtol=1e-5)
+    assert float(last.params.min()) > 100  # the training went on with the other
+
+
+def test_without_a_metric_there_is_no_best(tmp_path):
+    run(tmp_path, EVALUATED, figures_of)
+    with pytest.raises(InputError, match="best: found no checkpoint, expected a trained model"):
+        kept(tmp_path, "best")
+
+
+def test_an_unknown_metric_is_refused_with_those_there_are(tmp_path):
+    config = dataclasses.replace(EVALUATED, best_metric="goood")
+    message = "^best_metric is 'goood': expected one of good, other$"
+    with pytest.raises(InputError, match=message):
+        run(tmp_path, config, figures_of)
+
+
+@pytest.mark.parametrize(
+    ("values", "patience", "end", "best"),
+    [
+        ({3: 5.0, 6: 1.0, 9: 1.0, 12: 1.0}, 1, 6, 3),
+        ({3: 5.0, 6: 1.0, 9: 1.0, 12: 1.0}, 2, 9, 3),
+        ({3: 5.0, 6: 1.0, 9: 6.0, 12: 1.0}, 2, 12, 9),
+        ({3: 5.0, 6: 5.0, 9: 9.0, 12: 9.0}, 1, 6, 3),  # no better is not better
+        ({3: 5.0, 6: 1.0, 9: 1.0, 12: 1.0}, 0, 12, 3),
+    ],
+)
+def test_training_ends_once_patience_is_spent(tmp_path, values, patience, end, best):
+    config = dataclasses.replace(EVALUATED, best_metric="good", patience=patience)
+
+    def evaluator(state):
+        return state, {"good": values[int(state.step)]}
+
+    assert int(run(tmp_path, config, evaluator).step) == end
+    assert (kept(tmp_path, "last")[0], kept(tmp_path, "best")[0]) == (end, best)
+    assert int(run(tmp_path, config, evaluator).step) == end  # nor does it go on later
+
+
+def test_resumed_with_an_evaluator_that_changes_the_state(tmp_path, monkeypatch):
+    """Stopped after the evaluation of step 9, with a checkpoint of step 5."""
+
+    def evaluator(state):
+        state = state.replace(params=state.params * jnp.float32(1.5))
+        return state, {"good": float(state.params[0])}
+
+    config = dataclasses.replace(
+        CONFIG, evaluate_every=3, checkpoint_every=5, steps_per_dispatch=2, best_metric="good"
+    )
+    whole = run(tmp_path / "whole", config, evaluator)
+    original = EpochSampler.__call__
+
+    def stopped(self, first, steps):
+        if first == 9:
+            raise ConnectionAbortedError
+        return original(self, first, steps)
+
+    monkeypatch.setattr(EpochSampler, "__call__", stopped)
+    with pytest.raises(ConnectionAbortedError):
+        run(tmp_path / "stopped", config, evaluator)
+    monkeypatch.setattr(EpochSampler, "__call__", original)
+    assert kept(tmp_path / "stopped", "last")[0] == 5
+    resumed = run(tmp_path / "stopped", config, evaluator)
+    np.testing.assert_array_equal(resumed.params, whole.params)
+    assert int(resumed.step) == int(whole.step) == 12
+    for which in ("last", "best"):
+        ours, theirs = (kept(tmp_path / name, which) for name in ("stopped", "whole"))
+        assert ours[0] == theirs[0]
+        np.testing.assert_array_equal(ours[1], theirs[1])
+
+
+@flax.struct.dataclass
+class Watched(Rows):
+    """Rows that note who asked for a batch."""
+
+    def batch(self, indices):
+        ASKED.append("device" if isinstance(indices, jax.core.Tracer) else "host")
+        return super().batch(indices)
+
+
+ASKED = []
+
+
+@pytest.mark.parametrize(
+    ("data_on", "fits", "expected"),
+    [
+        ("device", False, "device"),
+        ("host", True, "host"),
+        ("auto", True, "device"),
+        ("auto", False, "host"),
+    ],
+)
+def test_data_are_resident_or_streamed_with_one_result(
+    tmp_path, monkeypatch, data_on, fits, expected
+):
+    monkeypatch.setattr(loop, "fits_on_device", lambda data: fits)
+    ASKED.clear()
+    config = dataclasses.replace(CONFIG, data_on=data_on)
+    state = run(tmp_path, config, data=Watched(DATA))
+    assert set(ASKED) == {expected}
+    np.testing.assert_allclose(state.params, after(12), rtol=1e-5)
+    np.testing.assert_allclose(state.params, run(tmp_path / "plain").params, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("memory", "fits"),
+    [
+        ({"bytes_limit": 200 + 481, "bytes_in_use": 200}, True),
+        ({"bytes_limit": 200 + 480, "bytes_in_use": 200}, False),  # not less than half
+        ({"bytes_limit": 481}, True),
+        ({"bytes_in_use": 200}, True),  # the limit is not known
+        (None, True),
+    ],
+)
+def test_data_fit_in_half_of_what_a_device_has_left(monkeypatch, memory, fits):
+    assert DATA.nbytes == 240
+    device = types.SimpleNamespace(memory_stats=lambda: memory)
+    monkeypatch.setattr(jax, "local_devices", lambda: [device])
+    assert sharding.fits_on_device(Rows(DATA)) == fits

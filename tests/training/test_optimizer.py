@@ -27,10 +27,56 @@ def test_adamw_decays_weights_by_the_rate():
 
 
 def test_warm_up_then_cosine():
-    config = TrainingConfig(learning_rate=0.1, weight_decay=0.0, warmup_steps=4, decay=True)
+    config = TrainingConfig(learning_rate=0.1, weight_decay=0.0, warmup_steps=4, schedule="cosine")
     expected = [0.1 * s / 4 for s in range(4)]
     expected += [0.1 * (1 + math.cos(math.pi * s / 6)) / 2 for s in range(6)]
     np.testing.assert_allclose(updates(config, [1.0] * 10, 10), [-r for r in expected], atol=1e-6)
+
+
+def test_warm_up_then_a_line():
+    config = TrainingConfig(learning_rate=0.1, weight_decay=0.0, warmup_steps=4, schedule="linear")
+    expected = [0.1 * s / 4 for s in range(4)] + [0.1 * (1 - s / 6) for s in range(6)]
+    np.testing.assert_allclose(updates(config, [1.0] * 10, 10), [-r for r in expected], atol=1e-6)
+
+
+def test_warm_up_then_the_inverse_root_of_the_step():
+    config = TrainingConfig(
+        learning_rate=0.1, weight_decay=0.0, warmup_steps=4, schedule="inverse_sqrt"
+    )
+    expected = [0.1 * s / 4 for s in range(4)] + [0.1 * math.sqrt(4 / s) for s in range(4, 10)]
+    np.testing.assert_allclose(updates(config, [1.0] * 10, 10), [-r for r in expected], atol=1e-6)
+
+
+def test_adafactor_is_that_of_the_paper():
+    """Algorithms 4 and 5 of Shazeer and Stern (2018), a large and a small parameter."""
+    config = TrainingConfig(optimizer="adafactor", learning_rate=0.01, weight_decay=0.1)
+    generator = np.random.default_rng(0)
+    params = {"large": generator.normal(size=(130, 140)), "small": generator.normal(size=(5,))}
+    optimizer = make_optimizer(config, 10)
+    found = {name: jnp.asarray(value, jnp.float32) for name, value in params.items()}
+    state = optimizer.init(found)
+    rows, columns, whole = np.zeros(130), np.zeros(140), np.zeros(5)
+    for step in range(1, 4):
+        gradients = {name: generator.normal(size=v.shape) for name, v in params.items()}
+        update, state = optimizer.update(
+            {name: jnp.asarray(value, jnp.float32) for name, value in gradients.items()},
+            state,
+            found,
+        )
+        found = {name: found[name] + update[name] for name in found}
+        decay = 1 - step**-0.8
+        squares = {name: value**2 + 1e-30 for name, value in gradients.items()}
+        rows = decay * rows + (1 - decay) * squares["large"].mean(axis=1)
+        columns = decay * columns + (1 - decay) * squares["large"].mean(axis=0)
+        whole = decay * whole + (1 - decay) * squares["small"]
+        second = {"large": np.outer(rows, columns) / rows.mean(), "small": whole}
+        for name, value in params.items():
+            direction = gradients[name] / np.sqrt(second[name])
+            direction /= max(1.0, np.sqrt(np.mean(direction**2)))
+            scale = max(np.sqrt(np.mean(value**2)), 1e-3)
+            params[name] = value - 0.01 * (scale * direction + 0.1 * value)
+    for name, value in params.items():
+        np.testing.assert_allclose(found[name], value, rtol=1e-4, atol=1e-5)
 
 
 def test_gradients_are_clipped_before_adam():
@@ -38,6 +84,19 @@ def test_gradients_are_clipped_before_adam():
     clipped = updates(TrainingConfig(weight_decay=0.0, max_gradient_norm=1.0), [1.0, 100.0], 2)
     plain = updates(TrainingConfig(weight_decay=0.0), [1.0, 1.0], 2)
     np.testing.assert_allclose(clipped, plain, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"schedule": "inverse_sqrt"}, "warmup_steps is 0"),
+        ({"patience": 3}, "patience is 3 and best_metric ''"),
+        ({"patience": -1, "best_metric": "loss"}, "patience is -1"),
+    ],
+)
+def test_what_must_go_together(fields, message):
+    with pytest.raises(InputError, match=message):
+        TrainingConfig(**fields)
 
 
 @pytest.mark.parametrize("field", ["batch_size", "epochs", "steps_per_dispatch", "learning_rate"])

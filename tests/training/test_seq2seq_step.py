@@ -1,13 +1,21 @@
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
+from catid2_jax.errors import InputError
 from catid2_jax.models.t5.config import T5Config
 from catid2_jax.models.t5.network import Transformer
 from catid2_jax.training.loop import TrainState
-from catid2_jax.training.seq2seq_step import Seq2SeqData, hide_tokens, id_tokens, make_seq2seq_step
+from catid2_jax.training.seq2seq_step import (
+    Seq2SeqData,
+    Seq2SeqObjective,
+    hide_tokens,
+    make_seq2seq_step,
+)
 from tests.reference import losses as reference
 
 MODEL = Transformer(
@@ -18,7 +26,7 @@ MODEL = Transformer(
 )
 DATA = Seq2SeqData(
     sources=jnp.array([[5, 6, 1, 0], [7, 1, 0, 0], [8, 9, 5, 1]], jnp.int32),
-    targets=jnp.asarray(id_tokens(np.array([[0, 3], [2, 1]]), 20, 4)),
+    targets=jnp.array([[20, 27], [22, 25]], jnp.int32),  # codes 0 3 and 2 1 of 4, from 20 on
     source=jnp.array([0, 1, 2, 2], jnp.int32),
     document=jnp.array([0, 1, 1, 0], jnp.int32),
     weight=jnp.array([1.0, 0.5, 1.0, 2.0]),
@@ -32,14 +40,9 @@ def params():
     )["params"]
 
 
-def test_id_token_of_level_l_and_code_c():
-    tokens = id_tokens(np.array([[0, 3], [2, 1]]), first_id_token=100, codes_per_level=256)
-    np.testing.assert_array_equal(tokens, [[100, 100 + 256 + 3], [102, 100 + 256 + 1]])
-
-
 def test_loss_is_equation_9_of_the_pairs_in_the_batch(params):
     optimizer = optax.sgd(0.1)
-    step = jax.jit(make_seq2seq_step(MODEL, optimizer, source_dropout=0.0, seed=0))
+    step = jax.jit(make_seq2seq_step(MODEL, optimizer, Seq2SeqObjective(), seed=0))
     rows = np.array([3, 1, 0])
     state, metrics = step(
         TrainState(jnp.int32(0), params, optimizer.init(params)), DATA.batch(rows)
@@ -74,7 +77,8 @@ def test_hidden_tokens_are_the_asked_share_and_never_the_first():
 
 def test_what_is_hidden_changes_from_step_to_step_and_is_the_same_on_a_rerun(params):
     optimizer = optax.sgd(0.0)
-    step = jax.jit(make_seq2seq_step(MODEL, optimizer, source_dropout=0.5, seed=0))
+    objective = Seq2SeqObjective(source_dropout=0.5)
+    step = jax.jit(make_seq2seq_step(MODEL, optimizer, objective, seed=0))
 
     def loss(number):
         state = TrainState(jnp.int32(number), params, optimizer.init(params))
@@ -83,3 +87,48 @@ def test_what_is_hidden_changes_from_step_to_step_and_is_the_same_on_a_rerun(par
     values = [loss(number) for number in range(4)]
     assert len(set(values)) > 1
     assert values == [loss(number) for number in range(4)]
+
+
+def descend_once(params, objective, rows):
+    optimizer = optax.sgd(1.0)
+    step = jax.jit(make_seq2seq_step(MODEL, optimizer, objective, seed=0))
+    state = TrainState(jnp.int32(0), params, optimizer.init(params))
+    after, metrics = step(state, DATA.batch(rows))
+    return jax.tree.map(lambda a, b: a - b, params, after.params), metrics
+
+
+@pytest.mark.parametrize("weights", [[1.0, 0.5, 1.0, 2.0], [0.0, 1.0, 0.0, 0.0]])
+def test_microbatches_have_the_loss_and_the_gradient_of_the_batch(params, weights, monkeypatch):
+    monkeypatch.setattr(sys.modules[__name__], "DATA", DATA.replace(weight=jnp.array(weights)))
+    rows = np.array([0, 3, 1, 2])
+    extra = {"position_weights": (1.0, 0.5), "label_smoothing": 0.1, "z_loss": 0.01}
+    expected, figures = descend_once(params, Seq2SeqObjective(**extra), rows)
+    for parts in (2, 4):
+        objective = Seq2SeqObjective(**extra, microbatches=parts)
+        found, metrics = descend_once(params, objective, rows)
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), found, expected
+        )
+        for name, value in figures.items():
+            np.testing.assert_allclose(metrics[name], value, rtol=1e-5, err_msg=name)
+
+
+def test_batches_that_do_not_split_are_refused(params):
+    with pytest.raises(InputError, match="batch_size is 4: expected a multiple of 3 microbatches"):
+        descend_once(params, Seq2SeqObjective(microbatches=3), np.arange(4))
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"source_dropout": 1.0}, "source_dropout is 1.0"),
+        ({"label_smoothing": -0.1}, "label_smoothing is -0.1"),
+        ({"z_loss": -1.0}, "z_loss is -1.0"),
+        ({"position_weights": (1.0, -1.0)}, "position_weights is"),
+        ({"position_weights": (0.0, 0.0)}, "position_weights is"),
+        ({"microbatches": 0}, "microbatches is 0"),
+    ],
+)
+def test_objectives_that_are_none(fields, message):
+    with pytest.raises(InputError, match=message):
+        Seq2SeqObjective(**fields)

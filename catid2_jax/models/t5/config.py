@@ -34,6 +34,8 @@ class T5Config:
         relative_attention_num_buckets: of the relative position bias.
         relative_attention_max_distance: positions this far apart or farther share a bucket.
         dtype: of the activations; parameters, softmaxes and logits stay in float32.
+        remat: whether a training step keeps each layer's input only and computes what is within
+            the layer again for the gradient: a third more arithmetic, far less memory.
 
     Raises:
         InputError: an unknown activation, or none.
@@ -51,6 +53,7 @@ class T5Config:
     relative_attention_num_buckets: int = 32
     relative_attention_max_distance: int = 128
     dtype: str = "float32"
+    remat: bool = False
 
     def __post_init__(self) -> None:
         if not self.mlp_activations or not set(self.mlp_activations) <= set(ACTIVATIONS):

@@ -66,7 +66,8 @@ class Encoder(nn.Module):
         """Builds the layers."""
         config = self.config
         self.relpos_bias = RelativePositionBias(config, bidirectional=True)
-        self.layers = [EncoderLayer(config) for _ in range(config.num_encoder_layers)]
+        layer = nn.remat(EncoderLayer, static_argnums=(3,)) if config.remat else EncoderLayer
+        self.layers = [layer(config) for _ in range(config.num_encoder_layers)]
         self.encoder_norm = layer_norm(config)
         self.dropout = dropout(config)
 
@@ -157,7 +158,8 @@ class Decoder(nn.Module):
         """Builds the layers."""
         config = self.config
         self.relpos_bias = RelativePositionBias(config, bidirectional=False)
-        self.layers = [DecoderLayer(config) for _ in range(config.num_decoder_layers)]
+        layer = nn.remat(DecoderLayer, static_argnums=(5,)) if config.remat else DecoderLayer
+        self.layers = [layer(config) for _ in range(config.num_decoder_layers)]
         self.decoder_norm = layer_norm(config)
         self.dropout = dropout(config)
         if not config.logits_via_embedding:

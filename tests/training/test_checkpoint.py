@@ -1,0 +1,129 @@
+"""What is saved comes back, and the best stays the best."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from catid2_jax.errors import InputError
+from catid2_jax.training.checkpoint import Checkpoints
+from catid2_jax.training.loop import TrainState
+
+
+def state(step, value=0.0):
+    params = {"kernel": jnp.full((2, 3), value, jnp.float32), "narrow": jnp.ones(2, jnp.bfloat16)}
+    return TrainState(jnp.int32(step), params, {"count": jnp.int32(step)}, jnp.arange(3.0))
+
+
+def files(directory):
+    return sorted(path.name for path in directory.iterdir() if path.name.isdigit())
+
+
+def test_a_state_comes_back_bit_by_bit_and_in_its_types(tmp_path):
+    values = np.random.default_rng(0).normal(size=(2, 3)).astype(np.float32)
+    original = state(7).replace(
+        params={"kernel": jnp.asarray(values), "narrow": jnp.asarray(values[:, 0], jnp.bfloat16)}
+    )
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(7, original)
+    with Checkpoints(tmp_path) as checkpoints:
+        assert checkpoints.latest_step == 7
+        restored = checkpoints.restore(jax.eval_shape(lambda: state(0)))
+    for ours, theirs in zip(jax.tree.leaves(restored), jax.tree.leaves(original), strict=True):
+        assert ours.dtype == theirs.dtype
+        np.testing.assert_array_equal(np.asarray(ours), np.asarray(theirs))
+
+
+def test_one_last_checkpoint_is_kept(tmp_path):
+    with Checkpoints(tmp_path) as checkpoints:
+        for step in (3, 6, 9):
+            checkpoints.save(step, state(step, step))
+        assert checkpoints.latest_step == 9
+        assert checkpoints.best_step is None
+    assert files(tmp_path / "last") == ["9"]
+
+
+@pytest.mark.parametrize(
+    ("mode", "values", "best"),
+    [
+        ("max", [0.5, 0.7, 0.7, 0.6], 2),
+        ("min", [0.5, 0.7, 0.5, 0.6], 1),
+        ("max", [-0.5, -0.3, -0.4, -0.9], 2),
+        ("min", [0.5, 0.4, 0.0, -0.1], 4),
+    ],
+)
+@pytest.mark.parametrize("reopened", [False, True])
+def test_the_best_is_the_first_of_the_best_figure(tmp_path, mode, values, best, reopened):
+    checkpoints = Checkpoints(tmp_path, "figure", mode)
+    for step, value in enumerate(values, 1):
+        checkpoints.save_if_best(step, state(step, value), {"figure": value, "other": 9.0})
+        if reopened:
+            checkpoints.__exit__()
+            checkpoints = Checkpoints(tmp_path, "figure", mode)
+    with checkpoints:
+        assert checkpoints.best_step == best
+        restored = checkpoints.restore(state(0), "best")
+        assert checkpoints.latest_step is None  # there is no last one beside it
+    assert int(restored.step) == best
+    np.testing.assert_array_equal(restored.params["kernel"], np.float32(values[best - 1]))
+    assert files(tmp_path / "best") == [str(best)]
+    record = json.loads((tmp_path / "best.json").read_text())
+    assert record == {"step": best, "metric": "figure", "value": values[best - 1]}
+
+
+def test_a_kill_between_the_state_and_its_figure(tmp_path):
+    """The same evaluation comes again after a resumption, and finds its state there."""
+    with Checkpoints(tmp_path, "figure") as checkpoints:
+        checkpoints.save_if_best(1, state(1), {"figure": 0.1})
+        checkpoints.save_if_best(2, state(2), {"figure": 0.2})
+    record = tmp_path / "best.json"
+    record.write_text(json.dumps({"step": 1, "metric": "figure", "value": 0.1}))
+    with Checkpoints(tmp_path, "figure") as checkpoints:
+        checkpoints.save_if_best(2, state(2), {"figure": 0.2})
+        assert checkpoints.best_step == 2
+        assert int(checkpoints.restore(state(0), "best").step) == 2
+    assert json.loads(record.read_text())["value"] == 0.2
+
+
+def test_only_the_first_process_records_the_best(tmp_path, monkeypatch):
+    with Checkpoints(tmp_path, "figure") as checkpoints:
+        monkeypatch.setattr(checkpoints._managers["best"], "save", lambda *_, **__: True)
+        monkeypatch.setattr(jax, "process_index", lambda: 1)
+        checkpoints.save_if_best(1, state(1), {"figure": 0.1})
+        assert checkpoints.best_step == 1  # it knows, for the patience of the training
+        assert not (tmp_path / "best.json").exists()
+
+
+def test_without_a_metric_nothing_is_the_best(tmp_path):
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save_if_best(1, state(1), {"figure": 0.1})
+        assert checkpoints.best_step is None
+        with pytest.raises(InputError, match="best: found no checkpoint, expected a trained model"):
+            checkpoints.restore(state(0), "best")
+    assert not (tmp_path / "best.json").exists()
+
+
+def test_a_metric_that_is_not_measured(tmp_path):
+    with Checkpoints(tmp_path, "recall") as checkpoints:
+        message = "^best_metric is 'recall': expected one of loss, perplexity$"
+        with pytest.raises(InputError, match=message):
+            checkpoints.save_if_best(1, state(1), {"loss": 0.1, "perplexity": 2.0})
+    assert files(tmp_path / "best") == []
+
+
+def test_a_state_of_another_shape_is_refused_by_its_leaf(tmp_path):
+    with Checkpoints(tmp_path, "figure") as checkpoints:
+        checkpoints.save_if_best(4, state(4), {"figure": 1.0})
+        other = state(4).replace(params={**state(4).params, "kernel": jnp.zeros((2, 4))})
+        message = (
+            r"best: the checkpoint of step 4 has params/kernel of shape \(2, 3\), "
+            r"expected \(2, 4\)$"
+        )
+        with pytest.raises(InputError, match=message):
+            checkpoints.restore(other, "best")
+        more = state(4).replace(params={**state(4).params, "bias": jnp.zeros(3)})
+        message = r"has params/bias of shape none, expected \(3,\)$"
+        with pytest.raises(InputError, match=message):
+            checkpoints.restore(more, "best")
