@@ -58,6 +58,7 @@ setuptools.setup(
     extras_require={
         "benchmarks": [*ORACLES, "vector-quantize-pytorch>=1.22"],
         "data": DATA,
+        "embed": ["sentence-transformers>=5"],
         "inspect": INSPECT,
         "oracles": ORACLES,
         "seqio": ["seqio>=0.0.20", "tensorflow-datasets>=4.9"],

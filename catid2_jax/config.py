@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeVar
 
 import ml_collections
 
+from catid2_jax.data.catalog import PRODUCT_FIELDS
 from catid2_jax.data.preprocessing import PreprocessingConfig
 from catid2_jax.data.synthetic import SyntheticConfig
 from catid2_jax.decoding.generate import Scores
@@ -77,28 +78,65 @@ class EmbeddingConfig:
     """How documents become vectors.
 
     Attributes:
-        encoder: "lsa" (TF-IDF and truncated SVD; no weights) or "precomputed".
-        path: .npy of [documents, width] in the catalogue's order, for "precomputed".
+        encoder: "lsa" (TF-IDF and truncated SVD; no weights), "t5" (mean of the encoder's last
+            hidden states), "sentence_transformers" (a model of that library) or "precomputed".
+        path: for "t5" a checkpoint in T5X's or Hugging Face's form or another work directory; for
+            "sentence_transformers" a model's folder or name; for "precomputed" an .npy of
+            [documents, width] in the catalogue's order.
+        vocabulary: SentencePiece model of "t5"; empty for the one that lies with its checkpoint.
         dim: width of "lsa".
-        with_categories: whether the category path is part of the text (Table 4).
+        fields: what the text of a document is made of, in this order: "title", "text",
+            "categories" and any further field of the catalogue.
+        with_categories: whether the category path is part of the text (Table 4); False leaves it
+            out whatever `fields` says.
+        field_characters: a longer field is cut there by itself, so that it costs those after it no
+            place before `max_tokens`; 0 keeps fields whole.
+        max_tokens: longer texts are cut there, or at a sentence-transformers model's own limit if
+            that is lower; how many are is reported.
+        batch_tokens: of a batch, padding included: short texts make batches of more documents.
+        shard_documents: documents after which the vectors so far are on disk for good.
         standardize: unit variance per dimension before the RQ-VAE; without it p^l is nearly uniform
             and the codes are free to collapse.
     """
 
-    encoder: Literal["lsa", "precomputed"] = "lsa"
+    encoder: Literal["lsa", "t5", "sentence_transformers", "precomputed"] = "lsa"
     path: str = ""
+    vocabulary: str = ""
     dim: int = 256
+    fields: tuple[str, ...] = PRODUCT_FIELDS
     with_categories: bool = True
+    field_characters: int = 0
+    max_tokens: int = 256
+    batch_tokens: int = 16_384
+    shard_documents: int = 2048
     standardize: bool = True
 
     def __post_init__(self) -> None:
-        if (self.encoder == "precomputed") != bool(self.path):
+        if (self.encoder == "lsa") == bool(self.path):
             raise InputError(
-                f"encoder is {self.encoder!r} and path is {self.path!r}: expected a path for "
-                "'precomputed' and none otherwise"
+                f"encoder is {self.encoder!r} and path is {self.path!r}: expected none for 'lsa' "
+                "and a path otherwise"
             )
-        if self.dim < 1:
-            raise InputError(f"dim is {self.dim}: expected at least 1")
+        if self.vocabulary and self.encoder != "t5":
+            raise InputError(
+                f"vocabulary is {self.vocabulary!r} and encoder is {self.encoder!r}: expected 't5'"
+            )
+        if not self.text_fields or len(set(self.fields)) < len(self.fields):
+            raise InputError(
+                f"fields is {self.fields} and with_categories is {self.with_categories}: expected "
+                "one field or more, each once"
+            )
+        for name, least in {"max_tokens": 2, "field_characters": 0}.items():
+            if getattr(self, name) < least:
+                raise InputError(f"{name} is {getattr(self, name)}: expected at least {least}")
+        for name in ("dim", "batch_tokens", "shard_documents"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} is {getattr(self, name)}: expected at least 1")
+
+    @property
+    def text_fields(self) -> tuple[str, ...]:
+        """`fields` as `with_categories` leaves them."""
+        return tuple(name for name in self.fields if self.with_categories or name != "categories")
 
 
 @dataclasses.dataclass(frozen=True)

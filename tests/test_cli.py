@@ -150,7 +150,10 @@ def test_embeddings_follow_the_products_that_are_kept(data):
         ("--config.rqvae.levels=many", "many"),
         ("--config.rqvae.category_levels=4", "category_levels is 4 and levels is 4"),
         ("--config.rqvae.codes=0", "config.rqvae.codes is 0: expected at least 1"),
-        ("--config.embedding.encoder=bert", "'bert': expected one of 'lsa', 'precomputed'"),
+        (
+            "--config.embedding.encoder=bert",
+            "'bert': expected one of 'lsa', 't5', 'sentence_transformers', ",
+        ),
         ("--config.retrieve.k=101", "k is 101: expected 1 to beams = 100"),
         ("--config.retrieve.beams=0", "beams is 0"),
         ("--config.evaluate.baselines=('dpr',)", "'dpr': expected 'bm25', 'tiger' or both"),

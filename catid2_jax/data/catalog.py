@@ -2,7 +2,7 @@
 
 import contextlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from os import PathLike
 from typing import IO, Any, Literal
 
@@ -22,6 +22,9 @@ from catid2_jax.files import atomic_write
 from catid2_jax.types import Product
 
 PARQUET_SUFFIX = ".parquet"
+
+PRODUCT_FIELDS = ("title", "text", "categories")
+"""What every product has and is read for."""
 
 _REQUIRED = ("id", "title", "categories")
 _PARQUET_BATCH = 4096  # rows in memory at a time
@@ -118,7 +121,7 @@ def write_catalog(path: str | PathLike[str], products: Iterable[Product]) -> Non
 
 
 def product_text(product: Product, with_categories: bool) -> str:
-    """The text that stands for a product when it is embedded.
+    """All that a catalogue says of a product by fields of its own.
 
     Args:
         product: the product.
@@ -127,10 +130,38 @@ def product_text(product: Product, with_categories: bool) -> str:
     Returns:
         "title. text. A > B > C", without what is empty.
     """
-    parts = [product.title.strip(), product.text.strip()]
-    if with_categories:
-        parts.append(" > ".join(product.categories))
-    return ". ".join(part for part in parts if part)
+    fields = PRODUCT_FIELDS if with_categories else PRODUCT_FIELDS[:-1]
+    return join_fields({field: field_value(product, field) for field in fields})
+
+
+def field_value(product: Product, field: str) -> str:
+    """A field of a product as text: its title, its text, its path as "A > B > C", or a further one.
+
+    Raises:
+        InputError: a further field that is neither text nor a number, nor a list of those.
+    """
+    if field == "categories":
+        return " > ".join(product.categories)
+    if field in PRODUCT_FIELDS:
+        return getattr(product, field).strip()
+    value = product.extra.get(field)
+    values = value if isinstance(value, list) else [] if value is None else [value]
+    for item in values:
+        if not isinstance(item, str | int | float):
+            raise InputError(
+                f"product {product.id!r}: found {field} {value!r:.60}, expected text, a number, or "
+                "a list of those"
+            )
+    return ", ".join(str(item).strip() for item in values)
+
+
+def join_fields(values: Mapping[str, str]) -> str:
+    """Values in one text, "title. text. A > B > C. brand: Acme", without what is empty."""
+    return ". ".join(
+        value if field in PRODUCT_FIELDS else f"{field}: {value}"
+        for field, value in values.items()
+        if value
+    )
 
 
 def _read_records(

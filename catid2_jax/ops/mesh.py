@@ -5,9 +5,15 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import PartitionSpec
+import numpy as np
+from jax.sharding import Mesh, PartitionSpec
 
 DATA_AXIS, MODEL_AXIS = "data", "model"
+
+
+def local_mesh() -> Mesh:
+    """This process's devices, all for the rows: for work that needs no other process."""
+    return Mesh(np.array(jax.local_devices()), (DATA_AXIS,))
 
 
 def data_devices() -> int:
