@@ -84,6 +84,10 @@ class EmbeddingConfig:
             "sentence_transformers" a model's folder or name; for "precomputed" an .npy of
             [documents, width] in the catalogue's order.
         vocabulary: SentencePiece model of "t5"; empty for the one that lies with its checkpoint.
+        train_query_vectors: .npy of [queries, width], a row per line of `data.train_queries`, by
+            the encoder that made `path`; for a network that reads vectors (`t5.memory_tokens`).
+        dev_query_vectors: likewise, of `data.dev_queries`.
+        test_query_vectors: likewise, of `data.test_queries`; also for `retrieve.expand_level`.
         dim: width of "lsa".
         fields: what the text of a document is made of, in this order: "title", "text",
             "categories" and any further field of the catalogue.
@@ -102,6 +106,9 @@ class EmbeddingConfig:
     encoder: Literal["lsa", "t5", "sentence_transformers", "precomputed"] = "lsa"
     path: str = ""
     vocabulary: str = ""
+    train_query_vectors: str = ""
+    dev_query_vectors: str = ""
+    test_query_vectors: str = ""
     dim: int = 256
     fields: tuple[str, ...] = PRODUCT_FIELDS
     with_categories: bool = True
@@ -121,6 +128,12 @@ class EmbeddingConfig:
             raise InputError(
                 f"vocabulary is {self.vocabulary!r} and encoder is {self.encoder!r}: expected 't5'"
             )
+        for name in ("train_query_vectors", "dev_query_vectors", "test_query_vectors"):
+            if getattr(self, name) and self.encoder != "precomputed":
+                raise InputError(
+                    f"{name} is {getattr(self, name)!r} and encoder is {self.encoder!r}: expected "
+                    "'precomputed', since one encoder makes all vectors"
+                )
         if not self.text_fields or len(set(self.fields)) < len(self.fields):
             raise InputError(
                 f"fields is {self.fields} and with_categories is {self.with_categories}: expected "
@@ -174,6 +187,8 @@ class DocidsConfig:
 class Seq2SeqConfig:
     """What stage 2 starts and learns from.
 
+    Where `t5.memory_tokens` says that the network reads vectors, the fields on text are not used.
+
     Attributes:
         pretrained: a T5 to start from, in T5X's or Hugging Face's form or another work directory,
             of the shape that `t5` says; empty for random parameters.
@@ -186,6 +201,7 @@ class Seq2SeqConfig:
         source_tokens: longer queries and titles are cut.
         title_weight: loss weight of title -> ID pairs beside query -> ID pairs of weight 1; 0 for
             the paper's pairs only. A document that no training query finds is learnt from these.
+            A network that reads vectors has the document's embedding in the title's place.
         substitute_weight: loss weight of pairs of grade S beside grade E's 1.
         objective: see `Seq2SeqObjective`.
         model_devices: devices that share one copy of the parameters; batches go over the others.
@@ -240,15 +256,17 @@ class RetrieveConfig:
         allow_categories: file of category paths ("Garden > Tools") whose products may be found, one
             per line, or JSON Lines with `categories`; empty for all.
         deny_categories: file of category paths whose products may not.
+        query_vectors: .npy of [queries, width], a row per line of `queries`, made by the encoder of
+            the products' embeddings; for `expand_level` and for a network that reads vectors. Those
+            of the test queries are `embedding.test_query_vectors`.
         expand_level: codes to decode; the products beneath the `beams` best prefixes are then
             ranked by dense scores (section 4.7). 0 to decode whole IDs.
-        query_vectors: .npy of [queries, width] in the queries' order, made by the encoder of the
-            products' embeddings; for `expand_level`.
         batch_size: queries per call.
         output: the TREC run, relative to the work directory.
     """
 
     queries: str = ""
+    query_vectors: str = ""
     beams: int = 100
     max_beams: int = 0
     k: int = 100
@@ -259,7 +277,6 @@ class RetrieveConfig:
     allow_categories: str = ""
     deny_categories: str = ""
     expand_level: int = 0
-    query_vectors: str = ""
     batch_size: int = 64
     output: str = "run.trec"
 
@@ -270,10 +287,10 @@ class RetrieveConfig:
             )
         if self.expand_level < 0:
             raise InputError(f"expand_level is {self.expand_level}: expected at least 0")
-        if bool(self.expand_level) != bool(self.query_vectors):
+        if self.query_vectors and not self.queries:
             raise InputError(
-                f"expand_level is {self.expand_level} and query_vectors is {self.query_vectors!r}: "
-                "expected a path with a level and none without"
+                f"query_vectors is {self.query_vectors!r} and queries is empty: expected the path "
+                "of their queries (the test's vectors are embedding.test_query_vectors)"
             )
         if self.k < 1 or (self.k > self.beams and not self.expand_level):
             raise InputError(f"k is {self.k}: expected 1 to beams = {self.beams}")
@@ -339,6 +356,35 @@ class Config:
                 f"seq2seq.objective.position_weights is {positions}: expected one for each of "
                 f"rqvae.levels = {self.rqvae.levels} codes"
             )
+        if self.t5.memory_tokens and self.seq2seq.pretrained:
+            raise InputError(
+                f"seq2seq.pretrained is {self.seq2seq.pretrained!r} and t5.memory_tokens is "
+                f"{self.t5.memory_tokens}: expected one at most, a pretrained T5 reads text"
+            )
+        self._check_query_vectors()
+
+    def _check_query_vectors(self) -> None:
+        """Raises InputError unless vectors of queries are given where they are needed."""
+        memory, level = self.t5.memory_tokens, self.retrieve.expand_level
+        others = bool(self.retrieve.queries)
+        needed = {
+            "embedding.train_query_vectors": memory,
+            "embedding.dev_query_vectors": memory and self.seq2seq.evaluation_queries,
+            "embedding.test_query_vectors": (memory or level) and not others,
+            "retrieve.query_vectors": (memory or level) and others,
+        }
+        for name, is_needed in needed.items():
+            section, field = name.split(".")
+            if is_needed and not getattr(getattr(self, section), field):
+                raise InputError(
+                    f"{name} is empty, t5.memory_tokens is {memory} and retrieve.expand_level is "
+                    f"{level}: expected a path, or 0 for both"
+                )
+        if self.retrieve.query_vectors and not (memory or level):
+            raise InputError(
+                f"retrieve.query_vectors is {self.retrieve.query_vectors!r} and both "
+                "t5.memory_tokens and retrieve.expand_level are 0: expected none"
+            )
 
 
 def default_config() -> ml_collections.ConfigDict:
@@ -384,21 +430,31 @@ def set_two_core_size(config: ml_collections.ConfigDict) -> None:
     )
 
 
-def set_data_directory(config: ml_collections.ConfigDict, directory: str, vectors: str) -> None:
-    """Points at a data set of the usual file names, with precomputed embeddings.
+def set_vector_size(config: ml_collections.ConfigDict) -> None:
+    """Makes stage 2 a decoder on query vectors, which learns in minutes on two CPU cores."""
+    config.t5.memory_tokens = 4
+    config.t5.num_encoder_layers = 0  # the vectors' encoder is the encoder
+    config.seq2seq.objective.source_dropout = 0.0
+    config.seq2seq_training.update(batch_size=256, epochs=6, warmup_steps=60)
+
+
+def set_data_directory(config: ml_collections.ConfigDict, directory: str, encoder: str) -> None:
+    """Points at a data set of the usual file names, with an encoder's vectors.
 
     Args:
         config: changed in place.
         directory: holds catalog.jsonl, queries.<split>.jsonl and qrels.<split>.txt for the splits
-            train, dev and test.
-        vectors: name of the .npy file in it.
+            train, dev and test, and catalog.<encoder>.npy and queries.<split>.<encoder>.npy.
+        encoder: name of the encoder in these.
     """
     config.data.catalog = f"{directory}/catalog.jsonl"
     for split in ("train", "dev", "test"):
         config.data[f"{split}_queries"] = f"{directory}/queries.{split}.jsonl"
         config.data[f"{split}_qrels"] = f"{directory}/qrels.{split}.txt"
+        vectors = f"{directory}/queries.{split}.{encoder}.npy"
+        config.embedding[f"{split}_query_vectors"] = vectors
     config.embedding.encoder = "precomputed"
-    config.embedding.path = f"{directory}/{vectors}"
+    config.embedding.path = f"{directory}/catalog.{encoder}.npy"
 
 
 def freeze(config: ml_collections.ConfigDict) -> Config:

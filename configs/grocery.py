@@ -20,7 +20,7 @@ def get_config(preset: str = "cat_id2") -> ml_collections.ConfigDict:
     config = default_config()
     set_preset(config, preset)
     set_two_core_size(config)
-    set_data_directory(config, "../shared/data/grocery", "catalog.minilm.npy")
+    set_data_directory(config, "../shared/data/grocery", "minilm")
     # Sized for minutes, the same for every row of a table; the paper has 300 epochs in stage 1.
     config.rqvae_training.epochs = 100
     config.seq2seq_training.epochs = 12

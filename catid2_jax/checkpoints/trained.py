@@ -21,9 +21,15 @@ def read_trained(workdir: pathlib.Path, which: Which = "last") -> Checkpoint:
         which: of its checkpoints.
 
     Raises:
-        InputError: stage 2 has no such checkpoint, or no record says how it was trained.
+        InputError: stage 2 has no such checkpoint, it reads vectors and not text, or no record says
+            how it was trained.
     """
     sections = _sections(workdir)
+    if sections["t5"].get("memory_tokens"):
+        raise InputError(
+            f"{workdir}: found a network that reads vectors (memory_tokens = "
+            f"{sections['t5']['memory_tokens']}), expected a T5, which reads text"
+        )
     leaves, step = _read_last(workdir / "seq2seq" / which, "params")
     fields = sections["t5"] | {"mlp_activations": tuple(sections["t5"]["mlp_activations"])}
     path = pathlib.Path(sections["seq2seq"]["vocabulary"] or workdir / "vocabulary.model")

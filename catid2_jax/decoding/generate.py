@@ -1,4 +1,4 @@
-"""Retrieval with T5: from the tokens of queries to documents."""
+"""Retrieval with T5: from queries to documents."""
 
 from typing import Any, Literal, TypeAlias
 
@@ -16,7 +16,7 @@ from catid2_jax.decoding.beam_search import (
 from catid2_jax.decoding.trie import NodeMask, Trie
 from catid2_jax.decoding.weights import dequantize
 from catid2_jax.errors import InputError
-from catid2_jax.models.t5.network import Cache, Transformer, empty_cache
+from catid2_jax.models.t5.network import Cache, Source, Transformer, empty_cache
 
 Scores: TypeAlias = Literal["full", "level", "valid"]
 """What the codes of a prefix's next level compete with for probability.
@@ -30,7 +30,7 @@ Scores: TypeAlias = Literal["full", "level", "valid"]
 def retrieve(
     model: Transformer,
     params: Any,
-    encoder_tokens: Int[Array, "B S"],
+    encoder_tokens: Source,
     encoder_mask: Bool[Array, "B S"],
     trie: Trie,
     first_id_token: int,
@@ -49,7 +49,7 @@ def retrieve(
         model: the network.
         params: its parameters, maybe from `weights.quantize`.
         encoder_tokens: the queries.
-        encoder_mask: False on padding.
+        encoder_mask: of `Transformer.source_mask`.
         trie: the documents.
         first_id_token: token of code 0 of level 0.
         beams: see `beam_search`.
@@ -71,7 +71,7 @@ def retrieve(
 def retrieve_prefixes(
     model: Transformer,
     params: Any,
-    encoder_tokens: Int[Array, "B S"],
+    encoder_tokens: Source,
     encoder_mask: Bool[Array, "B S"],
     trie: Trie,
     first_id_token: int,
@@ -94,7 +94,7 @@ def retrieve_prefixes(
 def _decoder(
     model: Transformer,
     params: Any,
-    encoder_tokens: Int[Array, "B S"],
+    encoder_tokens: Source,
     encoder_mask: Bool[Array, "B S"],
     trie: Trie,
     first_id_token: int,

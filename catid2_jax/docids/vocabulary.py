@@ -18,80 +18,26 @@ PAD = 0
 """Padding, and the first input of the decoder, as in T5."""
 
 
-class Vocabulary:
-    """Text and ID tokens in one range of ids.
+class CodeVocabulary:
+    """ID tokens, after ids of something else.
 
     Attributes:
-        model: the SentencePiece model, serialised.
-        pieces: of the model; the ids of text are below.
-        end: id of the end of a sequence.
-        unknown: id of what has no piece.
+        first_id_token: id of level 0's code 0.
         levels: L; 0 where there are no ID tokens.
         codes: K.
-        first_id_token: id of level 0's code 0: pieces plus `extra_ids`.
         rows: ids in use, rounded up to a multiple of 128.
     """
 
-    def __init__(
-        self, path: str | os.PathLike[str], levels: int, codes: int, extra_ids: int = 0
-    ) -> None:
-        """Loads a SentencePiece model.
+    def __init__(self, levels: int, codes: int, first_id_token: int = PAD + 1) -> None:
+        """ID tokens from `first_id_token` on; by default there is nothing else but padding.
 
         Args:
-            path: the model; its piece 0 must be the padding, as in T5's.
             levels: L.
             codes: K.
-            extra_ids: ids kept free after the pieces (T5: 100).
-
-        Raises:
-            InputError: no such file, not a SentencePiece model, or one without padding at 0 or
-                without an end of sequence.
+            first_id_token: id of level 0's code 0.
         """
-        try:
-            self.model = pathlib.Path(path).read_bytes()
-            self._processor = sentencepiece.SentencePieceProcessor(model_proto=self.model)
-        except OSError as error:
-            raise InputError(f"{path}: cannot be read ({error.strerror})") from error
-        except RuntimeError as error:
-            raise InputError(f"{path}: found no SentencePiece model, expected one") from error
-        if self._processor.pad_id() != PAD:
-            raise InputError(
-                f"{path}: found padding id {self._processor.pad_id()}, expected {PAD} as in T5"
-            )
-        self.end, self.unknown = self._processor.eos_id(), self._processor.unk_id()
-        if self.end < 0:
-            raise InputError(f"{path}: found no end-of-sequence piece, expected one as in T5")
-        self.pieces = self._processor.get_piece_size()
-        self.levels, self.codes = levels, codes
-        self.first_id_token = self.pieces + extra_ids
-        self.rows = padded_rows(self.first_id_token + levels * codes)
-
-    def text_ids(self, text: str) -> list[int]:
-        """Ids of a text's pieces, without an end."""
-        return self._processor.encode(text)
-
-    def encode(self, texts: list[str], length: int) -> np.ndarray:
-        """Texts as int32 [len(texts), length]: pieces and the end-of-sequence id, then padding.
-
-        A longer text is cut and still ends with the end-of-sequence id.
-        """
-        tokens = np.full((len(texts), length), PAD, np.int32)
-        for row, pieces in enumerate(self._processor.encode(texts)):
-            pieces = [*pieces[: length - 1], self.end]
-            tokens[row, : len(pieces)] = pieces
-        return tokens
-
-    def decode(self, tokens: Iterable[int]) -> str:
-        """The text of text ids; padding and the end-of-sequence id have none.
-
-        Raises:
-            InputError: an id that is no piece's.
-        """
-        pieces = [int(token) for token in tokens if token != PAD]
-        for token in pieces:
-            if not 0 <= token < self.pieces:
-                raise InputError(f"found id {token} in a text, expected 0 to {self.pieces - 1}")
-        return self._processor.decode(pieces)
+        self.levels, self.codes, self.first_id_token = levels, codes, first_id_token
+        self.rows = padded_rows(first_id_token + levels * codes)
 
     def encode_codes(self, codes: np.ndarray) -> np.ndarray:
         """ID tokens of codes: int [..., L] to int32 [..., L].
@@ -137,6 +83,76 @@ class Vocabulary:
             raise InputError(
                 f"found {name} of shape {array.shape}, expected {self.levels} in a row"
             )
+
+
+class Vocabulary(CodeVocabulary):
+    """Text and ID tokens in one range of ids; level 0's code 0 is at pieces plus `extra_ids`.
+
+    Attributes:
+        model: the SentencePiece model, serialised.
+        pieces: of the model; the ids of text are below.
+        end: id of the end of a sequence.
+        unknown: id of what has no piece.
+    """
+
+    def __init__(
+        self, path: str | os.PathLike[str], levels: int, codes: int, extra_ids: int = 0
+    ) -> None:
+        """Loads a SentencePiece model.
+
+        Args:
+            path: the model; its piece 0 must be the padding, as in T5's.
+            levels: L.
+            codes: K.
+            extra_ids: ids kept free after the pieces (T5: 100).
+
+        Raises:
+            InputError: no such file, not a SentencePiece model, or one without padding at 0 or
+                without an end of sequence.
+        """
+        try:
+            self.model = pathlib.Path(path).read_bytes()
+            self._processor = sentencepiece.SentencePieceProcessor(model_proto=self.model)
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+        except RuntimeError as error:
+            raise InputError(f"{path}: found no SentencePiece model, expected one") from error
+        if self._processor.pad_id() != PAD:
+            raise InputError(
+                f"{path}: found padding id {self._processor.pad_id()}, expected {PAD} as in T5"
+            )
+        self.end, self.unknown = self._processor.eos_id(), self._processor.unk_id()
+        if self.end < 0:
+            raise InputError(f"{path}: found no end-of-sequence piece, expected one as in T5")
+        self.pieces = self._processor.get_piece_size()
+        super().__init__(levels, codes, self.pieces + extra_ids)
+
+    def text_ids(self, text: str) -> list[int]:
+        """Ids of a text's pieces, without an end."""
+        return self._processor.encode(text)
+
+    def encode(self, texts: list[str], length: int) -> np.ndarray:
+        """Texts as int32 [len(texts), length]: pieces and the end-of-sequence id, then padding.
+
+        A longer text is cut and still ends with the end-of-sequence id.
+        """
+        tokens = np.full((len(texts), length), PAD, np.int32)
+        for row, pieces in enumerate(self._processor.encode(texts)):
+            pieces = [*pieces[: length - 1], self.end]
+            tokens[row, : len(pieces)] = pieces
+        return tokens
+
+    def decode(self, tokens: Iterable[int]) -> str:
+        """The text of text ids; padding and the end-of-sequence id have none.
+
+        Raises:
+            InputError: an id that is no piece's.
+        """
+        pieces = [int(token) for token in tokens if token != PAD]
+        for token in pieces:
+            if not 0 <= token < self.pieces:
+                raise InputError(f"found id {token} in a text, expected 0 to {self.pieces - 1}")
+        return self._processor.decode(pieces)
 
 
 def padded_rows(ids: int) -> int:

@@ -1,6 +1,7 @@
-"""Step 2: an embedding per product."""
+"""Step 2: an embedding per product, and per query where they are given."""
 
 import json
+from collections.abc import Mapping
 
 import jax
 import numpy as np
@@ -20,17 +21,19 @@ from catid2_jax.embedding.text import document_texts
 from catid2_jax.errors import InputError
 from catid2_jax.files import atomic_write, write_json, write_npy
 from catid2_jax.progress import console
+from catid2_jax.steps.prepare import SPLITS
 from catid2_jax.steps.workdir import Workdir
 
 
 def run(config: Config, workdir: Workdir) -> None:
-    """Writes `embeddings.npy` and the ids of its rows, in the preprocessed catalogue's order."""
+    """Writes `embeddings.npy`, the ids of its rows and `query_vectors.<split>.npy`.
+
+    Their rows are in the order of the preprocessed files in `data/`.
+    """
     products = read_catalog(workdir.data / "catalog.jsonl")
     section = config.embedding
     if section.encoder == "precomputed":
-        source = json.loads((workdir.data / "source.json").read_text(encoding="utf-8"))
-        rows = np.load(workdir.data / "rows.npy", allow_pickle=False)
-        write_npy(workdir.embeddings, read_embeddings(section.path, source["products"])[rows])
+        _select_given(section, workdir)
     else:
         texts, cut = document_texts(products, section.text_fields, section.field_characters)
         if section.field_characters:
@@ -43,6 +46,35 @@ def run(config: Config, workdir: Workdir) -> None:
     if jax.process_index() == 0:
         with atomic_write(workdir.embeddings.with_suffix(".ids.txt")) as file:
             file.writelines(f"{product.id}\n" for product in products)
+
+
+def _select_given(section: EmbeddingConfig, workdir: Workdir) -> None:
+    """The given vectors of the products and queries that preprocessing has kept, in its order."""
+    counts = json.loads((workdir.data / "source.json").read_text(encoding="utf-8"))
+    rows = np.load(workdir.data / "rows.npy", allow_pickle=False)
+    embeddings = read_embeddings(section.path, counts["products"])[rows]
+    queries = {
+        split: _given_query_vectors(section, workdir, split, counts, embeddings.shape[1])
+        for split in SPLITS
+        if getattr(section, f"{split}_query_vectors")
+    }
+    write_npy(workdir.embeddings, embeddings)
+    for split, vectors in queries.items():
+        write_npy(workdir.query_vectors(split), vectors)
+
+
+def _given_query_vectors(
+    section: EmbeddingConfig, workdir: Workdir, split: str, counts: Mapping[str, int], width: int
+) -> np.ndarray:
+    name = f"{split}_query_vectors"
+    path = getattr(section, name)
+    if f"{split}_queries" not in counts:
+        raise InputError(
+            f"config.embedding.{name} is {path!r} and there are no {split} queries: expected "
+            f"config.data.{split}_queries"
+        )
+    rows = np.load(workdir.data / f"query_rows.{split}.npy", allow_pickle=False)
+    return read_embeddings(path, counts[f"{split}_queries"], f"{split} query", width)[rows]
 
 
 def make_encoder(section: EmbeddingConfig) -> Encoder:

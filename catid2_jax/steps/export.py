@@ -4,14 +4,16 @@ In `DIR/export`:
 
     retrieve.stablehlo   the function, by `jax.export`, for any batch size
     arrays.npz           its parameters and trie, by name; bfloat16 as the uint16 of its bits
-    vocabulary.model     SentencePiece
+    vocabulary.model     SentencePiece, for a network that reads text
     products.txt         product id per document row
     export.json          what the function was made with, and how a query becomes tokens
 
-A query's tokens are its pieces, cut to `source_tokens` - 1, then `end`, then `pad`. To retrieve:
+A query's tokens are its pieces, cut to `source_tokens` - 1, then `end`, then `pad`; a network that
+reads vectors has `vector_width` instead. To retrieve:
 
     function = jax.jit(jax.export.deserialize(open("retrieve.stablehlo", "rb").read()).call)
-    found = function(dict(numpy.load("arrays.npz")), tokens)   # int32 [batch, source_tokens]
+    # of queries: int32 [batch, source_tokens] or float32 [batch, vector_width]
+    found = function(dict(numpy.load("arrays.npz")), queries)
     found["documents"], found["scores"], found["exact"]        # [batch, k] twice, [batch]
 
 A document of -1 is no result; `exact` says that nothing better than the k exists. The trie's arrays
@@ -27,11 +29,12 @@ import numpy as np
 
 from catid2_jax.config import Config
 from catid2_jax.decoding.generate import retrieve
-from catid2_jax.docids.vocabulary import PAD
+from catid2_jax.docids.vocabulary import PAD, Vocabulary
 from catid2_jax.errors import InputError
 from catid2_jax.files import atomic_write, write_json
 from catid2_jax.progress import console
 from catid2_jax.steps.retrieve import Retriever, allowed_documents, load_retriever
+from catid2_jax.steps.train_seq2seq import source_form
 from catid2_jax.steps.workdir import Workdir
 
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
@@ -51,7 +54,8 @@ def run(config: Config, workdir: Workdir) -> None:
     tree = {"params": retriever.params, "trie": retriever.trie, "mask": mask}
     console.print(f"exporting for {', '.join(PLATFORMS)} ...")
     arrays = to_arrays(tree)
-    function = export_retrieve(config, retriever, tree)
+    form = source_form(config, workdir)
+    function = export_retrieve(config, retriever, tree, form)
 
     directory = workdir.models / "export"
     # What says how the others are to be used is there last.
@@ -60,14 +64,14 @@ def run(config: Config, workdir: Workdir) -> None:
         file.write(function.serialize())
     with atomic_write(directory / "arrays.npz", "wb") as file:
         np.savez(file, **arrays)
-    with atomic_write(directory / "vocabulary.model", "wb") as file:
-        file.write(retriever.vocabulary.model)
+    reads: dict[str, Any] = {"vector_width": form.shape[0]}
+    if isinstance(retriever.vocabulary, Vocabulary):
+        with atomic_write(directory / "vocabulary.model", "wb") as file:
+            file.write(retriever.vocabulary.model)
+        reads = {"source_tokens": form.shape[0], "pad": PAD, "end": retriever.vocabulary.end}
     with atomic_write(directory / "products.txt") as file:
         file.writelines(f"{product_id}\n" for product_id in retriever.table.ids)
-    description = {
-        "source_tokens": config.seq2seq.source_tokens,
-        "pad": PAD,
-        "end": retriever.vocabulary.end,
+    description = reads | {
         "k": section.k,
         "beams": section.beams,
         "scores": section.scores,
@@ -90,8 +94,10 @@ def to_arrays(tree: Any) -> dict[str, Any]:
     }
 
 
-def export_retrieve(config: Config, retriever: Retriever, tree: Any) -> jax.export.Exported:
-    """The function (arrays of `to_arrays(tree)`, tokens [batch, source_tokens]) -> results."""
+def export_retrieve(
+    config: Config, retriever: Retriever, tree: Any, form: jax.ShapeDtypeStruct
+) -> jax.export.Exported:
+    """The function (arrays of `to_arrays(tree)`, queries [batch, *form.shape]) -> results."""
     leaves, structure = jax.tree_util.tree_flatten_with_path(tree)
 
     def from_arrays(arrays: dict[str, jax.Array]) -> Any:
@@ -103,13 +109,13 @@ def export_retrieve(config: Config, retriever: Retriever, tree: Any) -> jax.expo
             values.append(value)
         return jax.tree_util.tree_unflatten(structure, values)
 
-    def function(arrays: dict[str, jax.Array], tokens: jax.Array) -> dict[str, Any]:
+    def function(arrays: dict[str, jax.Array], queries: jax.Array) -> dict[str, Any]:
         given = from_arrays(arrays)
         found = retrieve(
             retriever.model,
             given["params"],
-            tokens,
-            tokens != PAD,
+            queries,
+            retriever.model.source_mask(queries),
             given["trie"],
             retriever.vocabulary.first_id_token,
             config.retrieve.beams,
@@ -124,8 +130,8 @@ def export_retrieve(config: Config, retriever: Retriever, tree: Any) -> jax.expo
         for name, array in to_arrays(tree).items()
     }
     (batch,) = jax.export.symbolic_shape("batch")
-    tokens = jax.ShapeDtypeStruct((batch, config.seq2seq.source_tokens), jnp.int32)
-    return jax.export.export(jax.jit(function), platforms=PLATFORMS)(shapes, tokens)
+    queries = jax.ShapeDtypeStruct((batch, *form.shape), form.dtype)
+    return jax.export.export(jax.jit(function), platforms=PLATFORMS)(shapes, queries)
 
 
 def _name(path: tuple[Any, ...]) -> str:

@@ -43,12 +43,14 @@ class _Kept:
         ids: ids of those kept.
         paths: category path of each product kept; equal paths are one object.
         rejected: bad lines set aside.
+        queries: how many queries each split's file has.
     """
 
     known: set[str]
     ids: set[str]
     paths: list[tuple[str, ...]]
     rejected: int
+    queries: dict[str, int]
 
 
 def run(config: Config, workdir: Workdir) -> None:
@@ -62,13 +64,16 @@ def run(config: Config, workdir: Workdir) -> None:
     for split in SPLITS:
         if getattr(data, f"{split}_queries"):
             qrels[split] = _prepare_split(data, workdir, split, kept, qrels.get("train"), counts)
+    source = {"products": len(kept.known), "rejected": kept.rejected}
+    source |= {f"{split}_queries": count for split, count in kept.queries.items()}
+    write_json(workdir.data / "source.json", source)
     _report(config, workdir, kept, qrels, counts)
 
 
 def _prepare_products(data: DataConfig, workdir: Workdir, counts: PreprocessingCounts) -> _Kept:
     """Writes the kept products and their rows in the source, product by product."""
     reader = read_catalog(data.catalog, data.on_error, workdir.data / "rejected.jsonl")
-    kept = _Kept(set(), set(), [], 0)
+    kept = _Kept(set(), set(), [], 0, {})
     distinct: dict[tuple[str, ...], tuple[str, ...]] = {}
     rows: list[int] = []
 
@@ -92,8 +97,6 @@ def _prepare_products(data: DataConfig, workdir: Workdir, counts: PreprocessingC
     write_catalog(workdir.data / "catalog.jsonl", products())
     kept.rejected = reader.rejected
     write_npy(workdir.data / "rows.npy", np.array(rows, np.int64))
-    source_counts = {"products": len(kept.known), "rejected": reader.rejected}
-    write_json(workdir.data / "source.json", source_counts)
     return kept
 
 
@@ -105,9 +108,10 @@ def _prepare_split(
     training: Qrels | None,
     counts: PreprocessingCounts,
 ) -> Qrels:
-    """Writes what preprocessing leaves of a split; returns its judgements."""
+    """Writes what preprocessing leaves of a split and its rows in the source; returns its qrels."""
     path = getattr(data, f"{split}_queries")
     queries = {query.id: query for query in read_queries(path)}
+    kept.queries[split] = len(queries)
     # A judgement on a rejected product is no mistake of the qrels: it goes with the product.
     documents = None if kept.rejected else kept.known
     qrels = read_qrels(getattr(data, f"{split}_qrels"), queries.keys(), documents)
@@ -122,6 +126,9 @@ def _prepare_split(
         )
     write_queries(workdir.data / f"queries.{split}.jsonl", (queries[q] for q in qrels))
     write_qrels(workdir.data / f"qrels.{split}.txt", qrels)
+    # Preprocessing drops queries, and the others come in the order of their judgements.
+    row = {query_id: row for row, query_id in enumerate(queries)}
+    write_npy(workdir.data / f"query_rows.{split}.npy", np.array([row[q] for q in qrels], np.int64))
     return qrels
 
 

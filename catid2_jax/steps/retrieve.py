@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeAlias
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from catid2_jax.config import Config, RetrieveConfig
@@ -17,7 +18,8 @@ from catid2_jax.decoding.generate import retrieve, retrieve_prefixes
 from catid2_jax.decoding.trie import Trie, build_trie
 from catid2_jax.decoding.weights import quantize
 from catid2_jax.docids.table import DocidTable, read_docids
-from catid2_jax.docids.vocabulary import PAD, Vocabulary
+from catid2_jax.docids.vocabulary import CodeVocabulary, Vocabulary
+from catid2_jax.embedding.precomputed import read_embeddings
 from catid2_jax.errors import InputError
 from catid2_jax.evaluation.run_file import write_run
 from catid2_jax.models.t5.network import Transformer
@@ -52,7 +54,7 @@ class Retriever:
 
     model: Transformer
     params: Any
-    vocabulary: Vocabulary
+    vocabulary: CodeVocabulary
     table: DocidTable
     trie: Trie
 
@@ -148,11 +150,11 @@ def _whole_search(
     allowed: AllowedDocuments,
 ) -> BatchSearch:
     """Search for whole IDs."""
-    tokens = _tokens(config, retriever, queries)
+    sources = _sources(config, workdir, retriever, queries)
 
     def search(rows: np.ndarray, beams: int) -> SearchResult:
         return _retrieve(
-            **_arguments(config, retriever, tokens[rows], allowed(rows)),
+            **_arguments(config, retriever, sources[rows], allowed(rows)),
             beams=beams,
             k=config.retrieve.k,
         )
@@ -174,15 +176,15 @@ def _expanding_search(
             f"config.retrieve.expand_level is {section.expand_level}: expected at most "
             f"{retriever.trie.levels}, the length of an ID"
         )
-    tokens = _tokens(config, retriever, queries)
+    sources = _sources(config, workdir, retriever, queries)
     embeddings = np.load(workdir.embeddings, allow_pickle=False, mmap_mode="r")
-    vectors = _read_vectors(section.query_vectors, len(queries), embeddings.shape[1])
+    vectors = _query_vectors(config, workdir, queries)
     clusters = Clusters(retriever.trie, section.expand_level, embeddings)
 
     def search(rows: np.ndarray, beams: int) -> SearchResult:
         may_be_found = allowed(rows)
         prefixes = _retrieve_prefixes(
-            **_arguments(config, retriever, tokens[rows], may_be_found),
+            **_arguments(config, retriever, sources[rows], may_be_found),
             beams=beams,
             depth=section.expand_level,
         )
@@ -193,20 +195,35 @@ def _expanding_search(
     return search
 
 
-def _tokens(config: Config, retriever: Retriever, queries: Sequence[Query]) -> np.ndarray:
-    texts = [query.text for query in queries]
-    return retriever.vocabulary.encode(texts, config.seq2seq.source_tokens)
+def _sources(
+    config: Config, workdir: Workdir, retriever: Retriever, queries: Sequence[Query]
+) -> np.ndarray:
+    """What the network reads of the queries: tokens int [Q, S], or vectors float [Q, D]."""
+    if isinstance(retriever.vocabulary, Vocabulary):
+        texts = [query.text for query in queries]
+        return retriever.vocabulary.encode(texts, config.seq2seq.source_tokens)
+    return _query_vectors(config, workdir, queries)
+
+
+def _query_vectors(config: Config, workdir: Workdir, queries: Sequence[Query]) -> np.ndarray:
+    """The vectors of the test queries, or of those that are named; float32 [Q, D]."""
+    path = config.retrieve.query_vectors
+    if not path:
+        return np.load(workdir.query_vectors("test"), allow_pickle=False)
+    embeddings = np.load(workdir.embeddings, allow_pickle=False, mmap_mode="r")
+    return read_embeddings(path, len(queries), "query", embeddings.shape[1])
 
 
 def _arguments(
-    config: Config, retriever: Retriever, tokens: np.ndarray, allowed: np.ndarray | None
+    config: Config, retriever: Retriever, sources: np.ndarray, allowed: np.ndarray | None
 ) -> dict[str, Any]:
     """What both searches give to the model."""
+    queries = jnp.asarray(sources)
     return {
         "model": retriever.model,
         "params": retriever.params,
-        "encoder_tokens": tokens,
-        "encoder_mask": tokens != PAD,
+        "encoder_tokens": queries,
+        "encoder_mask": retriever.model.source_mask(queries),
         "trie": retriever.trie,
         "first_id_token": retriever.vocabulary.first_id_token,
         "mask": None if allowed is None else retriever.trie.mask(allowed),
@@ -214,7 +231,7 @@ def _arguments(
     }
 
 
-def _check_table(table: DocidTable, vocabulary: Vocabulary, workdir: Workdir) -> None:
+def _check_table(table: DocidTable, vocabulary: CodeVocabulary, workdir: Workdir) -> None:
     """Raises InputError unless the IDs are of the catalogue's products and in the model's codes."""
     levels = table.codes.shape[1]
     if levels != vocabulary.levels or table.codes.max() >= vocabulary.codes:
@@ -231,26 +248,3 @@ def _check_table(table: DocidTable, vocabulary: Vocabulary, workdir: Workdir) ->
             f"{found!r}, expected one for each of the catalogue's {len(ids)} products in their "
             f"order, there {expected!r}"
         )
-
-
-def _read_vectors(path: str, queries: int, width: int) -> np.ndarray:
-    """The queries' vectors, float32 [queries, width].
-
-    Raises:
-        InputError: no such file, not a .npy array of floats of this shape, NaN or infinity.
-    """
-    expected = f"finite floats of shape ({queries}, {width}): a vector per query, of the encoder "
-    expected += "of the products' embeddings"
-    try:
-        vectors = np.load(path, allow_pickle=False)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
-    except (ValueError, EOFError) as error:
-        raise InputError(f"{path}: found no .npy array, expected {expected}") from error
-    if vectors.shape != (queries, width) or vectors.dtype.kind != "f":
-        found = f"{vectors.dtype} of shape {vectors.shape}"
-        raise InputError(f"{path}: found {found}, expected {expected}")
-    bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
-    if len(bad):
-        raise InputError(f"{path}: found NaN or infinity in row {bad[0]}, expected {expected}")
-    return vectors.astype(np.float32)

@@ -1,4 +1,6 @@
-"""Step 5: stage 2, T5 learns query -> ID (Eq. 9)."""
+"""Step 5: stage 2, T5 learns query -> ID (Eq. 9), from texts or from vectors."""
+
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +13,7 @@ from catid2_jax.data.catalog import product_text, read_catalog
 from catid2_jax.data.preprocessing import keep_grades
 from catid2_jax.data.queries import read_qrels, read_queries, relevant_grades
 from catid2_jax.docids.table import DocidTable, read_docids
-from catid2_jax.docids.vocabulary import Vocabulary, train_vocabulary
+from catid2_jax.docids.vocabulary import CodeVocabulary, Vocabulary, train_vocabulary
 from catid2_jax.errors import InputError
 from catid2_jax.files import atomic_write
 from catid2_jax.models.t5.network import Transformer
@@ -26,7 +28,7 @@ from catid2_jax.training.sampler import EpochSampler
 from catid2_jax.training.seq2seq_evaluation import make_recall_evaluator
 from catid2_jax.training.seq2seq_step import Seq2SeqData, make_seq2seq_step
 from catid2_jax.training.sharding import data_mesh
-from catid2_jax.types import GRADES
+from catid2_jax.types import GRADES, Product, Query
 
 
 def run(config: Config, workdir: Workdir) -> None:
@@ -34,10 +36,11 @@ def run(config: Config, workdir: Workdir) -> None:
     vocabulary = load_vocabulary(config, workdir)
     table = read_docids(workdir.docids)
     data = build_pairs(config, workdir, table, vocabulary)
+    text = isinstance(vocabulary, Vocabulary)
+    sources = f"texts, {vocabulary.first_id_token:,} text ids" if text else "vectors"
     console.print(
-        f"{len(data.source):,} pairs, {len(data.sources):,} texts, "
-        f"{vocabulary.first_id_token:,} text ids and {vocabulary.levels} x {vocabulary.codes} "
-        "ID tokens"
+        f"{len(data.source):,} pairs, {len(data.sources):,} {sources} and "
+        f"{vocabulary.levels} x {vocabulary.codes} ID tokens"
     )
     training = config.seq2seq_training
     model = Transformer(config.t5, vocabulary.rows)
@@ -55,7 +58,7 @@ def run(config: Config, workdir: Workdir) -> None:
         if checkpoints.latest_step is None:
             params = starting_parameters(config, workdir, model, vocabulary)
         else:
-            params = initialize(model, config.seed)
+            params = initialize(config, workdir, model)
         state = TrainState(jnp.int32(0), params, optimizer.init(params))
         train(
             step,
@@ -72,12 +75,12 @@ def run(config: Config, workdir: Workdir) -> None:
 
 
 def starting_parameters(
-    config: Config, workdir: Workdir, model: Transformer, vocabulary: Vocabulary
+    config: Config, workdir: Workdir, model: Transformer, vocabulary: CodeVocabulary
 ) -> dict:
     """Random parameters, or those of the pretrained T5 with rows for the ID tokens."""
     section = config.seq2seq
-    if not section.pretrained:
-        return initialize(model, config.seed)
+    if not section.pretrained or not isinstance(vocabulary, Vocabulary):
+        return initialize(config, workdir, model)
     codebooks = None
     if section.id_rows == "codebooks":
         codebooks = read_codebooks(workdir.models, config.docids.checkpoint)
@@ -85,7 +88,11 @@ def starting_parameters(
 
 
 def _evaluator(
-    config: Config, workdir: Workdir, model: Transformer, vocabulary: Vocabulary, table: DocidTable
+    config: Config,
+    workdir: Workdir,
+    model: Transformer,
+    vocabulary: CodeVocabulary,
+    table: DocidTable,
 ) -> Evaluator | None:
     """Recall on the first dev queries, if the configuration asks for it."""
     section, search = config.seq2seq, config.retrieve
@@ -101,29 +108,60 @@ def _evaluator(
         read_qrels(workdir.data / "qrels.dev.txt"),
         relevant_grades(config.data.preprocessing.relevant_labels),
     )
-    queries = [query for query in read_queries(path) if query.id in judged]
-    queries = queries[: section.evaluation_queries]
+    queries = read_queries(path)
+    sources = query_sources(config, workdir, vocabulary, "dev", queries)
+    rows = [row for row, query in enumerate(queries) if query.id in judged]
+    rows = rows[: section.evaluation_queries]
     return make_recall_evaluator(
         model,
         vocabulary,
         table,
-        vocabulary.encode([query.text for query in queries], section.source_tokens),
-        {query.id: judged[query.id] for query in queries},
+        sources[rows],
+        {queries[row].id: judged[queries[row].id] for row in rows},
         search.beams,
         search.scores,
         config.evaluate.cutoffs,
     )
 
 
-def initialize(model: Transformer, seed: int) -> dict:
+def initialize(config: Config, workdir: Workdir, model: Transformer) -> dict:
     """Random parameters of the network."""
-    tokens = jnp.zeros((1, 1), jnp.int32)
-    return model.init(jax.random.key(seed), tokens, tokens == 0, tokens)["params"]
+    form = source_form(config, workdir)
+    source, token = jnp.zeros((1, *form.shape), form.dtype), jnp.zeros((1, 1), jnp.int32)
+    return model.init(jax.random.key(config.seed), source, model.source_mask(source), token)[
+        "params"
+    ]
 
 
-def load_vocabulary(config: Config, workdir: Workdir) -> Vocabulary:
-    """The configured vocabulary, or the work directory's own, trained if need be."""
+def source_form(config: Config, workdir: Workdir) -> jax.ShapeDtypeStruct:
+    """What the network reads of a query: int32 [S], its tokens, or float32 [D], its vector."""
+    if not config.t5.memory_tokens:
+        return jax.ShapeDtypeStruct((config.seq2seq.source_tokens,), jnp.int32)
+    embeddings = np.load(workdir.embeddings, allow_pickle=False, mmap_mode="r")
+    return jax.ShapeDtypeStruct(embeddings.shape[1:], jnp.float32)
+
+
+def query_sources(
+    config: Config,
+    workdir: Workdir,
+    vocabulary: CodeVocabulary,
+    split: str,
+    queries: Sequence[Query],
+) -> np.ndarray:
+    """What the network reads of a split's queries, all of them in their order."""
+    if isinstance(vocabulary, Vocabulary):
+        return vocabulary.encode([query.text for query in queries], config.seq2seq.source_tokens)
+    return np.load(workdir.query_vectors(split), allow_pickle=False)
+
+
+def load_vocabulary(config: Config, workdir: Workdir) -> CodeVocabulary:
+    """The configured vocabulary, or the work directory's own, trained if need be.
+
+    A network that reads vectors needs none of text.
+    """
     section, rqvae = config.seq2seq, config.rqvae
+    if config.t5.memory_tokens:
+        return CodeVocabulary(rqvae.levels, rqvae.codes)
     path = section.vocabulary or workdir.vocabulary
     if not section.vocabulary and not workdir.vocabulary.exists():
         console.print("training a SentencePiece vocabulary on the catalogue and the queries ...")
@@ -136,29 +174,32 @@ def load_vocabulary(config: Config, workdir: Workdir) -> Vocabulary:
 
 
 def build_pairs(
-    config: Config, workdir: Workdir, table: DocidTable, vocabulary: Vocabulary
+    config: Config, workdir: Workdir, table: DocidTable, vocabulary: CodeVocabulary
 ) -> Seq2SeqData:
-    """Query -> document pairs of the training qrels and, if weighted, title -> document pairs."""
+    """Query -> document pairs of the training qrels and, if weighted, title -> document pairs.
+
+    A network that reads vectors learns the products from their embeddings, not their titles.
+    """
     section = config.seq2seq
     rows = {product_id: row for row, product_id in enumerate(table.ids)}
     queries = read_queries(workdir.data / "queries.train.jsonl")
     qrels = read_qrels(workdir.data / "qrels.train.txt")
-    texts = [query.text for query in queries]
     pairs = [
         (source, rows[document], section.substitute_weight if grade < GRADES["E"] else 1.0)
         for source, query in enumerate(queries)
         for document, grade in qrels[query.id].items()
     ]
+    sources = query_sources(config, workdir, vocabulary, "train", queries)
     if section.title_weight:
-        products = read_catalog(workdir.data / "catalog.jsonl")
+        products = list(read_catalog(workdir.data / "catalog.jsonl"))
         pairs += [
-            (len(texts) + i, rows[product.id], section.title_weight)
+            (len(queries) + i, rows[product.id], section.title_weight)
             for i, product in enumerate(products)
         ]
-        texts += [product.title for product in products]
+        sources = np.concatenate([sources, _product_sources(config, workdir, vocabulary, products)])
     source, document, weight = zip(*[pair for pair in pairs if pair[2] > 0], strict=True)
     return Seq2SeqData(
-        sources=vocabulary.encode(texts, section.source_tokens),
+        sources=sources,
         targets=vocabulary.encode_codes(table.codes),
         source=np.array(source, np.int32),
         document=np.array(document, np.int32),
@@ -166,15 +207,25 @@ def build_pairs(
     )
 
 
+def _product_sources(
+    config: Config, workdir: Workdir, vocabulary: CodeVocabulary, products: Sequence[Product]
+) -> np.ndarray:
+    """What the network reads of the catalogue's products."""
+    if isinstance(vocabulary, Vocabulary):
+        titles = [product.title for product in products]
+        return vocabulary.encode(titles, config.seq2seq.source_tokens)
+    return np.load(workdir.embeddings, allow_pickle=False)
+
+
 def load_trained(
-    config: Config, workdir: Workdir, vocabulary: Vocabulary, which: Which = "last"
+    config: Config, workdir: Workdir, vocabulary: CodeVocabulary, which: Which = "last"
 ) -> tuple[Transformer, dict]:
     """The network and its trained parameters."""
     model = Transformer(config.t5, vocabulary.rows)
     optimizer = make_optimizer(config.seq2seq_training, 1)
 
     def template() -> TrainState:
-        params = initialize(model, 0)
+        params = initialize(config, workdir, model)
         return TrainState(jnp.int32(0), params, optimizer.init(params))
 
     with Checkpoints(workdir.checkpoints("seq2seq")) as checkpoints:

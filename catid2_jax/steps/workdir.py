@@ -34,6 +34,10 @@ class Workdir:
         """float32 [N, D], in the order of the preprocessed catalogue; ids beside it."""
         return self.root / "embeddings.npy"
 
+    def query_vectors(self, split: str) -> pathlib.Path:
+        """float32 [Q, D], in the order of the preprocessed queries of a split."""
+        return self.root / f"query_vectors.{split}.npy"
+
     @property
     def models(self) -> pathlib.Path:
         """Where the files of this variant's steps lie."""

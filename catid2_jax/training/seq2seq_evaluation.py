@@ -11,7 +11,7 @@ from jax.sharding import PartitionSpec
 from catid2_jax.decoding.generate import Scores, retrieve
 from catid2_jax.decoding.trie import build_trie
 from catid2_jax.docids.table import DocidTable
-from catid2_jax.docids.vocabulary import PAD, Vocabulary
+from catid2_jax.docids.vocabulary import CodeVocabulary
 from catid2_jax.evaluation.recall import recall_at_k
 from catid2_jax.models.t5.network import Transformer
 from catid2_jax.ops.mesh import DATA_AXIS
@@ -25,7 +25,7 @@ _BATCH = 64  # queries per device and call
 
 def make_recall_evaluator(
     model: Transformer,
-    vocabulary: Vocabulary,
+    vocabulary: CodeVocabulary,
     table: DocidTable,
     sources: np.ndarray,
     qrels: Qrels,
@@ -39,7 +39,8 @@ def make_recall_evaluator(
         model: of stage 2.
         vocabulary: its tokens.
         table: the document IDs, for the trie.
-        sources: tokens of the queries, int [Q, S], in the order of `qrels`.
+        sources: tokens of the queries, int [Q, S], or their vectors, float [Q, D], in the order of
+            `qrels`.
         qrels: their judgements, as `recall_at_k` takes them.
         beams: of the search.
         scores: of the search.
@@ -49,11 +50,11 @@ def make_recall_evaluator(
     cutoffs = [k for k in cutoffs if k <= beams]
 
     @functools.partial(jax.jit, out_shardings=PartitionSpec())
-    def search(params: dict, tokens: jax.Array) -> Any:
+    def search(params: dict, batch: jax.Array) -> Any:
         first, most = vocabulary.first_id_token, max(cutoffs)
-        mask = tokens != PAD
+        mask = model.source_mask(batch)
         return retrieve(
-            model, params, tokens, mask, trie, first, beams, most, scores=scores
+            model, params, batch, mask, trie, first, beams, most, scores=scores
         ).documents
 
     def evaluate(state: TrainState) -> tuple[TrainState, dict[str, float]]:
@@ -61,10 +62,10 @@ def make_recall_evaluator(
         size = _BATCH * mesh.shape[DATA_AXIS]
         found = []
         for start in range(0, len(sources), size):
-            tokens = sources[start : start + size]
-            tokens = np.pad(tokens, ((0, size - len(tokens)), (0, 0)), constant_values=1)
+            batch = sources[start : start + size]
+            batch = np.pad(batch, ((0, size - len(batch)), (0, 0)), constant_values=1)
             found.append(
-                np.asarray(search(state.params, place(tokens, mesh, PartitionSpec(DATA_AXIS))))
+                np.asarray(search(state.params, place(batch, mesh, PartitionSpec(DATA_AXIS))))
             )
         run = {
             query: [table.ids[d] for d in documents.tolist() if d >= 0]

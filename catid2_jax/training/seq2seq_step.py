@@ -7,7 +7,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Int
+from jaxtyping import Array, Bool
 
 from catid2_jax.docids.vocabulary import PAD
 from catid2_jax.errors import InputError
@@ -19,10 +19,11 @@ from catid2_jax.types import Scalar
 
 @flax.struct.dataclass
 class Seq2SeqData:
-    """Pairs of a source text and a document; on the host or on devices.
+    """Pairs of a source and a document; on the host or on devices.
 
     Attributes:
-        sources: token ids of the distinct texts (queries, titles), int [Q, S], 0 where padded.
+        sources: token ids of the distinct texts (queries, titles), int [Q, S], 0 where padded; or
+            vectors of queries and documents, float [Q, D].
         targets: vocabulary ids of every document's ID tokens, int [N, L].
         source: row of `sources`, per pair, int [P].
         document: row of `targets`, per pair, int [P].
@@ -49,12 +50,12 @@ class Seq2SeqBatch:
     """Pairs as the network sees them.
 
     Attributes:
-        tokens: of the sources, int [B, S], 0 where padded.
+        sources: token ids, int [B, S], 0 where padded; or vectors, float [B, D].
         targets: vocabulary ids of the documents' ID tokens, int [B, L].
         weight: of the pair in the loss, float [B].
     """
 
-    tokens: Any
+    sources: Any
     targets: Any
     weight: Any
 
@@ -64,8 +65,8 @@ class Seq2SeqObjective:
     """What is minimised: Eq. 9, and what is usual beside it.
 
     Attributes:
-        source_dropout: share of source tokens hidden from the encoder, drawn anew each step: a
-            title with words missing is much like a query.
+        source_dropout: share of source tokens (memory tokens, of vectors) hidden from the encoder,
+            drawn anew each step: a title with words missing is much like a query.
         position_weights: of each of an ID's codes in the loss; empty for 1 each.
         label_smoothing: share of the target's probability that all tokens get in equal parts.
         z_loss: weight of the squared log-normalizer of each position.
@@ -117,11 +118,12 @@ def make_seq2seq_step(
     ) -> tuple[Scalar, Metrics]:
         """The part of the batch's loss that these pairs are."""
         mask_key, dropout_key = jax.random.split(key)
-        mask = hide_tokens(batch.tokens, objective.source_dropout, mask_key)
+        mask = model.source_mask(batch.sources)
+        mask = hide_tokens(mask, objective.source_dropout, mask_key)
         decoder_input = jnp.pad(batch.targets[:, :-1], ((0, 0), (1, 0)), constant_values=PAD)
         logits: Any = model.apply(
             {"params": params},
-            batch.tokens,
+            batch.sources,
             mask,
             decoder_input,
             deterministic=False,
@@ -175,10 +177,10 @@ def make_seq2seq_step(
     return step
 
 
-def hide_tokens(tokens: Int[Array, "B S"], share: float, key: jax.Array) -> jax.Array:
-    """Mask [B, S] of the tokens that the encoder sees: no padding, and a random share less.
+def hide_tokens(mask: Bool[Array, "B S"], share: float, key: jax.Array) -> Bool[Array, "B S"]:
+    """Mask of the tokens that the encoder sees: those of `mask`, and a random share less.
 
     The first token always stays, so that no source is empty.
     """
-    shown = jax.random.uniform(key, tokens.shape) >= share
-    return (tokens != PAD) & shown.at[:, 0].set(True)
+    shown = jax.random.uniform(key, mask.shape) >= share
+    return mask & shown.at[:, 0].set(True)

@@ -66,14 +66,24 @@ def feed_forward(p, x):
     return hidden @ p["wo"]["kernel"]
 
 
-def encode(p, tokens, heads, buckets, max_distance):
+def embed(p, source):
+    """Of token ids, their rows; of a vector, where there are memory tokens, its projections."""
+    if "memory" not in p:
+        return p["token_embedder"]["embedding"][source]
+    kernel, width = p["memory"]["projection"]["kernel"], p["token_embedder"]["embedding"].shape[1]
+    vector = source / math.sqrt(sum(x * x for x in source) / len(source))
+    starts = range(0, kernel.shape[1], width)
+    return np.stack([vector @ kernel[:, start : start + width] for start in starts])
+
+
+def encode(p, source, heads, buckets, max_distance):
     stack = p["encoder"]
     table = stack["relpos_bias"]["rel_embedding"]
 
     def bias(h, i, j):
         return table[h, bucket(j - i, True, buckets, max_distance)]
 
-    x = p["token_embedder"]["embedding"][tokens]
+    x = embed(p, source)
     for i in range(sum(name.startswith("layers_") for name in stack)):
         layer = stack[f"layers_{i}"]
         h = norm(x, layer["pre_attention_layer_norm"]["scale"])
@@ -83,7 +93,7 @@ def encode(p, tokens, heads, buckets, max_distance):
 
 
 def logits(p, source, decoder_input, heads, buckets, max_distance):
-    """Logits [T, V] of token lists without padding."""
+    """Logits [T, V] of a source, token ids without padding or a vector, and a target."""
     encoded = encode(p, source, heads, buckets, max_distance)
     stack = p["decoder"]
     table = stack["relpos_bias"]["rel_embedding"]

@@ -36,9 +36,12 @@ class T5Config:
         dtype: of the activations; parameters, softmaxes and logits stay in float32.
         remat: whether a training step keeps each layer's input only and computes what is within
             the layer again for the gradient: a third more arithmetic, far less memory.
+        memory_tokens: 0 for a source of text; else the source is a vector that any encoder gave,
+            and a projection to this many tokens stands in the place of their embedding. The
+            encoder's layers then see these; 0 of them leave all to the decoder.
 
     Raises:
-        InputError: an unknown activation, or none.
+        InputError: an unknown activation, or none; `memory_tokens` below 0.
     """
 
     emb_dim: int = 512
@@ -54,6 +57,7 @@ class T5Config:
     relative_attention_max_distance: int = 128
     dtype: str = "float32"
     remat: bool = False
+    memory_tokens: int = 0
 
     def __post_init__(self) -> None:
         if not self.mlp_activations or not set(self.mlp_activations) <= set(ACTIVATIONS):
@@ -61,3 +65,5 @@ class T5Config:
                 f"mlp_activations is {self.mlp_activations}: expected one or more of "
                 f"{', '.join(ACTIVATIONS)}"
             )
+        if self.memory_tokens < 0:
+            raise InputError(f"memory_tokens is {self.memory_tokens}: expected at least 0")

@@ -22,6 +22,10 @@ from catid2_jax.models.t5.layers import (
     layer_norm,
     padding_bias,
 )
+from catid2_jax.models.t5.memory import MemoryTokens
+
+Source: TypeAlias = Int[Array, "B S"] | Float[Array, "B D"]
+"""Token ids of texts; vectors for a network with memory tokens, which then has S of them."""
 
 Cache: TypeAlias = tuple[KeysValues, ...]
 """Keys and values of each decoder layer."""
@@ -228,12 +232,21 @@ class Transformer(nn.Module):
             dtype=config.dtype,
             embedding_init=nn.initializers.normal(1.0),
         )
+        if config.memory_tokens:
+            self.memory = MemoryTokens(config)
         self.encoder = Encoder(config)
         self.decoder = Decoder(config, self.vocabulary_size)
 
+    @nn.nowrap
+    def source_mask(self, source: Source) -> Bool[Array, "B S"]:
+        """The `encoder_mask` of sources: False on padding, 0; no memory token is padding."""
+        if self.config.memory_tokens:
+            return jnp.ones((source.shape[0], self.config.memory_tokens), bool)
+        return source != 0
+
     def __call__(
         self,
-        encoder_tokens: Int[Array, "B S"],
+        encoder_tokens: Source,
         encoder_mask: Bool[Array, "B S"],
         decoder_input_tokens: Int[Array, "B T"],
         deterministic: bool = True,
@@ -242,7 +255,7 @@ class Transformer(nn.Module):
 
         Args:
             encoder_tokens: the source.
-            encoder_mask: False on padding, which is then seen by no position.
+            encoder_mask: of `source_mask`; False on what is then seen by no position.
             decoder_input_tokens: the target, shifted right by one with token 0 in front.
             deterministic: no dropout.
 
@@ -254,12 +267,13 @@ class Transformer(nn.Module):
 
     def encode(
         self,
-        encoder_tokens: Int[Array, "B S"],
+        encoder_tokens: Source,
         encoder_mask: Bool[Array, "B S"],
         deterministic: bool = True,
     ) -> Float[Array, "B S E"]:
         """Encodes the source."""
-        return self.encoder(self.token_embedder(encoder_tokens), encoder_mask, deterministic)
+        embed = self.memory if self.config.memory_tokens else self.token_embedder
+        return self.encoder(embed(encoder_tokens), encoder_mask, deterministic)
 
     def decode(
         self,

@@ -1,0 +1,246 @@
+"""Stage 2 on vectors, from the user's files to the run."""
+
+import json
+import pathlib
+
+import jax
+import numpy as np
+import pytest
+
+from catid2_jax import convert_checkpoint
+from catid2_jax.config import default_config, freeze
+from catid2_jax.data.queries import read_queries
+from catid2_jax.docids.table import DocidTable, write_docids
+from catid2_jax.errors import InputError
+from catid2_jax.evaluation.run_file import read_run
+from catid2_jax.steps import export
+from catid2_jax.steps.chain import run_until
+from catid2_jax.steps.workdir import Workdir
+
+N, L, K, D = 20, 3, 4, 12
+RNG = np.random.default_rng(5)
+DOCUMENTS = RNG.normal(size=(N, D)).astype(np.float32)
+IDS = [f"p{n}" for n in range(N)]
+CODES = np.random.default_rng(1).permutation(
+    [(a, b, c) for a in range(4) for b in range(4) for c in range(4)]
+)[:N]
+# Each split's queries: (id, product, grade); a grade of 0 makes preprocessing drop the query.
+# p19 is found by no training query, so that preprocessing drops its dev and test queries.
+SPLITS = {
+    "train": [(f"r{n}", n, 0 if n in (0, 7, 19) else 3) for n in range(N)]
+    + [("r20", 0, 3), ("r21", 7, 2)],
+    "dev": [(f"d{n}", n, 3) for n in (19, 4, 2, 9)],
+    "test": [(f"t{n}", n, 3) for n in (3, 19, 8, 0, 5, 12)],
+}
+
+
+def lines(path, values):
+    path.write_text("".join(f"{value}\n" for value in values))
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Files as a user has them: judgements in another order than queries, blank lines among these.
+
+    A query's vector is its product's, but for noise.
+    """
+    root = tmp_path_factory.mktemp("data")
+    products = [
+        {"id": i, "title": f"thing {i}", "categories": ["A", f"B{i[-1]}", "C"]} for i in IDS
+    ]
+    lines(root / "catalog.jsonl", map(json.dumps, products))
+    np.save(root / "catalog.npy", DOCUMENTS)
+    lines(root / "rows.txt", [])
+    for split, queries in SPLITS.items():
+        texts = [json.dumps({"id": q, "text": "any"}) for q, _, _ in queries]
+        lines(root / f"queries.{split}.jsonl", ["", *texts[:2], "", *texts[2:]])
+        judged = [f"{q} 0 p{n} {grade}" for q, n, grade in reversed(queries)]
+        lines(root / f"qrels.{split}.txt", judged)
+        np.save(root / f"queries.{split}.npy", vectors(split))
+    write_docids(root / "ids.jsonl", DocidTable(IDS, CODES))
+    return root
+
+
+def vectors(split):
+    """In the order of the split's file."""
+    noise = np.random.default_rng(len(split)).normal(0, 0.05, (len(SPLITS[split]), D))
+    return (DOCUMENTS[[n for _, n, _ in SPLITS[split]]] + noise).astype(np.float16)
+
+
+def config(data, **changes):
+    values = default_config()
+    for split in SPLITS:
+        values.data[f"{split}_queries"] = str(data / f"queries.{split}.jsonl")
+        values.data[f"{split}_qrels"] = str(data / f"qrels.{split}.txt")
+        values.embedding[f"{split}_query_vectors"] = str(data / f"queries.{split}.npy")
+    values.data.catalog = str(data / "catalog.jsonl")
+    values.embedding.update(encoder="precomputed", path=str(data / "catalog.npy"))
+    values.docids.path = str(data / "ids.jsonl")
+    values.rqvae.update(levels=L, codes=K, category_levels=2)
+    values.t5.update(
+        emb_dim=32,
+        num_heads=2,
+        head_dim=16,
+        mlp_dim=32,
+        num_encoder_layers=0,
+        num_decoder_layers=1,
+        memory_tokens=2,
+    )
+    values.seq2seq_training.update(batch_size=13, epochs=60, learning_rate=5e-3)
+    values.seq2seq.evaluation_queries = 3
+    values.retrieve.update(beams=20, k=5, batch_size=4)
+    values.evaluate.update(cutoffs=(1, 5), baselines=())
+    values.update_from_flattened_dict(changes)
+    return freeze(values)
+
+
+@pytest.fixture(scope="module")
+def trained(data, tmp_path_factory):
+    workdir = Workdir(tmp_path_factory.mktemp("work"))
+    run_until(config(data), workdir, "evaluate")
+    return workdir
+
+
+def test_vectors_follow_the_queries_that_are_kept(trained):
+    for split, queries in SPLITS.items():
+        given = {q: vector for (q, _, _), vector in zip(queries, vectors(split), strict=True)}
+        kept = [query.id for query in read_queries(trained.data / f"queries.{split}.jsonl")]
+        assert 0 < len(kept) < len(queries)
+        assert kept != [q for q, _, _ in queries if q in kept]  # another order, too
+        found = np.load(trained.query_vectors(split))
+        assert found.dtype == np.float32
+        np.testing.assert_array_equal(found, [given[q] for q in kept])
+
+
+def test_every_query_finds_its_product(trained):
+    # p19 is not asked for in training; r0 and r7 are dropped and r20 and r21 stand for them.
+    run = read_run(trained.root / "run.trec")
+    product = {q: f"p{n}" for q, n, _ in SPLITS["test"]}
+    assert run.keys() == {"t3", "t8", "t0", "t5", "t12"}
+    assert {q: hits[0][0] for q, hits in run.items()} == {q: product[q] for q in run}
+    metrics = json.loads((trained.root / "metrics.json").read_text())
+    assert metrics["recall@1"] == 1.0
+    assert not trained.vocabulary.exists()
+
+
+def test_products_are_learnt_from_their_own_vectors(trained, data, tmp_path):
+    """p19 by its own vector alone; its query comes from a file of others."""
+    lines(tmp_path / "q.jsonl", ['{"id": "a", "text": "x"}', '{"id": "b", "text": "y"}'])
+    np.save(tmp_path / "q.npy", DOCUMENTS[[19, 6]].astype(np.float64))
+    others = {
+        "retrieve.queries": str(tmp_path / "q.jsonl"),
+        "retrieve.query_vectors": str(tmp_path / "q.npy"),
+        "retrieve.output": "others.trec",
+    }
+    run_until(config(data, **others), trained, "retrieve")
+    run = read_run(trained.root / "others.trec")
+    assert [run[q][0][0] for q in "ab"] == ["p19", "p6"]
+
+    deny = str(tmp_path / "deny.txt")
+    lines(pathlib.Path(deny), ["p19"])
+    run_until(config(data, **others, **{"retrieve.deny_ids": deny}), trained, "retrieve")
+    run = read_run(trained.root / "others.trec")
+    assert run["b"][0][0] == "p6"
+    assert "p19" not in [document for document, _ in run["a"]]
+
+    np.save(tmp_path / "q.npy", DOCUMENTS[[19, 6], 1:])
+    with pytest.raises(InputError, match=r"q\.npy: found embeddings of width 11, expected 12"):
+        run_until(config(data, **others), trained, "retrieve")
+    np.save(tmp_path / "q.npy", DOCUMENTS[:3])
+    with pytest.raises(InputError, match=r"found 3 embeddings, expected 2, one per query"):
+        run_until(config(data, **others), trained, "retrieve")
+
+
+def test_clusters_of_the_test_queries_are_ranked_by_the_same_vectors(trained, data):
+    expand = {"retrieve.expand_level": 1, "retrieve.output": "clusters.trec"}
+    run_until(config(data, **expand), trained, "retrieve")
+    run = read_run(trained.root / "clusters.trec")
+    test = {q: vector for (q, _, _), vector in zip(SPLITS["test"], vectors("test"), strict=True)}
+    assert run.keys() == read_run(trained.root / "run.trec").keys()
+    for query, hits in run.items():
+        dense = DOCUMENTS.astype(np.float64) @ test[query].astype(np.float64)
+        best = np.argsort(-dense)[:5]
+        assert [document for document, _ in hits] == [IDS[n] for n in best]
+        np.testing.assert_allclose([score for _, score in hits], dense[best], rtol=1e-4)
+
+
+def test_the_exported_retrieval_takes_vectors(trained, data):
+    export.run(config(data), trained)
+    folder = trained.root / "export"
+    description = json.loads((folder / "export.json").read_text())
+    assert description["vector_width"] == D
+    assert not (folder / "vocabulary.model").exists()
+    function = jax.export.deserialize(bytearray((folder / "retrieve.stablehlo").read_bytes()))
+    with np.load(folder / "arrays.npz") as arrays:
+        found = jax.jit(function.call)(dict(arrays), np.load(trained.query_vectors("test")))
+    run = read_run(trained.root / "run.trec")
+    kept = [query.id for query in read_queries(trained.data / "queries.test.jsonl")]
+    for query, documents in zip(kept, found["documents"].tolist(), strict=True):
+        assert [IDS[document] for document in documents] == [d for d, _ in run[query]]
+
+
+def test_a_network_on_vectors_is_no_t5_to_convert(trained, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        convert_checkpoint.main(
+            [f"--from={trained.root}", f"--to={tmp_path / 'x'}", "--format=t5x"]
+        )
+    assert "found a network that reads vectors (memory_tokens = 2)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("split", "array", "message"),
+    [
+        ("train", vectors("train")[1:], "found 21 embeddings, expected 22, one per train query"),
+        (
+            "dev",
+            vectors("dev")[:, 1:],
+            "found embeddings of width 11, expected 12, that of the doc",
+        ),
+        ("test", np.full((6, D), np.nan), "found NaN or infinity in 6 rows, the first is row 0"),
+        ("test", None, "cannot be read"),
+    ],
+)
+def test_bad_vectors_stop_the_step_before_it_writes(data, tmp_path, split, array, message):
+    path = tmp_path / "v.npy"
+    if array is not None:
+        np.save(path, array)
+    workdir = Workdir(tmp_path / "work")
+    with pytest.raises(InputError, match=rf"v\.npy: {message}"):
+        run_until(config(data, **{f"embedding.{split}_query_vectors": str(path)}), workdir, "embed")
+    assert not workdir.embeddings.exists()
+
+
+def test_vectors_of_queries_that_there_are_not(data, tmp_path):
+    changes = {"data.dev_queries": "", "data.dev_qrels": "", "seq2seq.evaluation_queries": 0}
+    with pytest.raises(InputError, match=r"there are no dev queries: expected config\.data\.dev_q"):
+        run_until(config(data, **changes), Workdir(tmp_path), "embed")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"embedding.train_query_vectors": ""},
+            r"embedding\.train_query_vectors is empty, t5\.mem",
+        ),
+        ({"embedding.dev_query_vectors": ""}, r"embedding\.dev_query_vectors is empty"),
+        ({"embedding.test_query_vectors": ""}, r"embedding\.test_query_vectors is empty"),
+        ({"retrieve.queries": "q"}, r"retrieve\.query_vectors is empty, t5\.memory_tokens is 2"),
+        ({"retrieve.query_vectors": "q"}, r"query_vectors is 'q' and queries is empty: expected"),
+        (
+            {"t5.memory_tokens": 0, "retrieve.queries": "q", "retrieve.query_vectors": "v"},
+            r"retrieve\.query_vectors is 'v' and both .* are 0: expected none",
+        ),
+        (
+            {"embedding.encoder": "lsa", "embedding.path": ""},
+            r"embedding\.train_query_vectors is '.*' and encoder is 'lsa': expected 'precomputed'",
+        ),
+        (
+            {"seq2seq.pretrained": "a", "seq2seq.vocabulary": "b"},
+            r"pretrained is 'a' and t5\.memory_tokens is 2: expected one at most",
+        ),
+    ],
+)
+def test_impossible_configurations_are_refused(data, changes, message):
+    with pytest.raises(InputError, match=message):
+        config(data, **changes)
