@@ -145,7 +145,8 @@ def field_value(product: Product, field: str) -> str:
     if field in PRODUCT_FIELDS:
         return getattr(product, field).strip()
     value = product.extra.get(field)
-    values = value if isinstance(value, list) else [] if value is None else [value]
+    values = value if isinstance(value, list) else [value]
+    values = [item for item in values if item is not None]
     for item in values:
         if not isinstance(item, str | int | float):
             raise InputError(

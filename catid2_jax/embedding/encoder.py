@@ -102,13 +102,15 @@ def embed_in_shards(
         The tokens of each text before it was cut, [N].
     """
     folder = output.with_suffix(".shards")
-    starts = range(0, len(texts), shard_documents)
-    shards = [folder / f"{number:05}.npz" for number in range(len(starts))]
-    _encode_share(texts, encoder, dict(zip(shards, starts, strict=True)), batch_tokens)
+    shards = {
+        folder / f"{number:05}.npz": texts[start : start + shard_documents]
+        for number, start in enumerate(range(0, len(texts), shard_documents))
+    }
+    _encode_share(shards, encoder, batch_tokens)
     _wait_for_all("shards are written")
     tokens = np.concatenate([_read(shard, "tokens") for shard in shards])
     if jax.process_index() == 0:
-        _join(shards, output, len(texts))
+        _join(list(shards), output, len(texts))
     _wait_for_all("shards are joined")
     if jax.process_index() == 0:
         shutil.rmtree(folder)
@@ -151,13 +153,13 @@ def _padded(length: int) -> int:
 
 
 def _encode_share(
-    texts: Sequence[str], encoder: Encoder, shards: dict[pathlib.Path, int], batch_tokens: int
+    shards: dict[pathlib.Path, Sequence[str]], encoder: Encoder, batch_tokens: int
 ) -> None:
-    """Makes those of this process's shards that are not there; `shards` says where each starts."""
-    share = list(shards.items())[jax.process_index() :: jax.process_count()]
-    size = next(iter(list(shards.values())[1:]), len(texts))
-    parts = {path: texts[start : start + size] for path, start in share}
-    keys = {path: fingerprint(json.dumps([encoder.key, *parts[path]]).encode()) for path in parts}
+    """Makes those of this process's shards, given by their texts, that are not there."""
+    parts = dict(list(shards.items())[jax.process_index() :: jax.process_count()])
+    keys = {
+        path: fingerprint(json.dumps([encoder.key, *part]).encode()) for path, part in parts.items()
+    }
     missing = [path for path in parts if not _is_done(path, keys[path])]
     if len(missing) < len(parts):
         console.print(f"{len(parts) - len(missing)} of {len(parts)} shards were there already")

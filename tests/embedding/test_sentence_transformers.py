@@ -88,6 +88,36 @@ def test_the_vectors_do_not_depend_on_the_batches(encoder):
 
 
 @pytest.mark.embed
+@pytest.mark.slow
+def test_devices_share_a_batch(folder, encoder):
+    shared = SentenceTransformersEncoder(folder, 256, ["cpu", "cpu"])
+    expected, _ = encode_texts(TEXTS, encoder, 10**4)
+    found, _ = encode_texts(TEXTS, shared, 10**4)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.embed
+def test_static_embeddings_which_cut_nothing(folder, tmp_path):
+    import sentence_transformers
+    import tokenizers
+
+    tokenizer = tokenizers.Tokenizer.from_file(f"{folder}/tokenizer.json")
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    modules = sentence_transformers.sentence_transformer.modules
+    table = np.random.default_rng(0).normal(size=(tokenizer.get_vocab_size(), 5))
+    static = modules.StaticEmbedding(tokenizer, embedding_weights=table.astype(np.float32))
+    sentence_transformers.SentenceTransformer(modules=[static]).save(str(tmp_path))
+
+    texts = [text for text in TEXTS if text]
+    ids = [tokenizer.encode(text, add_special_tokens=False).ids for text in texts]
+    found, tokens = encode_texts(texts, SentenceTransformersEncoder(str(tmp_path), 8), 2000)
+    assert tokens.tolist() == list(map(len, ids))
+    expected = np.array([table[row].mean(axis=0) for row in ids])
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.embed
 def test_no_such_model(folder, tmp_path):
     with pytest.raises(InputError, match="expected a model of sentence-transformers"):
         SentenceTransformersEncoder(str(tmp_path), 256)

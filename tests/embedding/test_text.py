@@ -5,7 +5,7 @@ from catid2_jax.embedding.text import document_texts
 from catid2_jax.errors import InputError
 from catid2_jax.types import Product
 
-MUG = Product("m", " Mug ", "Blue.", ("Home", "Cups"), {"brand": "Acme", "sizes": [1, "L"]})
+MUG = Product("m", " Mug ", "Blue.", ("Home", "Cups"), {"brand": "Acme", "sizes": [1, None, "L"]})
 PEN = Product("p", "Pen", "", ("Office",), {"brand": None, "stock": 7})
 
 
