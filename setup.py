@@ -7,6 +7,7 @@ import setuptools
 CORE = [
     "absl-py>=2.1",
     "bm25s>=0.2.6",
+    "flatbuffers>=24",
     "flax>=0.12",
     "jax>=0.8",
     "jaxtyping>=0.2.36",

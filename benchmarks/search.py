@@ -1,21 +1,29 @@
-"""The constrained search: alone, over the number of documents, and in T5 beside `transformers`.
+"""The constrained search: alone, over the number of documents, and in T5 beside two others.
 
     python benchmarks/search.py [--documents 10000 100000 1000000 10000000] [--rounds 20]
     python benchmarks/search.py --t5 [--batches 1 16] [--rounds 3]
+    python benchmarks/search.py --shape t5_1_1_base [--batches 64] [--documents 386392]
 
 IDs are drawn at random, K = 256, L = 4, 100 beams. Alone: log-probabilities are drawn at random;
 the peers are the same search without a trie (top-k of beams x K at each level) and a trie of Python
-dicts that masks the same log-probabilities. With --t5: random weights of T5 1.1 small with 33,152
-tokens, queries of 32 tokens, 100,000 documents; the peer is `transformers`' beam search with
-`prefix_allowed_tokens_fn` over a trie of dicts, in PyTorch, with as many threads. They take turns.
+dicts that masks the same log-probabilities; the share is that of the whole search alone in a
+retrieval by T5 small, batch 1, `level` scores, which are the faster. With --t5: random weights of
+T5 1.1 small with 33,152 tokens, queries of 32 tokens, 100,000 documents; the peers are
+`transformers`' beam search with `prefix_allowed_tokens_fn` over a trie of dicts, in PyTorch, with
+as many threads, and, where `t5x` can be imported, T5X's beam search of as many beams and steps,
+which knows no trie. They take turns.
+With --shape: queries per second of a network of that shape, random weights, on the device there is.
 Compilation is not counted; medians. Prints Markdown.
 """
 
 import argparse
+import dataclasses
+import importlib.util
 import os
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import jax
@@ -23,10 +31,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from catid2_jax.decoding.beam_search import beam_search
-from catid2_jax.decoding.generate import retrieve
+from catid2_jax.decoding.generate import Scores, retrieve
 from catid2_jax.decoding.trie import Trie, build_trie
 from catid2_jax.models.t5.config import T5Config
 from catid2_jax.models.t5.network import Transformer
+from catid2_jax.models.t5.shapes import SHAPES
 
 K, LEVELS, BEAMS = 256, 4, 100
 VOCABULARY, FIRST_ID_TOKEN, SOURCE = 33_152, 32_100, 32
@@ -35,24 +44,32 @@ VOCABULARY, FIRST_ID_TOKEN, SOURCE = 33_152, 32_100, 32
 def main() -> None:
     """Measures and prints."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--documents", type=int, nargs="+", default=[10**4, 10**5, 10**6, 10**7])
-    parser.add_argument("--rounds", type=int, default=0, help="20 alone and 3 with T5 if not given")
+    parser.add_argument("--documents", type=int, nargs="+")
+    parser.add_argument("--rounds", type=int)
     parser.add_argument("--t5", action="store_true")
-    parser.add_argument("--batches", type=int, nargs="+", default=[1, 16])
+    parser.add_argument("--shape", choices=SHAPES)
+    parser.add_argument("--dtype", default="bfloat16", help="of the activations, with --shape")
+    parser.add_argument("--batches", type=int, nargs="+")
     arguments = parser.parse_args()
-    if arguments.t5:
-        with_t5(arguments.batches, arguments.rounds or 3)
+    if arguments.shape:
+        config = dataclasses.replace(SHAPES[arguments.shape].config, dtype=arguments.dtype)
+        for documents in arguments.documents or [386_392]:
+            throughput(config, documents, arguments.batches or [64], arguments.rounds or 100)
+    elif arguments.t5:
+        with_t5(arguments.batches or [1, 16], arguments.rounds or 3)
     else:
-        alone(arguments.documents, arguments.rounds or 20)
+        sizes = arguments.documents or [10**4, 10**5, 10**6, 10**7]
+        alone(sizes, arguments.rounds or 20)
 
 
 def alone(sizes: list[int], rounds: int) -> None:
     """The table of the search without a model over the number of documents."""
     print(
         "| documents | largest branches | search | without a trie | Python trie | Python trie / "
-        "search | of the first row's | temporary memory |"
+        "search | of the first row's | of a retrieval by T5 small | temporary memory |"
     )
-    print("|---" * 8 + "|")
+    print("|---" * 9 + "|")
+    retrieval = t5_small_retrieval(rounds)
     tables = jax.random.uniform(jax.random.key(0), (LEVELS, 1, BEAMS, K))
     tables = jax.nn.log_softmax(8 * tables, axis=-1)
     first = None
@@ -71,15 +88,24 @@ def alone(sizes: list[int], rounds: int) -> None:
                 times["dicts"].append(
                     milliseconds(lambda: search_in_dicts(host, prefixes))  # noqa: B023
                 )
+        memory = search.memory_analysis().temp_size_in_bytes / 2**20
         own, without = statistics.median(times["search"]), statistics.median(times["free"])
         first = first or own
         dicts = statistics.median(times["dicts"]) if times["dicts"] else float("nan")
         print(
             f"| {documents:,} | {', '.join(map(str, trie.max_children))} | {own:.2f} ms | "
             f"{without:.2f} ms | {dicts:.1f} ms | {dicts / own:.0f} | {own / first:.2f} | "
-            f"{search.memory_analysis().temp_size_in_bytes / 2**20:.2f} MiB |",
+            f"{own / retrieval:.1%} | {memory:.2f} MiB |",
             flush=True,
         )
+
+
+def t5_small_retrieval(rounds: int) -> float:
+    """Median milliseconds of a retrieval with `level` scores, batch 1, 100,000 documents."""
+    model, params = random_network(T5Config())
+    tokens, trie = random_queries(1), build_trie(random_ids(100_000), K)
+    search = compiled_search(model, "level", params, tokens, trie)
+    return take_turns({"search": partial(search, params, tokens, trie)}, rounds)["search"]
 
 
 def table_search(tables: jax.Array, trie: Trie) -> Any:
@@ -119,7 +145,7 @@ def search_in_dicts(tables: np.ndarray, prefixes: dict[int, Any]) -> list[int]:
 
 
 def with_t5(batches: list[int], rounds: int) -> None:
-    """The table of retrieval with T5 small beside `transformers`."""
+    """The table of retrieval with T5 small beside `transformers` and T5X."""
     # Threads that wait by spinning would take the cores from each other on a busy machine.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     import torch
@@ -127,49 +153,83 @@ def with_t5(batches: list[int], rounds: int) -> None:
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     codes = random_ids(100_000)
     trie = build_trie(codes, K)
-    model = Transformer(T5Config(), VOCABULARY)
-    tokens = jnp.ones((1, SOURCE), jnp.int32)
-    params = jax.jit(model.init)(jax.random.key(0), tokens, tokens > 0, tokens[:, :LEVELS])
-    peer = transformers_search(codes)
-    print("| batch | scores | search | transformers | transformers / search | temporary memory |")
-    print("|---" * 6 + "|")
+    model, params = random_network(T5Config())
+    peers = {"transformers": transformers_search(codes)}
+    if importlib.util.find_spec("t5x"):
+        peers["T5X"] = t5x_search(params)
+    columns = [column for peer in peers for column in (peer, f"{peer} / search")]
+    print(f"| batch | scores | search | {' | '.join(columns)} | temporary memory |")
+    print("|---" * (len(columns) + 4) + "|")
     for batch in batches:
-        tokens = np.random.default_rng(0).integers(1, 32_000, (batch, SOURCE)).astype(np.int32)
+        tokens = random_queries(batch)
         searches = {
-            kind: jax.jit(
-                lambda params, tokens, trie, kind=kind: retrieve(
-                    model,
-                    params,
-                    tokens,
-                    tokens > 0,
-                    trie,
-                    FIRST_ID_TOKEN,
-                    BEAMS,
-                    BEAMS,
-                    None,
-                    kind,
-                )
-            )
-            .lower(params["params"], tokens, trie)
-            .compile()
-            for kind in ("full", "level")
+            scores: compiled_search(model, scores, params, tokens, trie)
+            for scores in ("full", "level")
         }
-        times: dict[str, list[float]] = {"full": [], "level": [], "transformers": []}
-        for turn in range(rounds + 1):
-            for kind, search in searches.items():
-                taken = milliseconds(lambda: search(params["params"], tokens, trie))  # noqa: B023
-                times[kind] += [taken] * (turn > 0)
-            taken = milliseconds(lambda: peer(tokens))  # noqa: B023
-            times["transformers"] += [taken] * (turn > 0)
-        other = statistics.median(times["transformers"])
-        for kind, search in searches.items():
-            own = statistics.median(times[kind])
+        taken = take_turns(
+            {s: partial(search, params, tokens, trie) for s, search in searches.items()}
+            | {name: partial(peer, tokens) for name, peer in peers.items()},
+            rounds,
+        )
+        for scores, search in searches.items():
+            others = [f"{taken[p] / batch:.0f} ms | {taken[p] / taken[scores]:.1f}" for p in peers]
             print(
-                f"| {batch} | {kind} | {own / batch:.0f} ms | {other / batch:.0f} ms | "
-                f"{other / own:.1f} | "
+                f"| {batch} | {scores} | {taken[scores] / batch:.0f} ms | {' | '.join(others)} | "
                 f"{search.memory_analysis().temp_size_in_bytes / 2**20:.0f} MiB |",
                 flush=True,
             )
+
+
+def throughput(config: T5Config, documents: int, batches: list[int], rounds: int) -> None:
+    """The table of queries per second on the device that JAX has."""
+    trie = build_trie(random_ids(documents), K)
+    model, params = random_network(config)
+    print(f"{jax.devices()[0].device_kind}, {documents:,} documents, {BEAMS} beams\n")
+    print("| batch | scores | queries per second | p50 | p99 | temporary memory |")
+    print("|---" * 6 + "|")
+    for batch in batches:
+        tokens = jnp.asarray(random_queries(batch))
+        for scores in ("full", "level"):
+            search = compiled_search(model, scores, params, tokens, trie)
+            call = partial(search, params, tokens, trie)
+            taken = [milliseconds(call) for _ in range(rounds + 3)][3:]
+            p50, p99 = np.percentile(taken, [50, 99])
+            print(
+                f"| {batch} | {scores} | {1e3 * batch * rounds / sum(taken):,.0f} | {p50:.1f} ms | "
+                f"{p99:.1f} ms | {search.memory_analysis().temp_size_in_bytes / 2**20:.0f} MiB |",
+                flush=True,
+            )
+
+
+def random_network(config: T5Config) -> tuple[Transformer, Any]:
+    """A network with random parameters."""
+    model = Transformer(config, VOCABULARY)
+    tokens = jnp.ones((1, SOURCE), jnp.int32)
+    variables = jax.jit(model.init)(jax.random.key(0), tokens, tokens > 0, tokens[:, :LEVELS])
+    return model, variables["params"]
+
+
+def random_queries(batch: int) -> np.ndarray:
+    """int32 [batch, SOURCE], no padding."""
+    return np.random.default_rng(0).integers(1, 32_000, (batch, SOURCE)).astype(np.int32)
+
+
+def compiled_search(
+    model: Transformer, scores: Scores, params: Any, tokens: np.ndarray, trie: Trie
+) -> Any:
+    """`retrieve`, compiled for arguments of these shapes."""
+
+    def search(params: Any, tokens: jax.Array, trie: Trie) -> Any:
+        found = (FIRST_ID_TOKEN, BEAMS, BEAMS, None, scores)
+        return retrieve(model, params, tokens, tokens > 0, trie, *found)
+
+    return jax.jit(search).lower(params, tokens, trie).compile()
+
+
+def take_turns(calls: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
+    """Median milliseconds of each call after a first turn that is not counted."""
+    turns = [{name: milliseconds(call) for name, call in calls.items()} for _ in range(rounds + 1)]
+    return {name: statistics.median(turn[name] for turn in turns[1:]) for name in calls}
 
 
 def transformers_search(codes: np.ndarray) -> Callable[[np.ndarray], Any]:
@@ -214,6 +274,36 @@ def transformers_search(codes: np.ndarray) -> Callable[[np.ndarray], Any]:
             )
 
     return search
+
+
+def t5x_search(params: Any) -> Callable[[np.ndarray], Any]:
+    """Beam search of T5X with its own network and our parameters, over the whole vocabulary."""
+    import seqio
+    from t5x import models
+    from t5x.examples.t5 import network
+
+    config = dataclasses.asdict(T5Config())
+    names = {field.name for field in dataclasses.fields(network.T5Config)}
+    shape = {name: value for name, value in config.items() if name in names}
+    vocabulary = seqio.PassThroughVocabulary(VOCABULARY, eos_id=1)
+    model = models.EncoderDecoderModel(
+        network.Transformer(network.T5Config(vocab_size=VOCABULARY, **shape)),
+        vocabulary,
+        vocabulary,
+        optimizer_def=None,
+    )
+
+    @jax.jit
+    def search(params: Any, tokens: jax.Array) -> Any:
+        batch = {
+            "encoder_input_tokens": tokens,
+            "decoder_input_tokens": jnp.zeros((len(tokens), LEVELS), jnp.int32),
+        }
+        # No token ends a sequence: all have four.
+        options = {"eos_id": -1, "alpha": 0.0}
+        return model.predict_batch_with_aux(params, batch, None, options, True, BEAMS)
+
+    return lambda tokens: search(params, tokens)
 
 
 def random_ids(documents: int) -> np.ndarray:
