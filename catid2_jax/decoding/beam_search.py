@@ -73,7 +73,9 @@ def beam_search(
 ) -> SearchResult:
     """Finds documents whose IDs have high scores.
 
-    With at least as many beams as documents the search is exhaustive.
+    With at least as many beams as documents the search is exhaustive. With a mask there are k
+    results where k documents are allowed: a beam leads to an allowed document at least, and beams
+    are pruned only where `beams` others are kept.
 
     Args:
         step: the model; see `StepFunction`.
@@ -90,7 +92,7 @@ def beam_search(
         surplus is flagged.
 
     Raises:
-        InputError: `beams` is below 1, or `k` is not in 1..beams.
+        InputError: `beams` is below 1, `k` is not in 1..beams, or the mask is not of this trie.
     """
     if not 1 <= k <= max(beams, 1):
         raise InputError(f"k is {k}: expected 1 to beams = {beams}")
@@ -137,12 +139,14 @@ def search_prefixes(
         At most `beams` prefixes per query.
 
     Raises:
-        InputError: `beams` is below 1, or `depth` not in 1..L.
+        InputError: `beams` is below 1, `depth` not in 1..L, or the mask is not of this trie.
     """
     if beams < 1:
         raise InputError(f"beams is {beams}: expected at least 1")
     if not 1 <= depth <= trie.levels:
         raise InputError(f"depth is {depth}: expected 1 to {trie.levels}, the length of an ID")
+    if mask is not None:
+        _check_mask(mask, trie, batch_size)
     nodes = jnp.zeros((batch_size, 1), jnp.int32)
     scores = jnp.zeros((batch_size, 1), jnp.float32)
     bound = jnp.full(batch_size, -jnp.inf)
@@ -164,6 +168,15 @@ def search_prefixes(
         codes = jnp.minimum(codes, trie.codes_per_level - 1)
         cache = _reorder(cache, chosen // candidates.shape[2])
     return Prefixes(nodes, scores, bound)
+
+
+def _check_mask(mask: NodeMask, trie: Trie, batch_size: int) -> None:
+    """Raises InputError where another trie's mask would be read beyond its end in silence."""
+    found = [level.shape for level in mask]
+    capacities = [len(codes) for codes in trie.codes]
+    expected = ([(n,) for n in capacities], [(batch_size, n) for n in capacities])
+    if found not in expected:
+        raise InputError(f"mask: found shapes {found}, expected {expected[0]} or {expected[1]}")
 
 
 def _gains(

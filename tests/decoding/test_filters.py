@@ -124,6 +124,23 @@ def test_a_mask_for_another_table_is_refused(rows, allowed, message):
         build_trie(rows, K).mask(allowed)
 
 
+def test_a_search_with_another_tries_mask_is_refused(rows):
+    every = np.stack(np.meshgrid(*[np.arange(K + 1)] * L), axis=-1).reshape(-1, L)
+    larger, trie = build_trie(every, K + 1), build_trie(rows, K)
+
+    def step(level, codes, cache):
+        return jnp.zeros((B, 1 if codes is None else codes.shape[1], K)), cache
+
+    message = r"mask: found shapes .*, expected \[\(128,\), \(128,\), \(128,\)\] or \[\(4, 128\), "
+    for mask in (
+        larger.mask(np.ones(len(every), bool)),
+        trie.mask(np.ones((B - 1, N), bool)),
+        trie.mask(np.ones(N, bool))[:2],
+    ):
+        with pytest.raises(InputError, match=message):
+            beam_search(step, (), trie, B, 12, 8, mask)
+
+
 PATHS = [("Garden", "Tools"), ("Home", "Tools"), ("Garden",), ("Garden", "Tools", "Saws"), ("A",)]
 
 
