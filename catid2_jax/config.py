@@ -260,7 +260,8 @@ class RetrieveConfig:
             the products' embeddings; for `expand_level` and for a network that reads vectors. Those
             of the test queries are `embedding.test_query_vectors`.
         expand_level: codes to decode; the products beneath the `beams` best prefixes are then
-            ranked by dense scores (section 4.7). 0 to decode whole IDs.
+            ranked by dense scores (section 4.7), fewer than `k` if they are fewer. 0 to decode
+            whole IDs.
         batch_size: queries per call.
         output: the TREC run, relative to the work directory.
     """

@@ -1,5 +1,7 @@
 """The whole retrieval as files that JAX runs without this package: no pickle, no Python code.
 
+Beside JAX, reading them takes flatbuffers, NumPy and SentencePiece.
+
 In `DIR/export`:
 
     retrieve.stablehlo   the function, by `jax.export`, for any batch size

@@ -176,7 +176,11 @@ def test_a_changed_catalogue_needs_no_new_compilation(rows, tables):
         traces.append(1)
         return beam_search(step_of(tables), cache, trie, B, 100, 100)
 
-    for changed in (rows, rows[:-3], rows[5:], np.append(rows[:30], [[4, 4, 4]], axis=0)):
+    ordered = rows[np.lexsort(rows.T[::-1])]
+    fourth = np.pad((ordered[3:, :2] == ordered[:-3, :2]).all(axis=1), (3, 0))
+    assert fourth.any()  # without these, the largest branch is 3
+    added = np.append(rows[:30], [[4, 4, 4]], axis=0)
+    for changed in (rows, rows[:-3], rows[5:], added, ordered[~fourth]):
         found = run(CACHE, build_trie(np.unique(changed, axis=0), K))
         assert (
             np.sum(found.documents >= 0, axis=1).tolist() == [len(np.unique(changed, axis=0))] * B
