@@ -27,6 +27,14 @@ CORE = [
 ]
 
 DATA = ["datasets>=4", "duckdb>=1.5"]
+# The command `tfds` imports the first three and does not ask for them.
+TFDS = [
+    "apache-beam>=2.70",
+    "importlib-resources>=6",
+    "mlcroissant>=1",
+    "tensorflow>=2.18",
+    "tensorflow-datasets>=4.9.9",
+]
 INSPECT = ["ftfy>=6.3", "jinja2>=3.1", "py3langid>=0.4"]
 
 TEST = [
@@ -54,7 +62,9 @@ setuptools.setup(
     long_description_content_type="text/markdown",
     python_requires=">=3.11",
     packages=setuptools.find_packages(include=["catid2_jax", "catid2_jax.*"]),
-    package_data={"catid2_jax": ["py.typed", "data/*.json", "analysis/*.html"]},
+    package_data={
+        "catid2_jax": ["py.typed", "data/*.json", "data/tfds/checksums.tsv", "analysis/*.html"]
+    },
     install_requires=CORE,
     extras_require={
         "benchmarks": [*ORACLES, "vector-quantize-pytorch>=1.22"],
@@ -63,6 +73,7 @@ setuptools.setup(
         "inspect": INSPECT,
         "oracles": ORACLES,
         "seqio": ["seqio>=0.0.20", "tensorflow-datasets>=4.9"],
+        "tfds": TFDS,
         "gpu": ["jax[cuda12]"],
         "tpu": ["jax[tpu]"],
         "test": TEST,

@@ -36,7 +36,7 @@ from catid2_jax.data.sources.dataset import CATALOG, Source
 from catid2_jax.data.sources.reading import json_batches, parquet_batches
 from catid2_jax.data.statistics import dataset_statistics
 from catid2_jax.errors import InputError
-from catid2_jax.types import GRADES, Product
+from catid2_jax.types import GRADES, Product, Qrels
 
 LOCALES = ("us", "es", "jp")
 
@@ -154,20 +154,34 @@ def dataset_figures(
         with the labels that preprocessing leaves out of the training and the test as well:
         `train_pairs_any_label`, `test_pairs_any_label`.
     """
+    paths, judged, kept = preprocess_dataset(directory, preprocessing)
+    relevant = keep_grades(kept["test"], relevant_grades(preprocessing.relevant_labels))
+    pairs = {"train": kept["train"], "test": relevant}
+    figures = dataset_statistics(list(paths.values()), pairs)
+    return {
+        **{name: count for name, count in figures.items() if not name.startswith("categories")},
+        "train_pairs_any_label": count_judgements(keep_documents(judged["train"], paths)),
+        "test_pairs_any_label": count_judgements(kept["test"]),
+    }
+
+
+def preprocess_dataset(
+    directory: pathlib.Path, preprocessing: PreprocessingConfig = _PAPER_PREPROCESSING
+) -> tuple[dict[str, tuple[str, ...]], dict[str, Qrels], dict[str, Qrels]]:
+    """Applies the paper's preprocessing to an imported data set.
+
+    Returns:
+        The category path of each product kept; the judgements of "train" and "test" as they are,
+        and what is left of them.
+    """
     counts = PreprocessingCounts()
     products = preprocess_products(_paths(directory / CATALOG), preprocessing, counts)
     paths = {product.id: product.categories for product in products}
-    judged = [directory / f"qrels.{split}.txt" for split in ("train", "test")]
-    train, test = (read_qrels(path) if path.exists() else {} for path in judged)
-    training = preprocess_training(train, paths, preprocessing, counts)
-    heldout = preprocess_heldout(test, training, paths, preprocessing, counts)
-    relevant = keep_grades(heldout, relevant_grades(preprocessing.relevant_labels))
-    figures = dataset_statistics(list(paths.values()), {"train": training, "test": relevant})
-    return {
-        **{name: count for name, count in figures.items() if not name.startswith("categories")},
-        "train_pairs_any_label": count_judgements(keep_documents(train, paths)),
-        "test_pairs_any_label": count_judgements(heldout),
-    }
+    files = {split: directory / f"qrels.{split}.txt" for split in ("train", "test")}
+    judged = {split: read_qrels(path) if path.exists() else {} for split, path in files.items()}
+    training = preprocess_training(judged["train"], paths, preprocessing, counts)
+    heldout = preprocess_heldout(judged["test"], training, paths, preprocessing, counts)
+    return paths, judged, {"train": training, "test": heldout}
 
 
 def table_1(locale: str, figures: dict[str, int]) -> Table:

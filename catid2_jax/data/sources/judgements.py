@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from catid2_jax.data.sources.reading import csv_batches, parquet_batches
-from catid2_jax.data.text import clean_text
+from catid2_jax.data.text import clean
 from catid2_jax.errors import InputError
 from catid2_jax.types import GRADES, Qrels, Query
 
@@ -87,14 +87,14 @@ def split_judgements(
     qrels: dict[str, Qrels] = {split: {} for split in SPLITS}
     for batch in batches:
         columns = [pc.cast(batch.column(name), pa.string()).to_pylist() for name in COLUMNS]
+        columns[1] = _clean_queries(batch.column("query"))
         if "split" in batch.schema.names:
             splits = batch.column("split").to_pylist()
         else:
             splits = [_split_of(query_id, test_share) for query_id in columns[0]]
-        for query_id, query, product_id, label, split in zip(*columns, splits, strict=True):
+        for query_id, text, product_id, label, split in zip(*columns, splits, strict=True):
             if label not in GRADE_OF_LABEL or split not in qrels:
                 _refuse(label, split)
-            text = clean_text(query or "")
             if not query_id or not text:
                 counts.without_query += 1
             elif product_id not in document_ids:
@@ -110,6 +110,12 @@ def split_judgements(
         for split in SPLITS
         if qrels[split]
     }
+
+
+def _clean_queries(column: pa.Array) -> list[str | None]:
+    """Cleaned texts, each once however many judgements a query has; null where nothing is left."""
+    texts = pc.dictionary_encode(pc.cast(column, pa.string()))
+    return clean(texts.dictionary).take(texts.indices).to_pylist()
 
 
 def _split_of(query_id: str | None, test_share: float) -> str:
