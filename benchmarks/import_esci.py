@@ -1,11 +1,12 @@
 """Time and memory of importing ESCI, beside pandas joining the same files.
 
-    python benchmarks/import_esci.py DIR [--products=2000000] [--page_bytes=4000]
+    python benchmarks/import_esci.py DIR [--products=2000000] [--page_bytes=4000] [--alone]
 
-Makes in DIR, unless they are there, synthetic files with the schemas and about the text lengths of ESCI's and ESCI-S's, each
-product judged, runs `import_data esci --version=large` on them, and then a script that reads them
-with pandas, merges them as ESCI's README does and writes the result: it cleans no text, parts no
-judgements and prints no Table 1. Each runs in a process of its own. Prints a Markdown table.
+Makes in DIR, unless they are there, synthetic files with the schemas and about the text lengths of
+ESCI's and ESCI-S's, each product judged; runs `import_data esci --version=large` on them, and then
+a script that reads them with pandas, merges them as ESCI's README does and writes the result: it
+cleans no text, parts no judgements and prints no Table 1. Each runs in a process of its own. Prints
+a Markdown table. --alone leaves pandas out, which holds several copies of all texts.
 """
 
 import argparse
@@ -201,6 +202,7 @@ def main() -> None:
     parser.add_argument("directory", type=pathlib.Path)
     parser.add_argument("--products", type=int, default=2_000_000)
     parser.add_argument("--page_bytes", type=int, default=4000, help="of a page of ESCI-S")
+    parser.add_argument("--alone", action="store_true")
     arguments = parser.parse_args()
     root, products = arguments.directory, arguments.products
     files = [root / name for name in ("products.parquet", "examples.parquet", "esci.json.zst")]
@@ -210,17 +212,19 @@ def main() -> None:
     module = [sys.executable, "-m", "catid2_jax.import_data", "esci", "--version=large"]
     paths = [f"--{flag}={file}" for flag, file in flags]
     ours = measured("import_data", [*module, f"--output={root / 'ours'}", *paths])
-    (root / "pandas").mkdir(exist_ok=True)
-    script = [sys.executable, "-c", PANDAS, *map(str, files), str(root / "pandas")]
-    peer = measured("pandas", script)
+    rows = {"`import_data esci`": ours}
+    if not arguments.alone:
+        (root / "pandas").mkdir(exist_ok=True)
+        script = [sys.executable, "-c", PANDAS, *map(str, files), str(root / "pandas")]
+        rows["pandas"] = measured("pandas", script)
     sizes = ", ".join(f"{file.name} {file.stat().st_size / 2**30:.2f} GiB" for file in files)
     print(f"{products:,} products; {sizes}\n")
     print("| | seconds | products/s | peak memory, GiB |\n|---|---|---|---|")
-    for name, (seconds, memory) in (("`import_data esci`", ours), ("pandas", peer)):
+    for name, (seconds, memory) in rows.items():
         print(f"| {name} | {seconds:.0f} | {products / seconds:,.0f} | {memory:.1f} |")
-    print(
-        f"| ratio | {ours[0] / peer[0]:.2f} | {peer[0] / ours[0]:.2f} | {ours[1] / peer[1]:.2f} |"
-    )
+    for seconds, memory in list(rows.values())[1:]:
+        ratio = ours[0] / seconds
+        print(f"| ratio | {ratio:.2f} | {1 / ratio:.2f} | {ours[1] / memory:.2f} |")
 
 
 if __name__ == "__main__":

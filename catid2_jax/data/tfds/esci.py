@@ -62,9 +62,12 @@ class Esci(tfds.core.GeneratorBasedBuilder):
     ) -> dict[str, examples.Examples]:
         manual = pathlib.Path(dl_manager.manual_dir)
         compare_with_checksums(manual, self.url_infos)
-        files = (str(manual / name) for name in (PRODUCTS, EXAMPLES, METADATA))
-        fields = dict(zip(("products", "examples", "metadata"), files, strict=True))
-        config = EsciConfig(**fields, locales=(self.builder_config.name,))
+        config = EsciConfig(
+            products=str(manual / PRODUCTS),
+            examples=str(manual / EXAMPLES),
+            metadata=str(manual / METADATA),
+            locales=(self.builder_config.name,),
+        )
         # As long as the builder is there: the examples are read from it split by split.
         self._imported = tempfile.TemporaryDirectory()
         folder = pathlib.Path(self._imported.name)

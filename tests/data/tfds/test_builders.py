@@ -64,7 +64,8 @@ def published(folder):
             example(12, "deep", "E", small=0, locale=locale),  # of the large version
         )
     ]
-    pages = [page(i, depth, n) for n in ("us", "es") for i, depth in zip(rows, (7, 3, 2, 3, 3))]
+    depths = dict(zip(rows, (7, 3, 2, 3, 3), strict=True))
+    pages = [page(i, depth, n) for n in ("us", "es") for i, depth in depths.items()]
     products.append([*product("one", "スマホ"), "jp"])
     examples.append(example(20, "one", locale="jp"))
     pages.append(page("one", 3, "jp"))
