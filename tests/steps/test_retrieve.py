@@ -152,10 +152,17 @@ def test_a_query_may_have_a_filter_of_its_own(made, tmp_path):
     check(runs(workdir, queries=path, deny_ids=str(tmp_path / "deny.txt")), scores["full"], allowed)
 
 
+def with_vectors(workdir):
+    return {
+        "queries": str(workdir.data / "queries.test.jsonl"),
+        "query_vectors": str(workdir.root / "vectors.npy"),
+    }
+
+
 def test_clusters_are_ranked_by_dense_scores(made, tmp_path):
     workdir, scores = made
     dense = VECTORS.astype(np.float64) @ EMBEDDINGS.T.astype(np.float64)
-    changes = {"expand_level": 1, "query_vectors": str(workdir.root / "vectors.npy")}
+    changes = with_vectors(workdir) | {"expand_level": 1}
     check(runs(workdir, **changes), dense, EVERYTHING)
     # Two clusters only: those of the best first codes, whose probabilities the sums bound.
     one = runs(workdir, **changes, beams=1, k=5)
@@ -171,12 +178,12 @@ def test_clusters_are_ranked_by_dense_scores(made, tmp_path):
     path = write_queries(tmp_path / "q.jsonl", {"q1": {"allow_ids": ["p1", "p2"]}})
     allowed = EVERYTHING.copy()
     allowed[1] = np.isin(np.arange(N), [1, 2])
-    check(runs(workdir, queries=path, **changes), dense, allowed)
+    check(runs(workdir, **changes | {"queries": path}), dense, allowed)
 
 
 def test_whole_ids_are_clusters_of_one(made):
     workdir = made[0]
-    changes = {"expand_level": L, "query_vectors": str(workdir.root / "vectors.npy")}
+    changes = with_vectors(workdir) | {"expand_level": L}
     own = runs(workdir, beams=7, k=7)
     dense = VECTORS.astype(np.float64) @ EMBEDDINGS.T.astype(np.float64)
     allowed = np.array([np.isin(IDS, [d for d, _ in own[name]]) for name in QUERIES])
@@ -226,18 +233,19 @@ def test_ids_that_are_not_the_models_and_the_catalogues_are_refused(
 @pytest.mark.parametrize(
     ("array", "message"),
     [
-        (VECTORS[1:], r"v\.npy: found float16 of shape \(4, 4\), expected .* shape \(5, 4\)"),
-        (VECTORS[:, 1:], r"found float16 of shape \(5, 3\), expected finite floats"),
-        (np.ones((5, 4), int), r"found int64 of shape \(5, 4\)"),
-        (np.where(np.arange(20).reshape(5, 4) == 9, np.nan, 1.0), "NaN or infinity in row 2"),
+        (VECTORS[1:], r"v\.npy: found 4 embeddings, expected 5, one per query in its order"),
+        (VECTORS[:, 1:], r"found embeddings of width 3, expected 4, that of the documents'"),
+        (np.ones((5, 4), int), r"found int64 \(5, 4\), expected floats"),
+        (np.where(np.arange(20).reshape(5, 4) == 9, np.nan, 1.0), "NaN or infinity .* is row 2"),
         (None, r"v\.npy: found no \.npy array"),
     ],
 )
 def test_bad_query_vectors_are_refused(made, tmp_path, array, message):
     path = tmp_path / "v.npy"
     path.write_text("no array") if array is None else np.save(path, array)
+    changes = with_vectors(made[0]) | {"expand_level": 1, "query_vectors": str(path)}
     with pytest.raises(InputError, match=message):
-        retrieve.run(config(expand_level=1, query_vectors=str(path)), made[0])
+        retrieve.run(config(**changes), made[0])
 
 
 @pytest.mark.parametrize(
@@ -247,13 +255,9 @@ def test_bad_query_vectors_are_refused(made, tmp_path, array, message):
         ({"k": 41}, "k is 41: expected 1 to beams = 40"),
         ({"k": 0}, "k is 0: expected 1 to beams = 40"),
         ({"max_beams": 39}, "max_beams is 39: expected at least beams = 40, or 0, and 0 with"),
-        ({"expand_level": 2}, "expand_level is 2 and query_vectors is '': expected a path with"),
-        ({"query_vectors": "x"}, "expand_level is 0 and query_vectors is 'x': expected"),
-        ({"expand_level": -1, "query_vectors": "x"}, "expand_level is -1: expected at least 0"),
-        (
-            {"expand_level": 2, "query_vectors": "x", "max_beams": 80},
-            "max_beams is 80: expected .* 0 with expand_level",
-        ),
+        ({"query_vectors": "x"}, "query_vectors is 'x' and queries is empty: expected the path of"),
+        ({"expand_level": -1}, "expand_level is -1: expected at least 0"),
+        ({"expand_level": 2, "max_beams": 80}, "max_beams is 80: expected .* 0 with expand_level"),
         ({"scores": "some"}, "scores is 'some': expected one of 'full', 'level', 'valid'"),
         ({"weights": "int4"}, "weights is 'int4': expected one of 'float32', 'bfloat16', 'int8'"),
     ],
@@ -261,7 +265,7 @@ def test_bad_query_vectors_are_refused(made, tmp_path, array, message):
 def test_impossible_configurations_are_refused(changes, message):
     with pytest.raises(InputError, match=f"config.retrieve.{message}"):
         config(**changes)
-    section = config(expand_level=2, query_vectors="x", k=400).retrieve
+    section = config(expand_level=2, queries="q", query_vectors="x", k=400).retrieve
     assert dataclasses.replace(section, max_beams=0).k == 400
 
 
@@ -286,6 +290,5 @@ def test_filters_of_what_does_not_exist_are_refused(made, tmp_path, name, text, 
 
 
 def test_a_level_beyond_the_ids_is_refused(made):
-    path = str(made[0].root / "vectors.npy")
     with pytest.raises(InputError, match=r"expand_level is 4: expected at most 3, the length"):
-        retrieve.run(config(expand_level=4, query_vectors=path), made[0])
+        retrieve.run(config(expand_level=4, **with_vectors(made[0])), made[0])

@@ -65,14 +65,14 @@ def test_loss_is_equation_9_of_the_pairs_in_the_batch(params):
 
 
 def test_hidden_tokens_are_the_asked_share_and_never_the_first():
-    tokens = jnp.ones((200, 50), jnp.int32).at[:, 40:].set(0)
+    tokens = jnp.ones((200, 50), bool).at[:, 40:].set(False)
     mask = np.asarray(hide_tokens(tokens, 0.3, jax.random.key(0)))
     assert mask[:, 0].all()
     assert not mask[:, 40:].any()
     assert abs(mask[:, 1:40].mean() - 0.7) < 0.02
     again = np.asarray(hide_tokens(tokens, 0.3, jax.random.key(1)))
     assert (mask != again).any()
-    np.testing.assert_array_equal(hide_tokens(tokens, 0.0, jax.random.key(0)), tokens > 0)
+    np.testing.assert_array_equal(hide_tokens(tokens, 0.0, jax.random.key(0)), tokens)
 
 
 def test_what_is_hidden_changes_from_step_to_step_and_is_the_same_on_a_rerun(params):
