@@ -110,7 +110,7 @@ def test_the_files_say_how_they_are_used(made):
 
 def test_a_search_by_clusters_is_not_exported(tmp_path):
     workdir = make(tmp_path)[0]
-    changes = {"expand_level": 1, "query_vectors": str(tmp_path / "vectors.npy")}
+    changes = {"expand_level": 1, "queries": "queries.jsonl", "query_vectors": "vectors.npy"}
     with pytest.raises(InputError, match=r"expand_level is 1: expected 0, since what is exported"):
         export.run(config(**changes), workdir)
     assert not (tmp_path / "export").exists()
