@@ -85,7 +85,8 @@ class EmbeddingConfig:
             [documents, width] in the catalogue's order.
         vocabulary: SentencePiece model of "t5"; empty for the one that lies with its checkpoint.
         train_query_vectors: .npy of [queries, width], a row per line of `data.train_queries`, by
-            the encoder that made `path`; for a network that reads vectors (`t5.memory_tokens`).
+            the encoder that made `path`, for "precomputed" and a network that reads vectors
+            (`t5.memory_tokens`); "t5" and "sentence_transformers" make them themselves.
         dev_query_vectors: likewise, of `data.dev_queries`.
         test_query_vectors: likewise, of `data.test_queries`; also for `retrieve.expand_level`.
         dim: width of "lsa".
@@ -145,6 +146,11 @@ class EmbeddingConfig:
         for name in ("dim", "batch_tokens", "shard_documents"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}: expected at least 1")
+
+    @property
+    def is_network(self) -> bool:
+        """Whether the encoder can make a vector of any text, a query's too."""
+        return self.encoder in ("t5", "sentence_transformers")
 
     @property
     def text_fields(self) -> tuple[str, ...]:
@@ -376,7 +382,8 @@ class Config:
         }
         for name, is_needed in needed.items():
             section, field = name.split(".")
-            if is_needed and not getattr(getattr(self, section), field):
+            given = getattr(getattr(self, section), field) or self.embedding.is_network
+            if is_needed and not given:
                 raise InputError(
                     f"{name} is empty, t5.memory_tokens is {memory} and retrieve.expand_level is "
                     f"{level}: expected a path, or 0 for both"

@@ -44,6 +44,9 @@ class Encoder(Protocol):
             [len(items), D], each row by its text alone, whatever the others are.
         """
 
+    def for_queries(self) -> "Encoder":
+        """The same for texts that are queries and not documents."""
+
 
 def encode_texts(
     texts: Sequence[str], encoder: Encoder, batch_tokens: int

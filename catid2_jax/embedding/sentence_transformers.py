@@ -1,5 +1,6 @@
 """Any model of the library sentence-transformers; needs the extra `embed`."""
 
+import copy
 import json
 import math
 import sys
@@ -49,9 +50,8 @@ class SentenceTransformersEncoder:
                 f"{name}: found {reason:.200}, expected a model of sentence-transformers"
             ) from error
         self.max_tokens = self._limit(max_tokens)
-        self._prompt = self._find_prompt()
-        about = f"{self._model} {self._prompt} {self.max_tokens}".encode()
-        self.key = fingerprint(about, *map(_bytes, self._model.state_dict().items()))
+        self._parameters = fingerprint(*map(_bytes, self._model.state_dict().items()))
+        self._read_as("document", "passage", "corpus")
 
         gpus = [f"cuda:{i}" for i in range(cuda.device_count())]
         self._devices = list(devices) or gpus
@@ -71,9 +71,12 @@ class SentenceTransformersEncoder:
         return list(texts), np.array([len(text) for text in ids])
 
     def encode(self, items: Sequence[str], rows: int, width: int) -> np.ndarray:
-        """The model's vectors of documents, float32 [len(items), D]."""
+        """The model's vectors of documents or queries, float32 [len(items), D]."""
         share = math.ceil(len(items) / max(len(self._devices), 1))
-        return self._model.encode_document(
+        encode = self._model.encode_document
+        if self._kind == "query":
+            encode = self._model.encode_query
+        return encode(
             list(items),
             batch_size=share,
             chunk_size=share,
@@ -89,11 +92,20 @@ class SentenceTransformersEncoder:
             return sys.maxsize
         return self._model.max_seq_length
 
-    def _find_prompt(self) -> str:
-        """What `encode_document` puts before each text."""
-        names = (name for name in ("document", "passage", "corpus") if name in self._model.prompts)
-        name = next(names, self._model.default_prompt_name)
-        return (self._model.prompts[name] or "") if name else ""
+    def for_queries(self) -> "SentenceTransformersEncoder":
+        """The same model with what it puts before a query, if it makes a difference."""
+        other = copy.copy(self)
+        other._read_as("query")
+        return other
+
+    def _read_as(self, *kinds: str) -> None:
+        """What `encode_document` or `encode_query` puts before each text, and the key with it."""
+        self._kind = kinds[0]
+        prompts = self._model.prompts
+        name = next((kind for kind in kinds if kind in prompts), self._model.default_prompt_name)
+        self._prompt = (prompts[name] or "") if name else ""
+        about = f"{self._model} {self._kind} {self._prompt} {self.max_tokens}".encode()
+        self.key = fingerprint(about, self._parameters.encode())
 
 
 def _bytes(parameter: tuple[str, Any]) -> bytes:

@@ -89,3 +89,7 @@ class T5Encoder:
             tokens[row, : len(ids)], lengths[row] = ids, len(ids)
         tokens, lengths = jax.device_put((tokens, lengths), self._rows)
         return np.asarray(mean_of_states(self._model, self._params, tokens, lengths))[: len(items)]
+
+    def for_queries(self) -> "T5Encoder":
+        """Itself: T5 makes no difference."""
+        return self

@@ -1,6 +1,7 @@
 """Step 2: an embedding per product, and per query where they are given."""
 
 import json
+import pathlib
 from collections.abc import Mapping
 
 import jax
@@ -11,6 +12,7 @@ from catid2_jax.checkpoints.tokenizer import PIECES
 from catid2_jax.checkpoints.tree import unflatten
 from catid2_jax.config import Config, EmbeddingConfig
 from catid2_jax.data.catalog import read_catalog
+from catid2_jax.data.queries import read_queries
 from catid2_jax.docids.vocabulary import Vocabulary
 from catid2_jax.embedding.encoder import Encoder, embed_in_shards
 from catid2_jax.embedding.lsa import lsa_embeddings
@@ -108,27 +110,39 @@ def make_encoder(section: EmbeddingConfig) -> Encoder:
 
 
 def _encode(section: EmbeddingConfig, workdir: Workdir, texts: list[str], cut: int) -> None:
-    """Embeds with a network, and says and keeps what was cut off."""
+    """Embeds products and queries with a network, and says and keeps what was cut off."""
     encoder = make_encoder(section)
-    tokens = embed_in_shards(
-        texts, encoder, workdir.embeddings, section.batch_tokens, section.shard_documents
-    )
-    limit = encoder.max_tokens
-    lost = np.maximum(tokens - limit, 0)
-    figures = {
-        "texts": len(texts),
-        "texts_cut": int(np.count_nonzero(lost)),
-        "tokens": int(tokens.sum()),
-        "tokens_cut": int(lost.sum()),
-        "fields_cut": cut,
-    }
-    console.print(
-        f"{figures['texts_cut']:,} of {len(texts):,} texts are longer than {limit} tokens and were "
-        f"cut there: {lost.sum() / tokens.sum():.1%} of all tokens"
-    )
+    figures = _embed(section, encoder, texts, "texts", workdir.embeddings)
     if figures["texts_cut"]:
         console.print(
             "  what stands last is lost; see config.embedding.fields, field_characters, max_tokens"
         )
+    for split in SPLITS:
+        path = workdir.data / f"queries.{split}.jsonl"
+        if path.exists():
+            queries = [query.text for query in read_queries(path)]
+            output = workdir.query_vectors(split)
+            figures |= _embed(section, encoder.for_queries(), queries, f"{split}_queries", output)
     if jax.process_index() == 0:
-        write_json(workdir.metrics("embed"), figures)
+        write_json(workdir.metrics("embed"), figures | {"fields_cut": cut})
+
+
+def _embed(
+    section: EmbeddingConfig, encoder: Encoder, texts: list[str], what: str, output: pathlib.Path
+) -> dict[str, int]:
+    """Writes the vectors of some texts; returns how much of them was cut off."""
+    tokens = embed_in_shards(texts, encoder, output, section.batch_tokens, section.shard_documents)
+    lost = np.maximum(tokens - encoder.max_tokens, 0)
+    texts_cut = int(np.count_nonzero(lost))
+    console.print(
+        f"{texts_cut:,} of {len(texts):,} {what.replace('_', ' ')} are longer than "
+        f"{encoder.max_tokens} tokens and were cut there: {lost.sum() / tokens.sum():.1%} of all "
+        "tokens"
+    )
+    prefix = "" if what == "texts" else f"{what}_"
+    return {
+        what: len(texts),
+        f"{what}_cut": texts_cut,
+        f"{prefix}tokens": int(tokens.sum()),
+        f"{prefix}tokens_cut": int(lost.sum()),
+    }

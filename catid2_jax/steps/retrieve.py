@@ -19,11 +19,13 @@ from catid2_jax.decoding.trie import Trie, build_trie
 from catid2_jax.decoding.weights import quantize
 from catid2_jax.docids.table import DocidTable, read_docids
 from catid2_jax.docids.vocabulary import CodeVocabulary, Vocabulary
+from catid2_jax.embedding.encoder import encode_texts
 from catid2_jax.embedding.precomputed import read_embeddings
 from catid2_jax.errors import InputError
 from catid2_jax.evaluation.run_file import write_run
 from catid2_jax.models.t5.network import Transformer
 from catid2_jax.progress import Progress, console
+from catid2_jax.steps.embed import make_encoder
 from catid2_jax.steps.train_seq2seq import load_trained, load_vocabulary
 from catid2_jax.steps.workdir import Workdir
 from catid2_jax.types import Query
@@ -207,9 +209,12 @@ def _sources(
 
 def _query_vectors(config: Config, workdir: Workdir, queries: Sequence[Query]) -> np.ndarray:
     """The vectors of the test queries, or of those that are named; float32 [Q, D]."""
-    path = config.retrieve.query_vectors
-    if not path:
+    path, section = config.retrieve.query_vectors, config.embedding
+    if not config.retrieve.queries:
         return np.load(workdir.query_vectors("test"), allow_pickle=False)
+    if not path:
+        encoder = make_encoder(section).for_queries()
+        return encode_texts([query.text for query in queries], encoder, section.batch_tokens)[0]
     embeddings = np.load(workdir.embeddings, allow_pickle=False, mmap_mode="r")
     return read_embeddings(path, len(queries), "query", embeddings.shape[1])
 

@@ -80,6 +80,22 @@ def test_max_tokens_cuts_and_has_a_key_of_its_own(folder, encoder, by_hand):
 
 
 @pytest.mark.embed
+def test_a_query_has_the_prompt_of_queries(folder, by_hand, tmp_path):
+    from sentence_transformers import SentenceTransformer
+
+    prompts = {"query": "search: ", "document": ""}
+    SentenceTransformer(folder, prompts=prompts).save(str(tmp_path / "prompted"))
+    documents = SentenceTransformersEncoder(str(tmp_path / "prompted"), 256)
+    queries = documents.for_queries()
+    for encoder, text in ((documents, "red mug"), (queries, "search: red mug")):
+        found, tokens = encode_texts(["red mug"], encoder, 100)
+        expected, length = by_hand(text)
+        np.testing.assert_allclose(found[0], expected, atol=1e-5)
+        assert tokens.tolist() == [length]
+    assert queries.key != documents.key
+
+
+@pytest.mark.embed
 def test_the_vectors_do_not_depend_on_the_batches(encoder):
     expected, _ = encode_texts(TEXTS, encoder, 1)
     for batch_tokens in (100, 10**6):

@@ -8,12 +8,13 @@ import pytest
 from catid2_jax.checkpoints.folder import write_checkpoint
 from catid2_jax.config import default_config, freeze
 from catid2_jax.data.catalog import write_catalog
+from catid2_jax.data.queries import write_queries
 from catid2_jax.docids.vocabulary import Vocabulary
 from catid2_jax.embedding.encoder import encode_texts
 from catid2_jax.errors import InputError
 from catid2_jax.steps import embed
 from catid2_jax.steps.workdir import Workdir
-from catid2_jax.types import Product
+from catid2_jax.types import Product, Query
 from tests.checkpoints.examples import UNTIED, random_checkpoint, write_vocabulary
 
 PRODUCTS = [
@@ -68,6 +69,22 @@ def test_the_text_is_what_the_configuration_says(workdir, t5, fields, texts):
     assert found.shape == (3, 12)
     np.testing.assert_allclose(found[:2], expected, atol=1e-5)
     assert workdir.embeddings.with_suffix(".ids.txt").read_text() == "a\nb\nc\n"
+
+
+def test_queries_become_vectors_too(workdir, t5, tmp_path):
+    queries = {"train": ["red shoe"], "test": ["kettle", "a lamp for the garden"]}
+    for split, texts in queries.items():
+        path = workdir.data / f"queries.{split}.jsonl"
+        write_queries(path, [Query(f"q{i}", text) for i, text in enumerate(texts)])
+    config = configured(path=str(t5))
+    embed.run(config, workdir)
+    for split, texts in queries.items():
+        expected, tokens = encode_texts(texts, embed.make_encoder(config.embedding), 64)
+        np.testing.assert_allclose(np.load(workdir.query_vectors(split)), expected, atol=1e-5)
+        figures = json.loads(workdir.metrics("embed").read_text())
+        assert figures[f"{split}_queries"] == len(texts)
+        assert figures[f"{split}_queries_tokens"] == tokens.sum()
+    assert not workdir.query_vectors("dev").exists()
 
 
 def test_what_is_cut_is_counted_and_said(workdir, t5, spiece, capsys):

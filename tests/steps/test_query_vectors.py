@@ -243,7 +243,7 @@ def test_vectors_of_queries_that_there_are_not(data, tmp_path):
         ),
         (
             {"embedding.encoder": "lsa", "embedding.path": ""},
-            r"embedding\.train_query_vectors is '.*' and encoder is 'lsa': expected another",
+            r"embedding\.train_query_vectors is '.*' and encoder is 'lsa': expected 'precom",
         ),
         (
             {"seq2seq.pretrained": "a", "seq2seq.vocabulary": "b"},
