@@ -10,7 +10,7 @@ import sys
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from catid2_jax.embedding.encoder import embed_in_shards, encode_texts, fingerprint
@@ -50,6 +50,7 @@ class Words:
         return vectors(items)
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.integers(0, 300), min_size=1, max_size=60),
     st.integers(2, 300),
