@@ -17,6 +17,15 @@ from catid2_jax.analysis.health_text import printable
 from catid2_jax.files import atomic_write, write_json
 
 _STYLES = {"error": "bold red", "warning": "yellow", "note": "cyan"}
+_ODD_NODES = {
+    "singletons": "categories of one product",
+    "single_children": "categories without siblings",
+    "echoes": "categories named as their parent",
+    "inner_products": "products whose path ends where others go on",
+    "recurring_names": "names that recur under other parents",
+    "variant_siblings": "groups of siblings that differ only by case, spaces or punctuation",
+    "variant_names": "names spelt in several ways under different parents",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,6 +109,18 @@ def tables(figures: Mapping[str, Any]) -> Iterator[ReportTable]:
     catalog, splits = figures["catalog"], figures["splits"]
     yield _shares("products by number of categories", "categories", catalog["depths"])
     yield from _tree_tables(catalog["categories"])
+    repeated = {
+        "the title of another": catalog["titles"]["repeated"],
+        "title and text of another": catalog["texts"]["repeated_with_title"],
+    }
+    yield ReportTable(
+        "products of the same title, but for case, punctuation and spaces",
+        ("with", "products", "groups", "largest group"),
+        tuple(
+            (name, *(f"{same[key]:,}" for key in ("count", "groups", "largest")))
+            for name, same in repeated.items()
+        ),
+    )
     lengths = {"titles": catalog["titles"]["lengths"], "texts": catalog["texts"]["lengths"]}
     lengths |= {f"{split} queries": s["lengths"] for split, s in splits.items()}
     yield from _length_tables(lengths)
@@ -138,6 +159,11 @@ def _tree_tables(tree: Mapping[str, Any]) -> Iterator[ReportTable]:
             (str(n), *(_number(level[key]) for key in ("nodes", "min", "median", "max")))
             for n, level in levels
         ),
+    )
+    yield ReportTable(
+        "oddities in the category tree",
+        ("oddity", "number"),
+        tuple((name, f"{tree[key]['count']:,}") for key, name in _ODD_NODES.items()),
     )
     yield ReportTable(
         "largest categories",

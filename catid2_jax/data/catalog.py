@@ -15,6 +15,7 @@ from catid2_jax.data.lines import (
     parse_text,
     read_lines,
     require_fields,
+    unchanged,
     write_lines,
 )
 from catid2_jax.errors import InputError
@@ -182,7 +183,7 @@ def _read_parquet(path: str | PathLike[str]) -> Iterator[dict[str, Any]]:
     import pyarrow.parquet
 
     try:
-        with pyarrow.parquet.ParquetFile(path) as file:
+        with unchanged(path), pyarrow.parquet.ParquetFile(path) as file:
             require_fields(dict.fromkeys(file.schema_arrow.names), _REQUIRED, str(path))
             for batch in file.iter_batches(batch_size=_PARQUET_BATCH):
                 yield from batch.to_pylist()

@@ -4,8 +4,10 @@ What the readers of catalogues, queries, qrels, runs and document IDs share.
 """
 
 import codecs
+import contextlib
 import gzip
 import json
+import os
 import pathlib
 import zlib
 from collections.abc import Iterable, Iterator
@@ -25,17 +27,46 @@ def check_suffix(path: str | PathLike[str], suffixes: Iterable[str]) -> None:
         raise InputError(f"{path}: found another suffix, expected one of {', '.join(suffixes)}")
 
 
+@contextlib.contextmanager
+def unchanged(path: str | PathLike[str]) -> Iterator[None]:
+    """Reports that a file changed while the block read it, by size and time of change.
+
+    That is said rather than what else went wrong in the block: a file that is being written is
+    often also broken.
+
+    Raises:
+        InputError: it is not as it was when the block began.
+    """
+    before = _size_and_time(path)
+    error: Exception | None = None
+    try:
+        yield
+    except Exception as found:
+        error = found
+    if _size_and_time(path) != before:
+        raise InputError(
+            f"{path}: found that it changed while it was read, expected a finished file"
+        )
+    if error is not None:
+        raise error
+
+
+def _size_and_time(path: str | PathLike[str]) -> tuple[int, int]:
+    found = os.stat(path)
+    return found.st_size, found.st_mtime_ns
+
+
 def read_lines(path: str | PathLike[str]) -> Iterator[tuple[int, bytes]]:
     r"""Yields the lines of a plain or .gz file that are not blank, as (number from 1, bytes).
 
     Lines end at "\n" alone: Unicode's other line ends may stand inside a title.
 
     Raises:
-        InputError: the file is missing, unreadable, or a damaged gzip.
+        InputError: the file is missing, unreadable, a damaged gzip, or changes meanwhile.
     """
     opener: Any = gzip.open if str(path).endswith(".gz") else open
     try:
-        with opener(path, "rb") as file:
+        with unchanged(path), opener(path, "rb") as file:
             for number, line in enumerate(file, 1):
                 if number == 1:
                     line = line.removeprefix(codecs.BOM_UTF8)

@@ -1,3 +1,4 @@
+import dataclasses
 import html.parser
 import io
 import json
@@ -11,7 +12,7 @@ from catid2_jax.analysis.health_findings import Finding
 from catid2_jax.analysis.health_report import amount, print_health, tables, write_health
 from catid2_jax.analysis.health_text import printable
 from catid2_jax.types import Query
-from tests.analysis.data_sets import clean_splits, health, with_product
+from tests.analysis.data_sets import clean_products, clean_splits, health, with_product
 
 HOSTILE = "<script>alert('x')</script>\"'><img src=x onerror=y>"
 VOID = {"meta", "br", "img", "link", "input"}
@@ -160,8 +161,33 @@ def test_rows_by_hand():
         ("text", "0", "0.0 %"),
         ("brand", "0", "0.0 %"),
     )
+    assert {count for _, count in rows["oddities in the category tree"][1]} == {"0"}
+    same = "products of the same title, but for case, punctuation and spaces"
+    assert rows[same] == (
+        ("with", "products", "groups", "largest group"),
+        (("the title of another", "0", "0", "0"), ("title and text of another", "0", "0", "0")),
+    )
     common = rows["what splits have in common"][1]
     assert common[1] == ("test in train", "0", "0", "0")
+
+
+def test_what_recurs_is_counted_in_the_tables():
+    products = clean_products()
+    # Two of a leaf of Top A go to a leaf of the same name in Top B, two have one title.
+    for place in (0, 1):
+        path = ("Top B", "Middle E", products[20].categories[2])
+        products[place] = dataclasses.replace(products[place], categories=path)
+    for place in (30, 31, 32):
+        products[place] = dataclasses.replace(products[place], title=f"A title{'!' * (place % 2)}")
+    products[40] = dataclasses.replace(products[40], categories=("Top B", "Middle E", "Alone"))
+    rows = {t.title: {row[0]: row[1:] for row in t.rows} for t in tables(health(products).figures)}
+    tree = rows["oddities in the category tree"]
+    assert tree["categories of one product"] == ("1",)
+    assert tree["names that recur under other parents"] == ("1",)
+    assert tree["categories without siblings"] == ("0",)
+    same = rows["products of the same title, but for case, punctuation and spaces"]
+    assert same["the title of another"] == ("3", "1", "3")
+    assert same["title and text of another"] == ("0", "0", "0")
 
 
 def test_a_catalogue_alone_has_its_tables(tmp_path):

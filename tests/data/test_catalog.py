@@ -1,5 +1,6 @@
 import gzip
 import json
+import os
 import re
 
 import pyarrow
@@ -188,6 +189,28 @@ def test_damaged_gzip(tmp_path):
         for on_error in ("raise", "skip"):
             message = error_of(path, on_error=on_error)
             assert message.startswith(f"{path}: found a damaged gzip (")
+
+
+@pytest.mark.parametrize("name", ["catalog.jsonl", "catalog.jsonl.gz", "catalog.parquet"])
+def test_a_file_that_changes_while_it_is_read(tmp_path, name):
+    path = tmp_path / name
+    rows = [MUG | {"id": str(n)} for n in range(9000)]
+    if name.endswith(".parquet"):
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+    else:
+        write_records(path, *rows)
+    for change in (
+        lambda: path.write_bytes(path.read_bytes() + b" "),
+        lambda: os.utime(path, ns=(0, 0)),
+    ):
+        products = iter(read_catalog(path))
+        next(products)
+        change()
+        with pytest.raises(InputError) as caught:
+            list(products)
+        assert str(caught.value) == (
+            f"{path}: found that it changed while it was read, expected a finished file"
+        )
 
 
 @pytest.mark.parametrize("name", ["catalog.csv", "catalog", "catalog.parquet.gz"])

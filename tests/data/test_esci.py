@@ -42,6 +42,7 @@ def test_awkward_rows(tmp_path):
             "Acme",
             "Blue",
         ),
+        product("B11", "カップ 👩\u200d🚀 é", brand="🎁"),
         product("B02", "スマホ　ケース", None, None, None, "青"),
         product("B03", None, "no title"),
         product("B04", "   "),
@@ -58,6 +59,7 @@ def test_awkward_rows(tmp_path):
     examples = [example(1, i) for i in ids] + [example(2, f"D{n}", "S", "test") for n in range(10)]
     examples += [example(3, "B01", query=None) for _ in range(2)]
     examples += [example(4, "B01", "I", query=" "), example(1, "B09", small=0)]
+    examples += [example(5, "B11", query="カップ 🎁"), example(6, "B01", locale=None)]
     pages = [
         page("B01", ["Home &amp; Kitchen", " Cups ", "", None, "Mugs"], price="$3", reviews=[{}]),
         page("B02", ["携帯電話", "ケース", "カバー"]),
@@ -69,6 +71,9 @@ def test_awkward_rows(tmp_path):
         {"type": "error", "asin": "B08", "locale": "us", "error": "404"},
         page("B09", 3),
         page("B10", 3),
+        page("B11", ["ホーム", "🎁 Gifts"], None),
+        {"type": "product", "asin": "B11", "category": ["Home"]},
+        page("B11", ["ホーム", "🎁 Gifts"]),
         *(page(f"D{depth}", depth) for depth in range(10)),
     ]
     files = publish(tmp_path, products, examples, pages)
@@ -83,24 +88,27 @@ def test_awkward_rows(tmp_path):
             "brand: Acme; color: Blue",
             ("Home & Kitchen", "Cups", "Mugs"),
         ),
+        Product("B11", "カップ 👩\u200d🚀 é", "brand: 🎁", ("ホーム", "🎁 Gifts")),
         Product("B02", "スマホ ケース", "color: 青", ("携帯電話", "ケース", "カバー")),
         Product("B05", "Repeated", "description: first", LEVELS[:3]),
         *(Product(f"D{depth}", f"Depth {depth}", "", LEVELS[:depth]) for depth in range(1, 10)),
     ]
     assert counts == ProductCounts(
-        products=12, without_title=2, without_category=4, repeated=1, without_id=0
+        products=13, without_title=2, without_category=4, repeated=1, without_id=0
     )
     # Left out: B03, B04, B06, B07, B08, B10 and D0.
     assert judgements == JudgementCounts(
-        judgements=13, without_query=1, on_products_left_out=7, repeated=1
+        judgements=14, without_query=1, on_products_left_out=7, repeated=1
     )
     assert read_queries(tmp_path / "out/us/queries.train.jsonl") == [
         Query("1", "query 1"),
         Query("3", "query 3"),
+        Query("5", "カップ 🎁"),
     ]
     assert read_qrels(tmp_path / "out/us/qrels.train.txt") == {
         "1": {"B01": 3, "B02": 3, "B05": 3},
         "3": {"B01": 3},
+        "5": {"B11": 3},
     }
     assert read_qrels(tmp_path / "out/us/qrels.test.txt") == {
         "2": {f"D{depth}": 2 for depth in range(1, 10)}

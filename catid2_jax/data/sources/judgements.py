@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Mapping
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from catid2_jax.data.lines import parse_id
 from catid2_jax.data.sources.reading import csv_batches, parquet_batches
 from catid2_jax.data.text import clean
 from catid2_jax.errors import InputError
@@ -103,6 +104,8 @@ def split_judgements(
                 counts.repeated += 1
             else:
                 counts.judgements += 1
+                if not qrels[split][query_id]:
+                    parse_id(query_id, "judgements")
                 qrels[split][query_id][product_id] = GRADE_OF_LABEL[label]
                 _check_text(query_id, queries[split].setdefault(query_id, text), text)
     return {

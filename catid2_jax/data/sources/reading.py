@@ -5,7 +5,6 @@ import contextlib
 import csv
 import io
 import itertools
-import os
 import pathlib
 from collections.abc import Collection, Iterator, Sequence
 from os import PathLike
@@ -15,7 +14,7 @@ import pyarrow as pa
 import pyarrow.json
 import pyarrow.parquet
 
-from catid2_jax.data.lines import decode_line, parse_json_object
+from catid2_jax.data.lines import decode_line, parse_json_object, unchanged
 from catid2_jax.errors import InputError
 
 BATCH_ROWS = 16_384  # rows in memory at a time
@@ -33,19 +32,8 @@ def reading(path: Path) -> Iterator[None]:
         InputError: the file is missing, cut off, damaged, or not as it was when the block began.
     """
     try:
-        before = _size_and_time(path)
-        error: Exception | None = None
-        try:
+        with unchanged(path):
             yield
-        except (OSError, pa.ArrowException, InputError) as found:
-            error = found
-        # Looked at first: a file that is being written is often also broken.
-        if _size_and_time(path) != before:
-            raise InputError(
-                f"{path}: found that it changed while it was read, expected a finished file"
-            )
-        if error is not None:
-            raise error
     except FileNotFoundError as missing:
         raise InputError(f"{path}: found no such file, expected a file to read") from missing
     except (OSError, pa.ArrowException) as broken:
@@ -165,11 +153,6 @@ def _distinct(columns: Sequence[str], optional: Sequence[str], found: Sequence[s
     return list(dict.fromkeys([*columns, *(name for name in optional if name in found)]))
 
 
-def _size_and_time(path: Path) -> tuple[int, int]:
-    found = os.stat(path)
-    return found.st_size, found.st_mtime_ns
-
-
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
     """The lines that are not blank, as (number from 1, bytes)."""
     with pa.input_stream(str(path), compression="detect") as stream:
@@ -200,6 +183,7 @@ class _TextLines:
     """The lines of a file as text; `where` names the last one."""
 
     def __init__(self, path: Path, encoding: str) -> None:
+        _check_encoding(encoding)
         self._lines, self._path, self._encoding = _lines(path), path, encoding
         self.where = str(path)
 
@@ -213,16 +197,26 @@ class _TextLines:
             return decode_line(line, self.where)
         try:
             return line.decode(self._encoding)
-        except LookupError as error:
-            raise InputError(
-                f"found encoding {self._encoding!r}, expected one that Python knows"
-            ) from error
         except UnicodeDecodeError as error:
             found = line[error.start : error.start + 1]
             raise InputError(
                 f"{self.where}: found the byte {found!r} at column {error.start + 1}, expected "
                 f"{self._encoding}"
             ) from error
+
+
+def _check_encoding(encoding: str) -> None:
+    try:
+        ends = b"\n".decode(encoding) == "\n"
+    except LookupError as error:
+        raise InputError(f"found encoding {encoding!r}, expected one that Python knows") from error
+    except UnicodeDecodeError:
+        ends = False
+    if not ends:
+        raise InputError(
+            f"found encoding {encoding!r}, in which a line does not end with one byte, expected "
+            f"another: iconv -f {encoding} -t utf-8 makes it one"
+        )
 
 
 def _whole_rows(rows: Iterator[list[str]], length: int, lines: _TextLines) -> Iterator[list[str]]:

@@ -122,6 +122,9 @@ def test_bad_products_leave_the_earlier_catalogue(tmp_path):
     bad = judged(("q1", "mug", "p1", "Good", "train"))
     with pytest.raises(InputError, match="judgements: found label 'Good'"):
         write_dataset(Source([batch(("p9", "Pen", PATH, None, None))], [bad]), tmp_path)
+    spaced = judged(("q 1", "mug", "p9", "E", "train"))
+    with pytest.raises(InputError, match="judgements: found id 'q 1'"):
+        write_dataset(Source([batch(("p9", "Pen", PATH, None, None))], [spaced]), tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["catalog.parquet"]
     assert (tmp_path / "catalog.parquet").read_bytes() == before
 

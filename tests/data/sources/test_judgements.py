@@ -112,6 +112,10 @@ def test_queries_without_splits_are_parted_by_their_ids_alone():
             "judgements: found split 'val', expected one of train, dev, test",
         ),
         (
+            ("q 2", "cup", "a", "E", "train"),
+            "judgements: found id 'q 2', expected text without white space",
+        ),
+        (
             ("q", "cup", "a", "E", "train"),
             "judgements: found the texts 'mug' and 'cup' for query 'q', expected one",
         ),

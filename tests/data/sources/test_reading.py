@@ -172,6 +172,36 @@ def test_csv_in_another_encoding(tmp_path):
     )
 
 
+def test_encodings_that_are_mixed_are_an_error_at_the_first_line_of_the_other(tmp_path):
+    path = tmp_path / "items.csv"
+    path.write_bytes("id,title\n1,Café\n".encode() + "2,Thé\n".encode("cp1252"))
+    assert error_of(csv_batches(path, ["title"])) == (
+        f"{path}:3: found the byte b'\\xe9' at column 5, expected UTF-8"
+    )
+    path.write_bytes("id,title\n1,青\n".encode("shift-jis") + "2,赤い\n".encode())
+    assert error_of(csv_batches(path, ["title"], encoding="shift-jis")).startswith(f"{path}:3: ")
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-32"])
+def test_an_encoding_of_two_bytes_is_refused_with_what_helps(tmp_path, encoding):
+    path = tmp_path / "items.csv"
+    path.write_bytes("id,title\n1,Café\n".encode(encoding))
+    assert error_of(csv_batches(path, ["title"], encoding=encoding)) == (
+        f"found encoding {encoding!r}, in which a line does not end with one byte, expected "
+        f"another: iconv -f {encoding} -t utf-8 makes it one"
+    )
+    assert f"{path}:1: found the" in error_of(csv_batches(path, ["title"])) or (
+        "expected also 'title'" in error_of(csv_batches(path, ["title"]))
+    )
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_column(tmp_path):
+    path = tmp_path / "items.csv"
+    path.write_bytes("id,title\n1,Café\n".encode("utf-8-sig"))
+    for encoding in ("utf-8", "utf-8-sig"):
+        assert rows_of(csv_batches(path, ["id"], encoding=encoding)) == [{"id": "1"}]
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [

@@ -2,6 +2,7 @@
 
 import builtins
 import csv
+import dataclasses
 import sqlite3
 
 import pyarrow as pa
@@ -90,6 +91,29 @@ def test_csv_in_latin_1_with_a_column_per_level_and_another_separator(tmp_path):
         ("x",),
         ("Bar", "Pub"),
     ]
+
+
+def test_a_file_that_changes_while_it_is_read_leaves_the_earlier_import(tmp_path):
+    path = write_csv(tmp_path / "shop.csv")
+    config = CsvConfig(path=path, **COLUMNS)
+    out = tmp_path / "out"
+    (source,) = read_csv(config)
+    write_dataset(source, out)
+    before = {file.name: file.read_bytes() for file in out.iterdir()}
+
+    def growing(batches):
+        for batch in batches:
+            yield batch
+            with open(path, "a") as file:
+                file.write("p9,Late,Home,,\n")
+
+    (source,) = read_csv(config)
+    with pytest.raises(InputError) as caught:
+        write_dataset(dataclasses.replace(source, products=growing(source.products)), out)
+    assert str(caught.value) == (
+        f"{path}: found that it changed while it was read, expected a finished file"
+    )
+    assert {file.name: file.read_bytes() for file in out.iterdir()} == before
 
 
 def test_another_separator_than_told_is_said(tmp_path):
