@@ -200,8 +200,8 @@ def test_a_file_that_changes_while_it_is_read(tmp_path, name):
     else:
         write_records(path, *rows)
     for change in (
-        lambda: path.write_bytes(path.read_bytes() + b" "),
         lambda: os.utime(path, ns=(0, 0)),
+        lambda: path.write_bytes(path.read_bytes() + b" "),
     ):
         products = iter(read_catalog(path))
         next(products)
