@@ -104,8 +104,9 @@ def trained(data, tmp_path_factory):
     return workdir, capture.get()
 
 
-def test_vectors_follow_the_queries_that_are_kept(trained):
-    workdir = trained[0]
+def test_vectors_follow_the_queries_that_are_kept(data, tmp_path):
+    workdir = Workdir(tmp_path)
+    run_until(config(data), workdir, "embed")
     for split, queries in SPLITS.items():
         given = {q: vector for (q, _, _), vector in zip(queries, vectors(split), strict=True)}
         kept = [query.id for query in read_queries(workdir.data / f"queries.{split}.jsonl")]
