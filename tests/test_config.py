@@ -24,7 +24,10 @@ def test_default_configuration_freezes_to_the_dataclasses_defaults():
     assert freeze(default_config()) == Config()
 
 
-@pytest.mark.parametrize("name", ["quickstart", "rqvae", "seq2seq", "grocery", "offers"])
+SILVER = ["grocery", "offers", "grocery_vectors", "offers_vectors"]
+
+
+@pytest.mark.parametrize("name", ["quickstart", "rqvae", "seq2seq", *SILVER])
 def test_cat_id2_is_all_of_equation_8_and_tiger_is_equation_3(name):
     ours, tiger = freeze(load(name)), freeze(load(name, "tiger"))
     assert (ours.rqvae.levels, ours.rqvae.codes, ours.rqvae.category_levels) == (4, 256, 3)
