@@ -9,15 +9,19 @@ import numpy as np
 import pytest
 
 from catid2_jax import convert_checkpoint
+from catid2_jax.checkpoints.folder import write_checkpoint
 from catid2_jax.config import default_config, freeze
-from catid2_jax.data.queries import read_queries
+from catid2_jax.data.queries import read_queries, write_queries
 from catid2_jax.docids.table import DocidTable, write_docids
+from catid2_jax.docids.vocabulary import Vocabulary
 from catid2_jax.errors import InputError
 from catid2_jax.evaluation.run_file import read_run
 from catid2_jax.progress import console
-from catid2_jax.steps import export
+from catid2_jax.steps import embed, export, retrieve
 from catid2_jax.steps.chain import run_until
 from catid2_jax.steps.workdir import Workdir
+from catid2_jax.types import Query
+from tests.checkpoints.examples import UNTIED, random_checkpoint, write_vocabulary
 
 N, L, K, D = 20, 3, 4, 12
 RNG = np.random.default_rng(5)
@@ -219,6 +223,37 @@ def test_bad_vectors_stop_the_step_before_it_writes(data, tmp_path, split, array
     with pytest.raises(InputError, match=rf"v\.npy: {message}"):
         run_until(config(data, **{f"embedding.{split}_query_vectors": str(path)}), workdir, "embed")
     assert not workdir.embeddings.exists()
+
+
+def test_an_encoder_of_text_makes_the_vectors_of_any_queries(data, tmp_path):
+    vocabulary = Vocabulary(write_vocabulary(tmp_path / "spiece.model"), 0, 0)
+    write_checkpoint(tmp_path / "t5", "huggingface", random_checkpoint(UNTIED), vocabulary)
+    paths = [f"embedding.{split}_query_vectors" for split in SPLITS]
+    changes = dict.fromkeys(paths, "") | {
+        "embedding.encoder": "t5",
+        "embedding.path": str(tmp_path / "t5"),
+        "seq2seq_training.epochs": 1,
+        "retrieve.batch_size": 2,
+    }
+    workdir = Workdir(tmp_path / "work")
+    run_until(config(data, **changes), workdir, "retrieve")
+    queries = read_queries(workdir.data / "queries.test.jsonl")
+    texts = ["red shoe", "tea mug", "garden hose", "steel kettle", "cotton lamp"]
+    write_queries(
+        tmp_path / "q.jsonl", [Query(q.id, t) for q, t in zip(queries, texts, strict=True)]
+    )
+    # What the network reads of these queries is what the step `embed` makes of the same texts.
+    write_queries(workdir.data / "queries.test.jsonl", read_queries(tmp_path / "q.jsonl"))
+    embed.run(config(data, **changes), workdir)
+    runs = []
+    for named in ("", str(tmp_path / "q.jsonl")):
+        settings = config(data, **changes, **{"retrieve.queries": named})
+        retrieve.run(settings, workdir)
+        runs.append(read_run(workdir.root / "run.trec"))
+    assert runs[0].keys() == runs[1].keys()
+    for query, hits in runs[0].items():
+        assert [d for d, _ in hits] == [d for d, _ in runs[1][query]]
+        np.testing.assert_allclose(*([s for _, s in r[query]] for r in runs), atol=1e-5)
 
 
 def test_vectors_of_queries_that_there_are_not(data, tmp_path):
