@@ -233,3 +233,23 @@ def test_sequence_loss():
         lambda x: reference.sequence(x, targets, weights),
         draw(3, 2, 5),
     )
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"position_weights": (1.0, 0.25)},
+        {"label_smoothing": 0.2},
+        {"z_loss": 0.1},
+        {"position_weights": (0.5, 2.0), "label_smoothing": 0.1, "z_loss": 0.3},
+    ],
+)
+def test_what_is_usual_beside_the_sequence_loss(fields):
+    targets = np.array([[1, 4], [0, 2], [3, 3]], np.int32)
+    weights = np.array([1.0, 0.5, 2.0])
+    ours = {name: jnp.array(v) if isinstance(v, tuple) else v for name, v in fields.items()}
+    check(
+        lambda x: losses.sequence_loss(x, jnp.asarray(targets), jnp.asarray(weights), **ours),
+        lambda x: reference.sequence(x, targets, weights, **fields),
+        draw(3, 2, 5),
+    )

@@ -207,8 +207,10 @@ def _best(
     count = candidates.shape[1]
     width = min(beams, count)
     # Without the barrier XLA merges the slices below into the top-k, no longer sees one and sorts
-    # all candidates instead.
-    scores, chosen = jax.lax.optimization_barrier(jax.lax.top_k(candidates, min(width + 1, count)))
+    # all candidates instead. One for both would end XLA where the devices share the candidates.
+    scores, chosen = map(
+        jax.lax.optimization_barrier, jax.lax.top_k(candidates, min(width + 1, count))
+    )
     pruned = jnp.max(scores[:, width:], axis=1, initial=-jnp.inf)
     return scores[:, :width], chosen[:, :width], pruned
 

@@ -1,10 +1,6 @@
 """The same training on 1, 2 and 8 devices, and on 2 processes of 2 devices."""
 
-import os
 import pathlib
-import socket
-import subprocess
-import sys
 
 import jax
 import jax.numpy as jnp
@@ -16,39 +12,25 @@ from catid2_jax.training.checkpoint import Checkpoints
 from catid2_jax.training.loop import TrainState
 from catid2_jax.training.optimizer import TrainingConfig, make_optimizer
 from catid2_jax.training.sampler import EpochSampler
+from tests.training.processes import free_port, start, wait_for
 
 SCRIPT = pathlib.Path(__file__).parent / "sharded_training.py"
-ROOT = SCRIPT.parent.parent.parent
-
-
-def start(output, devices, *distributed):
-    environment = os.environ | {
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
-        "JAX_PLATFORMS": "cpu",
-        "PYTHONPATH": str(ROOT),
-    }
-    command = [sys.executable, SCRIPT, output, *map(str, distributed)]
-    output.parent.mkdir(exist_ok=True)
-    with open(output.with_suffix(".log"), "a") as log:
-        return subprocess.Popen(command, env=environment, stdout=log, stderr=log)
 
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
     """Everything the script leaves, by the number of devices; "2 x 2" for two processes."""
     root = tmp_path_factory.mktemp("sharding")
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     outputs = {name: root / name / "results.npz" for name in ("1", "2", "8", "2 x 2")}
     waves = [
-        [start(outputs["1"], 1), start(outputs["8"], 8)],
-        [start(outputs["2"], 2), *(start(outputs["2 x 2"], 2, port, 2, i) for i in range(2))],
+        [start(SCRIPT, outputs["1"], 1), start(SCRIPT, outputs["8"], 8)],
+        [
+            start(SCRIPT, outputs["2"], 2),
+            *(start(SCRIPT, outputs["2 x 2"], 2, port, 2, i) for i in range(2)),
+        ],
     ]
-    for process in [process for wave in waves for process in wave]:
-        process.wait(timeout=300)
-    for path in outputs.values():
-        assert path.exists(), path.with_suffix(".log").read_text()[-2000:]
+    wait_for([process for wave in waves for process in wave], outputs.values())
     return {name: (path.parent, dict(np.load(path))) for name, path in outputs.items()}
 
 
