@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from absl import flags
 from ml_collections import config_flags
 
+from catid2_jax import processes
 from catid2_jax.config import Config, freeze
 from catid2_jax.errors import InputError
 from catid2_jax.progress import console
@@ -23,7 +24,10 @@ def main(last_step: Callable[[Config], str], argv: Sequence[str] | None = None) 
 def main_with(run: Callable[[Config, Workdir], None], argv: Sequence[str] | None = None) -> None:
     """Runs `run` as the command line asks for; exits with 2 after one line about bad input."""
     try:
-        config, workdir = _parse(list(sys.argv if argv is None else argv))
+        config, workdir, distributed = _parse(list(sys.argv if argv is None else argv))
+        if distributed:
+            processes.join()
+            console.quiet = not processes.is_first()
         run(config, Workdir(workdir))
         console.print(f"everything is in {workdir}")
     except InputError as error:
@@ -34,14 +38,21 @@ def main_with(run: Callable[[Config, Workdir], None], argv: Sequence[str] | None
         sys.exit(130)
 
 
-def _parse(argv: list[str]) -> tuple[Config, pathlib.Path]:
-    """The frozen configuration and the work directory that the command line asks for."""
+def _parse(argv: list[str]) -> tuple[Config, pathlib.Path, bool]:
+    """The frozen configuration, the work directory, whether this is one process of several."""
     parser = flags.FlagValues()
     config = config_flags.DEFINE_config_file(
         "config", None, "Configuration file, configs/*.py.", flag_values=parser, sys_argv=argv
     )
     workdir = flags.DEFINE_string(
         "workdir", "", "Where everything goes; runs/<configuration> if empty.", flag_values=parser
+    )
+    distributed = flags.DEFINE_bool(
+        "distributed",
+        False,
+        "Whether this is one of several processes: on SLURM, on a TPU pod, or as "
+        f"{', '.join(processes.VARIABLES)} say; see launch/.",
+        flag_values=parser,
     )
     if any(argument in ("--help", "-h") for argument in argv[1:]):
         print((sys.modules["__main__"].__doc__ or "").strip())
@@ -63,4 +74,5 @@ def _parse(argv: list[str]) -> tuple[Config, pathlib.Path]:
         raise InputError(f"found argument {rest[0]!r}, expected flags only (--config, --workdir)")
     file, _, preset = path.partition(":")
     name = "-".join(filter(None, (pathlib.Path(file).stem, preset)))
-    return freeze(config.value), pathlib.Path(workdir.value or os.path.join("runs", name))
+    place = pathlib.Path(workdir.value or os.path.join("runs", name))
+    return freeze(config.value), place, bool(distributed.value)

@@ -1,4 +1,7 @@
-"""Atomic writes: a file is either there whole or not there."""
+"""Atomic writes: a file is either there whole or not there.
+
+Of several processes that do the same work, the first writes.
+"""
 
 import contextlib
 import json
@@ -8,6 +11,8 @@ from collections.abc import Iterator
 from typing import IO, Any
 
 import numpy as np
+
+from catid2_jax.processes import is_first
 
 
 @contextlib.contextmanager
@@ -21,18 +26,17 @@ def atomic_write(path: str | os.PathLike[str], mode: str = "w") -> Iterator[IO[A
     Yields:
         The open temporary file. After an exception it is removed and `path` is as before.
     """
+    text: dict[str, Any] = {} if "b" in mode else {"encoding": "utf-8", "newline": "\n"}
+    if not is_first():
+        with open(os.devnull, mode, **text) as file:
+            yield file
+        return
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     # A fixed name, so that what a killed process left is overwritten by the next one.
     temporary = path.with_name(f".{path.name}.tmp")
-    binary = "b" in mode
     try:
-        with open(
-            temporary,
-            mode,
-            encoding=None if binary else "utf-8",
-            newline=None if binary else "\n",
-        ) as file:
+        with open(temporary, mode, **text) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())

@@ -8,7 +8,9 @@ import pytest
 PACKAGE = pathlib.Path(__file__).parent.parent / "catid2_jax"
 
 LAYERS = (
-    ("errors", "files", "progress", "types"),
+    ("errors",),
+    ("processes",),
+    ("files", "progress", "types"),
     ("ops",),
     ("losses", "models", "data"),
     ("embedding", "docids", "decoding"),

@@ -3,8 +3,6 @@
 import logging
 from collections.abc import Iterator, Sequence
 
-import bm25s
-
 logging.getLogger("bm25s").setLevel(logging.WARNING)  # it speaks at DEBUG through the root logger
 
 
@@ -21,6 +19,8 @@ def bm25_rankings(
     Yields:
         (query id, [(document id, score), ...] best first).
     """
+    import bm25s  # here, since importing it starts JAX, which several processes must do together
+
     index = bm25s.BM25()
     corpus = bm25s.tokenize([text for _, text in documents], stopwords="en", show_progress=False)
     index.index(corpus, show_progress=False)

@@ -136,11 +136,21 @@ class Vocabulary(CodeVocabulary):
 
         A longer text is cut and still ends with the end-of-sequence id.
         """
-        tokens = np.full((len(texts), length), PAD, np.int32)
+        return self.encode_and_count(texts, length)[0]
+
+    def encode_and_count(self, texts: list[str], length: int) -> tuple[np.ndarray, int]:
+        """What `encode` returns, and how many texts were cut."""
+        tokens, cut = np.full((len(texts), length), PAD, np.int32), 0
         for row, pieces in enumerate(self._processor.encode(texts)):
+            cut += len(pieces) > length - 1
             pieces = [*pieces[: length - 1], self.end]
             tokens[row, : len(pieces)] = pieces
-        return tokens
+        return tokens, cut
+
+    @property
+    def piece_texts(self) -> list[str]:
+        """The text of every piece, in the order of their ids."""
+        return self._processor.id_to_piece(list(range(self.pieces)))
 
     def decode(self, tokens: Iterable[int]) -> str:
         """The text of text ids; padding and the end-of-sequence id have none.

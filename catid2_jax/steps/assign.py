@@ -1,6 +1,7 @@
 """Step 4: a unique document ID for every product."""
 
 import dataclasses
+import functools
 import pathlib
 import shutil
 
@@ -13,6 +14,7 @@ from catid2_jax.docids.quality import codebook_usage, quantization_error
 from catid2_jax.docids.table import DocidTable, read_docids, write_docids
 from catid2_jax.errors import InputError
 from catid2_jax.files import write_json
+from catid2_jax.processes import first_alone
 from catid2_jax.progress import console
 from catid2_jax.steps.train_rqvae import load_trained
 from catid2_jax.steps.workdir import Workdir, read_record
@@ -90,7 +92,7 @@ def _update(
     previous = _read_fitting(path, config)
     resting = read_resting(resting_path(path), previous)
     _check_codes(resting.codes, resting_path(path), config)
-    _bring_stage_1(path.parent / "rqvae", workdir)
+    first_alone(functools.partial(_bring_stage_1, path.parent / "rqvae", workdir))
     corpus = _quantize_corpus(config, workdir)
     table, resting, counts = update_docids(
         previous,

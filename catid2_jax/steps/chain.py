@@ -1,12 +1,14 @@
 """Runs the steps in order: skips what is done, goes on with what was interrupted."""
 
 import dataclasses
+import functools
 import time
 from collections.abc import Callable
 
 from catid2_jax.config import Config
 from catid2_jax.errors import InputError
 from catid2_jax.losses import TIGER
+from catid2_jax.processes import first_alone, wait_for_all
 from catid2_jax.progress import console
 from catid2_jax.steps import assign, embed, evaluate, prepare, retrieve, train_rqvae, train_seq2seq
 from catid2_jax.steps.workdir import (
@@ -30,6 +32,7 @@ class Step:
         resumes: whether an interrupted run leaves something that the next one builds on.
         repeatable: whether another configuration may replace its result: nothing is built on it.
         always: whether it is run again though done.
+        alone: whether of several processes the first runs it alone: it reads what it writes.
     """
 
     name: str
@@ -39,10 +42,11 @@ class Step:
     resumes: bool = False
     repeatable: bool = False
     always: bool = False
+    alone: bool = False
 
 
 STEPS = (
-    Step("prepare", prepare.run, ("data",), shared=True),
+    Step("prepare", prepare.run, ("data",), shared=True, alone=True),
     Step("embed", embed.run, ("embedding",), shared=True),
     Step("train_rqvae", train_rqvae.run, ("rqvae", "loss_weights", "rqvae_training"), resumes=True),
     Step("assign", assign.run, ("docids",)),
@@ -53,7 +57,14 @@ STEPS = (
         resumes=True,
     ),
     Step("retrieve", retrieve.run, ("retrieve",), repeatable=True),
-    Step("evaluate", evaluate.run, ("retrieve", "evaluate"), repeatable=True, always=True),
+    Step(
+        "evaluate",
+        evaluate.run,
+        ("retrieve", "evaluate"),
+        repeatable=True,
+        always=True,
+        alone=True,
+    ),
 )
 
 
@@ -81,7 +92,11 @@ def run_until(config: Config, workdir: Workdir, last: str) -> None:
             tiger = dataclasses.replace(config, loss_weights=TIGER, docids=docids)
             until = "retrieve" if config.evaluate.retrieval else "assign"
             run_until(tiger, dataclasses.replace(workdir, variant="tiger"), until)
-        _run(step, config, workdir)
+        if step.alone:
+            first_alone(functools.partial(_run, step, config, workdir))
+        else:
+            _run(step, config, workdir)
+            wait_for_all(step.name)
 
 
 def _superfluous(config: Config, last: str) -> set[str]:
@@ -126,7 +141,7 @@ def _run(step: Step, config: Config, workdir: Workdir) -> None:
         step.run(config, place)
     except InputError:
         if record is None:  # nothing was built yet, so the mended configuration may differ
-            path.unlink()
+            path.unlink(missing_ok=True)
         raise
     seconds = time.monotonic() - start
     write_record(path, wanted, seconds)

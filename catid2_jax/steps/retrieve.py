@@ -17,7 +17,7 @@ from catid2_jax.decoding.filters import FIELDS, FilterIndex, parse_filter, read_
 from catid2_jax.decoding.generate import retrieve, retrieve_prefixes
 from catid2_jax.decoding.trie import Trie, build_trie
 from catid2_jax.decoding.weights import quantize
-from catid2_jax.docids.table import DocidTable, read_docids
+from catid2_jax.docids.table import DocidTable
 from catid2_jax.docids.vocabulary import CodeVocabulary, Vocabulary
 from catid2_jax.embedding.encoder import encode_texts
 from catid2_jax.embedding.precomputed import read_embeddings
@@ -26,7 +26,12 @@ from catid2_jax.evaluation.run_file import write_run
 from catid2_jax.models.t5.network import Transformer
 from catid2_jax.progress import Progress, console
 from catid2_jax.steps.embed import make_encoder
-from catid2_jax.steps.train_seq2seq import load_trained, load_vocabulary
+from catid2_jax.steps.train_seq2seq import (
+    encode_sources,
+    load_trained,
+    load_vocabulary,
+    read_fitting_docids,
+)
 from catid2_jax.steps.workdir import Workdir
 from catid2_jax.types import Query
 
@@ -104,10 +109,11 @@ def load_retriever(config: Config, workdir: Workdir) -> Retriever:
         InputError: the IDs are not those of the catalogue and the model.
     """
     vocabulary = load_vocabulary(config, workdir)
-    table = read_docids(workdir.docids)
-    _check_table(table, vocabulary, workdir)
+    table = read_fitting_docids(workdir, vocabulary)
     trie = build_trie(table.codes, vocabulary.codes)
     model, params = load_trained(config, workdir, vocabulary)
+    # The search is no work for several devices yet: each process has it on one of its own.
+    params = jax.device_put(jax.device_get(params), jax.local_devices()[0])
     return Retriever(model, quantize(params, config.retrieve.weights), vocabulary, table, trie)
 
 
@@ -203,7 +209,7 @@ def _sources(
     """What the network reads of the queries: tokens int [Q, S], or vectors float [Q, D]."""
     if isinstance(retriever.vocabulary, Vocabulary):
         texts = [query.text for query in queries]
-        return retriever.vocabulary.encode(texts, config.seq2seq.source_tokens)
+        return encode_sources(config, retriever.vocabulary, texts, "queries")
     return _query_vectors(config, workdir, queries)
 
 
@@ -234,22 +240,3 @@ def _arguments(
         "mask": None if allowed is None else retriever.trie.mask(allowed),
         "scores": config.retrieve.scores,
     }
-
-
-def _check_table(table: DocidTable, vocabulary: CodeVocabulary, workdir: Workdir) -> None:
-    """Raises InputError unless the IDs are of the catalogue's products and in the model's codes."""
-    levels = table.codes.shape[1]
-    if levels != vocabulary.levels or table.codes.max() >= vocabulary.codes:
-        raise InputError(
-            f"{workdir.docids}: found IDs of {levels} codes up to {table.codes.max()}, expected "
-            f"{vocabulary.levels} codes below {vocabulary.codes} as the model has learnt"
-        )
-    ids = workdir.embeddings.with_suffix(".ids.txt").read_text(encoding="utf-8").split("\n")[:-1]
-    if list(table.ids) != ids:
-        pairs = zip([*table.ids, None], [*ids, None], strict=False)
-        found, expected = next((own, other) for own, other in pairs if own != other)
-        raise InputError(
-            f"{workdir.docids}: found {len(table.ids)} IDs, the first that differs of product "
-            f"{found!r}, expected one for each of the catalogue's {len(ids)} products in their "
-            f"order, there {expected!r}"
-        )

@@ -1,5 +1,6 @@
 """Step 5: stage 2, T5 learns query -> ID (Eq. 9), from texts or from vectors."""
 
+import functools
 from collections.abc import Sequence
 
 import jax
@@ -19,6 +20,7 @@ from catid2_jax.files import atomic_write
 from catid2_jax.models.t5.network import Transformer
 from catid2_jax.models.t5.sharding import check_divisible, partition_specs
 from catid2_jax.ops.mesh import DATA_AXIS
+from catid2_jax.processes import first_alone
 from catid2_jax.progress import console
 from catid2_jax.steps.workdir import Workdir
 from catid2_jax.training.checkpoint import Checkpoints, Which
@@ -34,7 +36,7 @@ from catid2_jax.types import GRADES, Product, Query
 def run(config: Config, workdir: Workdir) -> None:
     """Trains T5 on query -> ID and title -> ID pairs to the last epoch."""
     vocabulary = load_vocabulary(config, workdir)
-    table = read_docids(workdir.docids)
+    table = read_fitting_docids(workdir, vocabulary)
     data = build_pairs(config, workdir, table, vocabulary)
     text = isinstance(vocabulary, Vocabulary)
     sources = f"texts, {vocabulary.first_id_token:,} text ids" if text else "vectors"
@@ -150,7 +152,8 @@ def query_sources(
 ) -> np.ndarray:
     """What the network reads of a split's queries, all of them in their order."""
     if isinstance(vocabulary, Vocabulary):
-        return vocabulary.encode([query.text for query in queries], config.seq2seq.source_tokens)
+        texts = [query.text for query in queries]
+        return encode_sources(config, vocabulary, texts, f"{split} queries")
     return np.load(workdir.query_vectors(split), allow_pickle=False)
 
 
@@ -162,15 +165,47 @@ def load_vocabulary(config: Config, workdir: Workdir) -> CodeVocabulary:
     section, rqvae = config.seq2seq, config.rqvae
     if config.t5.memory_tokens:
         return CodeVocabulary(rqvae.levels, rqvae.codes)
+    if not section.vocabulary:
+        first_alone(functools.partial(_train_vocabulary, section.vocabulary_size, workdir))
     path = section.vocabulary or workdir.vocabulary
-    if not section.vocabulary and not workdir.vocabulary.exists():
-        console.print("training a SentencePiece vocabulary on the catalogue and the queries ...")
-        texts = [product_text(p, True) for p in read_catalog(workdir.data / "catalog.jsonl")]
-        texts += [query.text for query in read_queries(workdir.data / "queries.train.jsonl")]
-        model = train_vocabulary(texts, section.vocabulary_size)
-        with atomic_write(workdir.vocabulary, "wb") as file:
-            file.write(model)
     return Vocabulary(path, rqvae.levels, rqvae.codes, section.extra_ids)
+
+
+def _train_vocabulary(size: int, workdir: Workdir) -> None:
+    """Trains the work directory's vocabulary unless it is there."""
+    if workdir.vocabulary.exists():
+        return
+    console.print("training a SentencePiece vocabulary on the catalogue and the queries ...")
+    texts = [product_text(p, True) for p in read_catalog(workdir.data / "catalog.jsonl")]
+    texts += [query.text for query in read_queries(workdir.data / "queries.train.jsonl")]
+    model = train_vocabulary(texts, size)
+    with atomic_write(workdir.vocabulary, "wb") as file:
+        file.write(model)
+
+
+def read_fitting_docids(workdir: Workdir, vocabulary: CodeVocabulary) -> DocidTable:
+    """The table of document IDs.
+
+    Raises:
+        InputError: the IDs are not of the catalogue's products or not in the model's codes.
+    """
+    table = read_docids(workdir.docids)
+    levels = table.codes.shape[1]
+    if levels != vocabulary.levels or table.codes.max() >= vocabulary.codes:
+        raise InputError(
+            f"{workdir.docids}: found IDs of {levels} codes up to {table.codes.max()}, expected "
+            f"{vocabulary.levels} codes below {vocabulary.codes} as the model has them"
+        )
+    ids = workdir.embeddings.with_suffix(".ids.txt").read_text(encoding="utf-8").split("\n")[:-1]
+    if list(table.ids) != ids:
+        pairs = zip([*table.ids, None], [*ids, None], strict=False)
+        found, expected = next((own, other) for own, other in pairs if own != other)
+        raise InputError(
+            f"{workdir.docids}: found {len(table.ids)} IDs, the first that differs of product "
+            f"{found!r}, expected one for each of the catalogue's {len(ids)} products in their "
+            f"order, there {expected!r}"
+        )
+    return table
 
 
 def build_pairs(
@@ -197,7 +232,13 @@ def build_pairs(
             for i, product in enumerate(products)
         ]
         sources = np.concatenate([sources, _product_sources(config, workdir, vocabulary, products)])
-    source, document, weight = zip(*[pair for pair in pairs if pair[2] > 0], strict=True)
+    pairs = [pair for pair in pairs if pair[2] > 0]
+    if not pairs:
+        raise InputError(
+            f"{workdir.data / 'qrels.train.txt'}: found no pair with a weight, expected some (see "
+            "config.seq2seq.title_weight and substitute_weight)"
+        )
+    source, document, weight = zip(*pairs, strict=True)
     return Seq2SeqData(
         sources=sources,
         targets=vocabulary.encode_codes(table.codes),
@@ -213,8 +254,19 @@ def _product_sources(
     """What the network reads of the catalogue's products."""
     if isinstance(vocabulary, Vocabulary):
         titles = [product.title for product in products]
-        return vocabulary.encode(titles, config.seq2seq.source_tokens)
+        return encode_sources(config, vocabulary, titles, "titles")
     return np.load(workdir.embeddings, allow_pickle=False)
+
+
+def encode_sources(
+    config: Config, vocabulary: Vocabulary, texts: list[str], name: str
+) -> np.ndarray:
+    """Tokens of texts as the encoder reads them; says how many were cut."""
+    length = config.seq2seq.source_tokens
+    tokens, cut = vocabulary.encode_and_count(texts, length)
+    if cut:
+        console.print(f"{cut:,} of {len(texts):,} {name} cut to seq2seq.source_tokens = {length}")
+    return tokens
 
 
 def load_trained(

@@ -1,0 +1,26 @@
+"""A configuration of 60 synthetic products, for tests that run the whole chain."""
+
+from catid2_jax.config import default_config
+
+
+def get_config():
+    config = default_config()
+    config.data.synthetic.update(products=60, train_queries=120, dev_queries=0, test_queries=20)
+    config.embedding.dim = 16
+    config.rqvae.update(levels=3, category_levels=2, codes=8, latent_dim=8, hidden_dims=(16,))
+    config.rqvae_training.update(batch_size=32, epochs=10, steps_per_dispatch=4)
+    config.seq2seq.vocabulary_size = 300
+    config.t5.update(
+        emb_dim=32,
+        num_heads=2,
+        head_dim=16,
+        mlp_dim=32,
+        num_encoder_layers=1,
+        num_decoder_layers=1,
+        dropout_rate=0.1,
+    )
+    config.seq2seq.objective.source_dropout = 0.3
+    config.seq2seq_training.update(batch_size=64, epochs=4, warmup_steps=4, steps_per_dispatch=4)
+    config.retrieve.update(beams=20, k=15)
+    config.evaluate.cutoffs = (5, 10)
+    return config

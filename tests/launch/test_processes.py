@@ -1,0 +1,123 @@
+"""Two real processes of two devices beside one process, and what a process is told."""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from catid2_jax import processes
+from catid2_jax.checkpoints.t5x import read_orbax
+from catid2_jax.errors import InputError
+
+ROOT = pathlib.Path(__file__).parent.parent.parent
+CONFIG = f"--config={pathlib.Path(__file__).parent / 'small.py'}"
+TWO = ("launch/local.py", "--processes=2", "--devices=2")
+
+
+def run(*command):
+    environment = os.environ | {"JAX_PLATFORMS": "cpu"}
+    return subprocess.run(
+        [sys.executable, *map(str, command)],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=900,
+    )
+
+
+def parameters(workdir, stage):
+    """Of the last checkpoint, and its step."""
+    (folder,) = (p for p in (workdir / stage / "last").iterdir() if p.name.isdigit())
+    return read_orbax(folder / "default", ("params",)), folder.name
+
+
+def check(found, expected, stages):
+    """Parameters to 1e-5, and the files that the steps leave."""
+    for stage in stages:
+        ours, step = parameters(found, stage)
+        theirs, same = parameters(expected, stage)
+        assert (step, ours.keys()) == (same, theirs.keys())
+        for name, leaf in theirs.items():
+            scale = np.abs(leaf).max()
+            np.testing.assert_allclose(ours[name], leaf, atol=1e-5 * scale, err_msg=name)
+        # One process writes the curves.
+        assert len(list((found / stage).glob("events*"))) == 1
+    names, wanted = ({p.name for p in d.iterdir()} for d in (found, expected))
+    assert names == wanted
+    for name in {"embeddings.npy", "docids.jsonl", "vocabulary.model"} & wanted:
+        assert (found / name).read_bytes() == (expected / name).read_bytes()
+
+
+def test_data_and_embeddings_of_two_processes_are_those_of_one(tmp_path):
+    result = run(*TWO, "embed", CONFIG, f"--workdir={tmp_path / 'two'}")
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert result.stdout.count("everything is in") == 1  # the first process speaks
+    result = run("-m", "catid2_jax.embed", CONFIG, f"--workdir={tmp_path / 'one'}")
+    assert result.returncode == 0, result.stderr[-3000:]
+    check(tmp_path / "two", tmp_path / "one", [])
+    assert (tmp_path / "two" / "embeddings.npy").exists()
+
+
+@pytest.mark.slow
+def test_the_whole_chain_of_two_processes_is_that_of_one(tmp_path):
+    """From the catalogue to the figures, in one shared work directory."""
+    result = run(*TWO, "pipeline", CONFIG, f"--workdir={tmp_path / 'two'}")
+    assert result.returncode == 0, result.stderr[-3000:]
+    result = run("-m", "catid2_jax.pipeline", CONFIG, f"--workdir={tmp_path / 'one'}")
+    assert result.returncode == 0, result.stderr[-3000:]
+    check(tmp_path / "two", tmp_path / "one", ["rqvae", "seq2seq"])
+    runs = [(tmp_path / name / "run.trec").read_text().splitlines() for name in ("two", "one")]
+    ours, theirs = ([line.split() for line in lines] for lines in runs)
+    assert [line[:4] for line in ours] == [line[:4] for line in theirs]
+    scores = [np.array([float(line[4]) for line in lines]) for lines in (ours, theirs)]
+    np.testing.assert_allclose(*scores, atol=1e-4)
+
+
+def test_bad_input_ends_both_processes_with_one_line(tmp_path):
+    bad = tmp_path / "catalog.jsonl"
+    bad.write_text("nonsense\n")
+    fields = [
+        f"--config.data.{s}_{k}={bad}" for s in ("train", "test") for k in ("queries", "qrels")
+    ]
+    place = f"--workdir={tmp_path / 'work'}"
+    result = run(*TWO, "prepare", CONFIG, place, f"--config.data.catalog={bad}", *fields)
+    assert result.returncode == 2
+    errors = [line for line in result.stderr.splitlines() if line.startswith("error")]
+    assert len(errors) == 1
+    assert f"{bad}:1: found invalid JSON" in errors[0]
+    assert "Traceback" not in result.stderr
+
+
+VARIABLES = dict(zip(processes.VARIABLES, ("localhost:1", "2", "0"), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"JAX_PROCESS_ID": None}, "found JAX_COORDINATOR_ADDRESS=localhost:1, JAX_NUM_PROCESSES"),
+        ({"JAX_PROCESS_ID": "2"}, "JAX_PROCESS_ID=2, expected one of these or JAX_COORDINATOR_ADD"),
+        ({"JAX_PROCESS_ID": "-1"}, "JAX_PROCESS_ID=-1, expected"),
+        ({"JAX_NUM_PROCESSES": "two"}, "JAX_NUM_PROCESSES=two"),
+        ({"JAX_COORDINATOR_ADDRESS": "localhost"}, "JAX_COORDINATOR_ADDRESS=localhost, "),
+        (dict.fromkeys(processes.VARIABLES), "found neither SLURM nor a Cloud TPU, expected one"),
+    ],
+)
+def test_what_says_nothing_of_the_other_processes(monkeypatch, changes, message):
+    for name, value in (VARIABLES | changes).items():
+        monkeypatch.delenv(name, raising=False)
+        if value is not None:
+            monkeypatch.setenv(name, value)
+    with pytest.raises(InputError, match=f"--distributed: .*{message}"):
+        processes.join()
+
+
+def test_one_process_works_as_ever():
+    done = []
+    processes.first_alone(lambda: done.append(1))
+    processes.wait_for_all("here")
+    assert done == [1]
+    assert processes.is_first()
