@@ -1,5 +1,6 @@
 """Bad input of every kind: one clear line, exit code 2, nothing half-written."""
 
+import dataclasses
 import json
 import pathlib
 import shutil
@@ -10,6 +11,8 @@ import numpy as np
 import pytest
 
 from catid2_jax import cli
+from catid2_jax.config import default_config, freeze
+from catid2_jax.steps.workdir import Workdir, relevant_config, write_record
 
 ROOT = pathlib.Path(__file__).parent.parent
 CONFIG = ROOT / "configs" / "quickstart.py"
@@ -36,14 +39,14 @@ def data(tmp_path):
     return directory
 
 
-def run(data, *arguments, step="embed", workdir=None):
+def run(data, *arguments, step="embed", workdir=None, config=CONFIG):
     """Runs the chain up to `step` on `data`; returns the exit code."""
     paths = [f"--config.data.catalog={data / 'catalog.jsonl'}"]
     for split in ("train", "test"):
         paths.append(f"--config.data.{split}_queries={data / f'queries.{split}.jsonl'}")
         paths.append(f"--config.data.{split}_qrels={data / f'qrels.{split}.txt'}")
     workdir = workdir or data.parent / "work"
-    argv = ["verb", f"--config={CONFIG}", f"--workdir={workdir}", *paths, *map(str, arguments)]
+    argv = ["verb", f"--config={config}", f"--workdir={workdir}", *paths, *map(str, arguments)]
     try:
         cli.main(lambda config: step, argv)
     except SystemExit as error:
@@ -104,6 +107,91 @@ def test_bad_products_are_set_aside_and_counted_when_asked(data, capsys):
 def test_qrels_of_what_does_not_exist(data, capsys, line, expected):
     spoil(data / "qrels.train.txt", 3, line)
     refused(capsys, run(data), f"{data / 'qrels.train.txt'}:3: found {expected}")
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_qrels_without_positives(data, capsys, split):
+    lines = [f"{split}{i} 0 p{i} {i % 2}" for i in range(8)]
+    write_lines(data / f"qrels.{split}.txt", lines)
+    refused(
+        capsys,
+        run(data),
+        f"{data / f'queries.{split}.jsonl'}: found no query with a relevant document",
+    )
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_empty_query(data, capsys, split):
+    spoil(data / f"queries.{split}.jsonl", 3, f'{{"id": "{split}2", "text": "  "}}')
+    refused(
+        capsys,
+        run(data),
+        f"{data / f'queries.{split}.jsonl'}:3: found text '  ', expected text that is not blank",
+    )
+
+
+def test_query_of_100_000_characters(data):
+    text = "a very long thing " * 6000
+    spoil(data / "queries.train.jsonl", 3, json.dumps({"id": "train2", "text": text}))
+    assert run(data) == 0
+    kept = (data.parent / "work/data/queries.train.jsonl").read_text().splitlines()
+    assert json.loads(kept[2])["text"] == text
+
+
+DOCIDS = {
+    "other L": ([0, 0, 0], "found 3 levels and codes up to 7, expected rqvae.levels = 4"),
+    "other K": ([256, 0, 0, 0], "codes up to 256, expected rqvae.levels = 4 and codes below"),
+    "beyond integers": ([2**40, 0, 0, 0], ":1: found codes [1099511627776, 0, 0, 0], expected"),
+    "negative": ([-1, 0, 0, 0], ":1: found codes [-1, 0, 0, 0], expected integers of 0"),
+}
+
+
+@pytest.mark.parametrize("case", DOCIDS)
+def test_ids_outside_of_the_models(data, capsys, case):
+    first, expected = DOCIDS[case]
+    rows = [first, *([i, *first[1:]] for i in range(1, 8))]
+    path = data / "docids.jsonl"
+    write_lines(path, [json.dumps({"id": f"p{i}", "codes": row}) for i, row in enumerate(rows)])
+    code = run(data, f"--config.docids.path={path}", step="assign")
+    refused(capsys, code, str(path), expected)
+    assert not (data.parent / "work" / "docids.jsonl").exists()
+
+
+def test_vocabulary_that_is_not_the_trained_models(data, capsys):
+    """By name and by contents, before anything else is done."""
+    path = data / "one.model"
+    path.write_bytes(b"one")
+    given = freeze(default_config())
+    section = dataclasses.replace(given.seq2seq, vocabulary=str(path))
+    trained = dataclasses.replace(given, seq2seq=section)
+    names = ("rqvae", "seq2seq", "t5", "seq2seq_training")
+    record = Workdir(data.parent / "work").record("train_seq2seq")
+    write_record(record, relevant_config(trained, names), 1.0)
+    config = data / "config.py"
+    config.write_text("from catid2_jax.config import default_config as get_config\n")
+
+    def refused_with(vocabulary, *expected):
+        argument = f"--config.seq2seq.vocabulary={vocabulary}"
+        code = run(data, argument, step="retrieve", config=config)
+        refused(capsys, code, "step train_seq2seq was made with", *expected)
+        assert not (data.parent / "work" / "data").exists()
+
+    refused_with("", f"config.contents of files.{path} = ", "and now None")
+    path.write_bytes(b"another")
+    refused_with(path, f"config.contents of files.{path} = ", "and now '")
+
+
+def test_no_pair_has_a_weight(data, capsys):
+    write_lines(data / "qrels.train.txt", [f"train{i} 0 p{i} 2" for i in range(8)])
+    weights = [f"--config.seq2seq.{name}_weight=0" for name in ("title", "substitute")]
+    rows = [json.dumps({"id": f"p{i}", "codes": [i, 0, 0, 0]}) for i in range(8)]
+    write_lines(data / "docids.jsonl", rows)
+    given = f"--config.docids.path={data / 'docids.jsonl'}"
+    refused(
+        capsys,
+        run(data, given, *weights, step="train_seq2seq"),
+        "qrels.train.txt: found no pair with a weight, expected some",
+    )
 
 
 def test_table_1_counts_the_pairs_that_are_used(data):
@@ -246,6 +334,8 @@ def test_exit_code_of_the_real_command(data):
     assert result.stderr.startswith("error: config.data.train_queries is empty")
 
 
-def test_starts_without_tensorflow():
-    code = "import sys, catid2_jax.pipeline; assert 'tensorflow' not in sys.modules"
+def test_starts_without_tensorflow_and_before_jax():
+    """Importing must not start JAX: several processes have to find each other before."""
+    code = "import sys, catid2_jax.pipeline; assert 'tensorflow' not in sys.modules; "
+    code += "import jax; jax.distributed.initialize('localhost:1', 1, 0)"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)

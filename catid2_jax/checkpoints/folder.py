@@ -99,6 +99,12 @@ def load_pretrained(
         if found[name] != value:
             raise InputError(f"{path}: found a T5 with {name} = {found[name]}, expected {value}")
     params = with_id_tokens(checkpoint, vocabulary, path, codebooks, seed).params
+    own = checkpoint.vocabulary
+    if own and Vocabulary(own, 0, 0).piece_texts != vocabulary.piece_texts:
+        raise InputError(
+            f"{path}: found other pieces in its {own.name} than in the vocabulary given, expected "
+            "the same"
+        )
     return unflatten({name: leaf.astype(np.float32) for name, leaf in params.items()})
 
 

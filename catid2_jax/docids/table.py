@@ -20,6 +20,7 @@ from catid2_jax.data.lines import (
 from catid2_jax.errors import InputError
 
 _TOKEN = re.compile(r"<([a-z])_(0|[1-9]\d*)>")
+_LARGEST_CODE = 2**31 - 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,7 +131,13 @@ def read_docids(path: str | PathLike[str]) -> DocidTable:
 
 
 def _parse_codes(value: object, where: str) -> tuple[int, ...]:
-    """Codes, which are integers of at least 0."""
-    if not isinstance(value, list) or not value or any(type(c) is not int or c < 0 for c in value):
-        raise InputError(f"{where}: found codes {value!r:.60}, expected integers of at least 0")
+    """Codes, which are integers of at least 0 that an int32 holds."""
+    if (
+        not isinstance(value, list)
+        or not value
+        or any(type(c) is not int or not 0 <= c <= _LARGEST_CODE for c in value)
+    ):
+        raise InputError(
+            f"{where}: found codes {value!r:.60}, expected integers of 0 to {_LARGEST_CODE}"
+        )
     return tuple(value)

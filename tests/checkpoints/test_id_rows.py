@@ -180,6 +180,17 @@ def test_load_pretrained_is_what_the_network_takes(tmp_path, untied, vocabulary,
     )
 
 
+@pytest.mark.parametrize("form", ["t5x", "huggingface"])
+def test_a_vocabulary_of_the_same_size_with_other_pieces(tmp_path, untied, spiece, text_only, form):
+    write_checkpoint(tmp_path / form, form, untied, text_only)
+    piece = sorted(Vocabulary(spiece, 0, 0).piece_texts, key=len)[-1].encode()
+    other = tmp_path / "other.model"
+    other.write_bytes(spiece.read_bytes().replace(piece, piece[:-1] + b"~"))
+    message = rf"{form}: found other pieces in its spiece\.model than in the vocabulary given"
+    with pytest.raises(InputError, match=message):
+        load_pretrained(tmp_path / form, UNTIED, Vocabulary(other, L, K, extra_ids=20))
+
+
 def test_load_pretrained_of_half_precision_is_float32(tmp_path, vocabulary):
     half = random_checkpoint(UNTIED, dtype=ml_dtypes.bfloat16)
     write_checkpoint(tmp_path / "t5x", "t5x", half)

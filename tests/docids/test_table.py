@@ -60,6 +60,7 @@ def test_file_round_trip(tmp_path_factory, rows, levels):
         (['{"id": "a", "codes": [1]}', '{"id": "a", "codes": [2]}'], r":2: .*'a' again.*:1\)"),
         (['{"id": "a", "codes": [1.5]}'], r":1: found codes \[1.5\], expected integers"),
         (['{"id": "a", "codes": [-1]}'], r":1: found codes \[-1\]"),
+        (['{"id": "a", "codes": [2147483648]}'], r":1: .* expected integers of 0 to 2147483647"),
         (['{"id": "a", "codes": 1}'], r":1: found codes 1"),
         (['{"id": "a"}'], r":1: .*'codes'"),
         ([], r"found no line"),

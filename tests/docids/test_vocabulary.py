@@ -119,6 +119,20 @@ def test_long_text_is_cut_and_ends_in_the_end_id_then_padding(path):
     assert (tokens[1, end + 1 :] == 0).all()
 
 
+def test_long_texts_are_cut_and_counted(path):
+    vocabulary = Vocabulary(path, 4, 16)
+    pieces = len(vocabulary.text_ids("red shoe tea"))
+    texts = ["red", "red shoe tea", "red shoe tea mug", "kettle " * 14_286, "\u200b"]
+    assert len(texts[3]) > 100_000
+    tokens, cut = vocabulary.encode_and_count(texts, pieces + 1)
+    assert cut == 2
+    assert tokens[1, -1] == tokens[2, -1] == tokens[3, -1] == vocabulary.end
+    kettle = vocabulary.text_ids("kettle kettle kettle kettle")
+    assert tokens[3, :-1].tolist() == kettle[:pieces]
+    # What has no piece left after normalisation is no empty source.
+    assert tokens[4].tolist() == [vocabulary.end] + [0] * pieces
+
+
 def test_case_does_not_matter(path):
     vocabulary = Vocabulary(path, 4, 16)
     np.testing.assert_array_equal(

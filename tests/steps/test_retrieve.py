@@ -128,9 +128,9 @@ def test_the_filters_of_the_configuration(made, tmp_path):
     assert runs(workdir, allow_ids=str(tmp_path / "none.txt")) == {}
 
 
-def write_queries(path, filters):
+def write_queries(path, filters, queries=QUERIES):
     lines = [
-        json.dumps({"id": q, "text": text, **filters.get(q, {})}) for q, text in QUERIES.items()
+        json.dumps({"id": q, "text": text, **filters.get(q, {})}) for q, text in queries.items()
     ]
     path.write_text("\n".join(lines))
     return str(path)
@@ -228,6 +228,23 @@ def test_ids_that_are_not_the_models_and_the_catalogues_are_refused(
     with pytest.raises(InputError, match=message):
         retrieve.run(config(), workdir)
     assert not (tmp_path / "run.trec").exists()
+
+
+def test_a_query_of_100_000_characters_is_cut_and_said(made, tmp_path, capsys):
+    long = "rug " * 25_000
+    path = write_queries(tmp_path / "q.jsonl", {}, {"q1": "rug", "long": long, "cut": long[:60]})
+    found = runs(made[0], queries=path)
+    assert "2 of 3 queries cut to seq2seq.source_tokens = 6" in capsys.readouterr().out
+    assert len(found["long"]) == N
+    assert found["long"] == found["cut"] != found["q1"]
+
+
+def test_a_vocabulary_of_another_size_than_the_checkpoints_is_refused(made):
+    values = config()
+    section = dataclasses.replace(values.seq2seq, extra_ids=200)
+    message = r"last: the checkpoint of step 1 has params/.* of shape .*128.*, expected .*256"
+    with pytest.raises(InputError, match=message):
+        retrieve.run(dataclasses.replace(values, seq2seq=section), made[0])
 
 
 @pytest.mark.parametrize(
