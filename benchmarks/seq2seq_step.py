@@ -1,7 +1,8 @@
 """A training step of stage 2 beside PyTorch's with `transformers`, on a CPU or a GPU.
 
     python benchmarks/seq2seq_step.py [--rounds 11]
-    python benchmarks/seq2seq_step.py --size base --batch 1024 --dtype bfloat16 --compile
+    XLA_PYTHON_CLIENT_PREALLOCATE=false python benchmarks/seq2seq_step.py --size base \
+        --batch 1024 --dtype bfloat16 --compile
 
 The network is a T5 1.1 with random weights, 33,152 rows of embedding and of logits (T5's vocabulary
 and 4 x 256 ID tokens), no dropout; 32 source tokens and 5 of the target per pair; AdamW; parameters

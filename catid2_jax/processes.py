@@ -18,7 +18,6 @@ from catid2_jax.errors import InputError
 VARIABLES = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
 """host:port of the first process, how many there are, and which of them this is, from 0 on."""
 
-_SHUTDOWN_SECONDS = 30  # for which a process that ends waits for the others
 _LONGEST_STEP = 7 * 24 * 3600  # seconds for which the others wait for the first
 
 _barriers = itertools.count()
@@ -36,9 +35,7 @@ def join() -> None:
     found = {name: os.environ[name] for name in VARIABLES if name in os.environ}
     try:
         address, count, number = _read(found) if found else (None, None, None)
-        jax.distributed.initialize(
-            address, count, number, shutdown_timeout_seconds=_SHUTDOWN_SECONDS
-        )
+        jax.distributed.initialize(address, count, number)
     except ValueError as error:
         variables = ", ".join(f"{name}={value}" for name, value in found.items())
         raise InputError(
