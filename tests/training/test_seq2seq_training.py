@@ -21,6 +21,7 @@ from catid2_jax.training.optimizer import TrainingConfig, make_optimizer
 from catid2_jax.training.sampler import EpochSampler
 from catid2_jax.training.seq2seq_evaluation import make_recall_evaluator
 from catid2_jax.training.seq2seq_step import Seq2SeqData, Seq2SeqObjective, make_seq2seq_step
+from catid2_jax.training.sharding import data_mesh
 from tests.reference import losses as reference
 
 SHAPE = T5Config(
@@ -206,7 +207,7 @@ def recall_evaluator(vocabulary, beams=9, cutoffs=(1, 3, 20)):
 def test_recall_on_dev_is_that_of_the_teacher_forced_ranking(vocabulary, tmp_path):
     """Every ID of every query is scored by the network; none of the search's code is used."""
     state = fit(vocabulary, tmp_path)
-    with jax.set_mesh(jax.make_mesh((1, 1), ("data", "model"))):
+    with jax.set_mesh(data_mesh()):
         same, figures = recall_evaluator(vocabulary)(state)
     assert same is state
     model, data = Transformer(SHAPE, vocabulary.rows), pairs(vocabulary)
