@@ -1,7 +1,7 @@
 """Recall against time of the search by clusters (section 4.7), and the Recall that fewer bits cost.
 
     python -m catid2_jax.pipeline --config=configs/grocery.py --workdir=RUN
-    python benchmarks/clusters.py RUN [--levels 1 2 3] [--beams 1 3 10 30 100]
+    python benchmarks/clusters.py RUN [--levels 1 2 3 4] [--beams 1 3 10 30 100]
 
 RUN is a work directory of `configs/grocery.py`. What is beneath the best prefixes is ranked by
 dense scores, inner products with the set's own vectors of its queries, and cut at 100; whole IDs
@@ -68,7 +68,7 @@ def main() -> None:
     """Measures and prints."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("workdir", type=pathlib.Path)
-    parser.add_argument("--levels", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--levels", type=int, nargs="+", default=[1, 2, 3, 4])
     parser.add_argument("--beams", type=int, nargs="+", default=[1, 3, 10, 30, 100])
     arguments = parser.parse_args()
     setting = load(Workdir(arguments.workdir))
