@@ -51,6 +51,10 @@ TEST = [
     "tensorboard>=2.18",
 ]
 
+# seqio brings TensorFlow. What T5X needs beside: T5X itself is not on PyPI, see docs/t5x.md.
+SEQIO = ["seqio>=0.0.20", "tensorflow-datasets>=4.9"]
+T5X = ["cached_property", "chex", "clu", "fiddle>=0.2.5", "gin-config", "grain", "tensorboard"]
+
 # What other implementations the tests and benchmarks compare with; the tests skip without them.
 ORACLES = ["torch>=2.9", "transformers>=5"]
 
@@ -72,8 +76,9 @@ setuptools.setup(
         "embed": ["sentence-transformers>=5"],
         "inspect": INSPECT,
         "oracles": ORACLES,
-        "seqio": ["seqio>=0.0.20", "tensorflow-datasets>=4.9"],
         "tfds": TFDS,
+        "seqio": SEQIO,
+        "t5x": [*SEQIO, *T5X],
         "gpu": ["jax[cuda12]"],
         "tpu": ["jax[tpu]"],
         "test": TEST,

@@ -4,11 +4,11 @@ An example of training is one pair: {inputs: a query or a title, targets: an ID'
 validation or test is a query: `targets` is one relevant product's ID and `relevant` has them all.
 """
 
+import functools
 import pathlib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
-import numpy as np
 import seqio
 import tensorflow as tf
 
@@ -21,7 +21,7 @@ from catid2_jax.types import GRADES
 SPLITS: Mapping[str, str] = {"train": "train", "validation": "dev", "test": "test"}
 """seqio's name of a split -> the one in the files of `data/`."""
 
-Example: TypeAlias = dict[str, Any]
+Example: TypeAlias = dict[str, str]
 Metric: TypeAlias = Callable[[Sequence[list[str]], Sequence[list[str]]], Mapping[str, float]]
 """(relevant IDs, predicted IDs best first) of each query -> figures."""
 
@@ -57,19 +57,21 @@ def register_tasks(
     """
     if title_weight < 0:
         raise InputError(f"title_weight is {title_weight}: expected at least 0")
-    grades = set(GRADES.values()) - (set() if substitutes else {GRADES["S"]})
-    pairs = list(query_pairs(data, docids, grades))
-    splits: dict[str, Callable[[], Iterator[Example]]] = {"train": lambda: iter(pairs)}
+    grades = GRADES.values() if substitutes else [GRADES["E"]]
+    queries = {"train": list(query_pairs(data, docids, grades))}
     for split, name in SPLITS.items():
         if split != "train" and (data / f"queries.{name}.jsonl").exists():
-            splits[split] = lambda name=name: judged_queries(data, name, docids)  # type: ignore[misc]
+            queries[split] = list(judged_queries(data, name, docids))
     names = (f"{prefix}_query_to_id", f"{prefix}_title_to_id", f"{prefix}_to_id")
     for registry in (seqio.TaskRegistry, seqio.MixtureRegistry):
         for name in set(names) & set(registry.names()):
             registry.remove(name)
+    # The catalogue, which may be large, is read anew each time.
+    splits = {split: functools.partial(iter, examples) for split, examples in queries.items()}
+    titles = {"train": functools.partial(title_pairs, data, docids)}
     _add_task(names[0], splits, vocabulary, metrics)
-    _add_task(names[1], {"train": lambda: title_pairs(data, docids)}, vocabulary)
-    rates = [(names[0], float(len(pairs))), (names[1], title_weight * len(docids))]
+    _add_task(names[1], titles, vocabulary)
+    rates = [(names[0], float(len(queries["train"]))), (names[1], title_weight * len(docids))]
     seqio.MixtureRegistry.add(names[2], [(name, rate) for name, rate in rates if rate > 0])
     return names[2]
 
@@ -100,7 +102,7 @@ def judged_queries(data: pathlib.Path, split: str, docids: Mapping[str, str]) ->
             judged = relevant[query.id]
             products = sorted(judged, key=judged.__getitem__, reverse=True)
             texts = [_docid(docids, product, query.id) for product in products]
-            yield {"inputs": query.text, "targets": texts[0], "relevant": texts}
+            yield {"inputs": query.text, "targets": texts[0], "relevant": " ".join(texts)}
 
 
 def _docid(docids: Mapping[str, str], product: str, where: str) -> str:
@@ -115,21 +117,13 @@ def _add_task(
     vocabulary: seqio.Vocabulary,
     metrics: Sequence[Metric] = (),
 ) -> None:
+    # From tensors, not from a generator, whose place T5X's `infer` could not save.
     def dataset(split: str, shuffle_files: bool, seed: int | None = None) -> tf.data.Dataset:
-        text = tf.TensorSpec((), tf.string)
-        signature = {"inputs": text, "targets": text}
+        rows = list(splits[split]())
+        data = tf.data.Dataset.from_tensor_slices({k: [row[k] for row in rows] for k in rows[0]})
         if split != "train":
-            signature["relevant"] = tf.TensorSpec((None,), tf.string)
-        generator = np.random.default_rng(seed)
-
-        def examples() -> Iterator[Example]:
-            if not shuffle_files:
-                return splits[split]()
-            drawn = list(splits[split]())
-            # The generator goes on, so that every epoch has an order of its own.
-            return (drawn[row] for row in generator.permutation(len(drawn)))
-
-        return tf.data.Dataset.from_generator(examples, output_signature=signature)
+            data = data.map(lambda row: row | {"relevant": tf.strings.split(row["relevant"])})
+        return data.shuffle(len(rows), seed) if shuffle_files else data
 
     seqio.TaskRegistry.add(
         name,

@@ -90,6 +90,11 @@ def register(
     )
 
 
+def queries(mixture: str) -> str:
+    """The name of the mixture's task of queries, which alone has a test split."""
+    return f"{mixture.removesuffix('to_id')}query_to_id"
+
+
 def recall(targets: Sequence[list[str]], predictions: Sequence[list[str]]) -> dict[str, float]:
     """Recall@k for the paper's k, as far as there are so many predictions.
 

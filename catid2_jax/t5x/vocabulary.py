@@ -10,17 +10,14 @@ import numpy as np
 import seqio
 import tensorflow as tf
 
-from catid2_jax.docids.table import parse_docid
 from catid2_jax.docids.vocabulary import Vocabulary
-
-_DOCID = "(<[a-z]_[0-9]+>)+"
 
 
 class IdVocabulary(seqio.Vocabulary):
     """Texts as SentencePiece has them, document IDs as one token per code.
 
-    What is an ID as a whole, `<a_65><b_225>`, is encoded as one; everything else is text. Extra ids
-    are seqio's own, between the pieces and the ID tokens.
+    What is an ID of L codes as a whole, `<a_65><b_225>`, is encoded as one; everything else is
+    text. No text has the extra ids between the pieces and the ID tokens.
 
     Attributes:
         ids: the same vocabulary for the rest of the package.
@@ -32,35 +29,43 @@ class IdVocabulary(seqio.Vocabulary):
         """Loads a SentencePiece model; arguments and errors are those of `ids`."""
         super().__init__(extra_ids=0)
         self.ids = Vocabulary(path, levels, codes, extra_ids)
-        self._text = seqio.SentencePieceVocabulary(fspath(path), extra_ids)
+        self._text = seqio.SentencePieceVocabulary(fspath(path), extra_ids=0)
+        code = "|".join(map(str, range(codes)))
+        self._docid = "".join(f"<{level}_({code})>" for level in string.ascii_lowercase[:levels])
+
+    @property
+    def bos_id(self) -> int | None:
+        """No text has a beginning."""
+        return None
 
     @property
     def eos_id(self) -> int:
         """Id of the end of a text."""
-        return self._text.eos_id
+        return self.ids.end
 
     @property
     def unk_id(self) -> int:
         """Id of what no piece stands for."""
-        return self._text.unk_id
+        return self.ids.unknown
 
     @property
     def _base_vocab_size(self) -> int:
         return self.ids.first_id_token + self.ids.levels * self.ids.codes
 
     def _encode(self, s: str) -> Sequence[int]:
-        if not re.fullmatch(_DOCID, s):
+        docid = re.fullmatch(self._docid, s)
+        if docid is None:
             return self._text.encode(s)
-        return [self._start(level) + code for level, code in enumerate(parse_docid(s))]
+        return self.ids.encode_codes(np.array(docid.groups(), np.int32)).tolist()
 
     def _encode_tf(self, s: tf.Tensor) -> tf.Tensor:
         def docid() -> tf.Tensor:
-            marks = tf.strings.split(tf.strings.regex_replace(s, "<[a-z]_([0-9]+)>", "\\1 "))
-            codes = tf.strings.to_number(marks, tf.int32)
-            return self._start(tf.range(tf.size(codes))) + codes
+            codes = tf.strings.split(tf.strings.regex_replace(s, "<[a-z]_([0-9]+)>", "\\1 "))
+            levels = tf.range(self.ids.levels) * self.ids.codes
+            return self.ids.first_id_token + levels + tf.strings.to_number(codes, tf.int32)
 
         return tf.cond(
-            tf.strings.regex_full_match(s, _DOCID), docid, lambda: self._text.encode_tf(s)
+            tf.strings.regex_full_match(s, self._docid), docid, lambda: self._text.encode_tf(s)
         )
 
     def _decode(self, ids: Sequence[int]) -> str:
@@ -77,10 +82,6 @@ class IdVocabulary(seqio.Vocabulary):
         rows = tf.reshape(ids, (-1, tf.shape(ids)[-1]))
         return tf.reshape(tf.numpy_function(decode, [rows], tf.string), tf.shape(ids)[:-1])
 
-    def _start(self, level: int) -> int:
-        """Token of code 0 of a level."""
-        return self.ids.first_id_token + level * self.ids.codes
-
     def _mark(self, token: int) -> str:
         level, code = divmod(token - self.ids.first_id_token, self.ids.codes)
         return f"<{string.ascii_lowercase[level]}_{code}>"
@@ -89,11 +90,14 @@ class IdVocabulary(seqio.Vocabulary):
         return (
             isinstance(other, IdVocabulary)
             and self._text == other._text
-            and (self.ids.levels, self.ids.codes) == (other.ids.levels, other.ids.codes)
+            and self._key() == other._key()
         )
 
     def __hash__(self) -> int:
-        return hash((self.ids.levels, self.ids.codes, self.ids.first_id_token))
+        return hash(self._key())
+
+    def _key(self) -> tuple[int, int, int]:
+        return self.ids.levels, self.ids.codes, self.ids.first_id_token
 
     def __str__(self) -> str:
         return f"{self._text} and {self.ids.levels} x {self.ids.codes} ID tokens"
