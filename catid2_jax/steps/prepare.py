@@ -64,7 +64,7 @@ def run(config: Config, workdir: Workdir) -> None:
     for split in SPLITS:
         if getattr(data, f"{split}_queries"):
             qrels[split] = _prepare_split(data, workdir, split, kept, qrels.get("train"), counts)
-    source = {"products": len(kept.known), "rejected": kept.rejected}
+    source = {"products": len(kept.known) + kept.rejected, "rejected": kept.rejected}
     source |= {f"{split}_queries": count for split, count in kept.queries.items()}
     write_json(workdir.data / "source.json", source)
     _report(config, workdir, kept, qrels, counts)
@@ -84,7 +84,7 @@ def _prepare_products(data: DataConfig, workdir: Workdir, counts: PreprocessingC
 
     def products() -> Iterator[Product]:
         for product in preprocess_products(source(), data.preprocessing, counts):
-            rows.append(len(kept.known) - 1)
+            rows.append(len(kept.known) + reader.rejected - 1)
             kept.ids.add(product.id)
             kept.paths.append(distinct.setdefault(product.categories, product.categories))
             yield product
