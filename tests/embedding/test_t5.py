@@ -119,9 +119,9 @@ def results(tmp_path_factory):
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
     runs = {"1": [()], "8": [()], "2 x 2": [(port, 2, 0), (port, 2, 1)]}
-    processes = []
     for name, distributed in runs.items():
         (root / name).mkdir()
+        processes = []
         environment = os.environ | {
             "XLA_FLAGS": f"--xla_force_host_platform_device_count={name[0]}",
             "JAX_PLATFORMS": "cpu",
@@ -130,9 +130,9 @@ def results(tmp_path_factory):
         for arguments in distributed:
             command = [sys.executable, SCRIPT, root / name, *map(str, arguments)]
             processes.append(subprocess.Popen(command, env=environment, stderr=subprocess.PIPE))
-    for process in processes:
-        _, errors = process.communicate(timeout=300)
-        assert process.returncode == 0, errors.decode()[-2000:]
+        for process in processes:
+            _, errors = process.communicate(timeout=300)
+            assert process.returncode == 0, errors.decode()[-2000:]
     return {
         name: (
             np.load(root / name / "embeddings.npy"),

@@ -175,7 +175,8 @@ if what == "signal":
 if what != "good":
     open(f"{sys.argv[2]}/{process}", "w").close()
     time.sleep(100)
-print(process, os.environ["JAX_NUM_PROCESSES"], sys.argv[-1])
+line = f"{process} {os.environ['JAX_NUM_PROCESSES']} {sys.argv[-1]}\\n"
+os.write(1, line.encode())  # at once: all write to the same pipe
 """
 
 

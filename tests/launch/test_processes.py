@@ -103,7 +103,6 @@ VARIABLES = dict(zip(processes.VARIABLES, ("localhost:1", "2", "0"), strict=True
         ({"JAX_PROCESS_ID": "-1"}, "JAX_PROCESS_ID=-1, expected"),
         ({"JAX_NUM_PROCESSES": "two"}, "JAX_NUM_PROCESSES=two"),
         ({"JAX_COORDINATOR_ADDRESS": "localhost"}, "JAX_COORDINATOR_ADDRESS=localhost, "),
-        (dict.fromkeys(processes.VARIABLES), "found neither SLURM nor a Cloud TPU, expected one"),
     ],
 )
 def test_what_says_nothing_of_the_other_processes(monkeypatch, changes, message):
@@ -113,6 +112,20 @@ def test_what_says_nothing_of_the_other_processes(monkeypatch, changes, message)
             monkeypatch.setenv(name, value)
     with pytest.raises(InputError, match=f"--distributed: .*{message}"):
         processes.join()
+
+
+def test_where_nothing_says_who_takes_part():
+    """In a process of its own, in which JAX has not started."""
+    environment = {n: v for n, v in os.environ.items() if n not in processes.VARIABLES}
+    result = subprocess.run(
+        [sys.executable, "-c", "from catid2_jax import processes; processes.join()"],
+        env=environment,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "--distributed: found neither SLURM nor a Cloud TPU, expected one" in result.stderr
 
 
 def test_one_process_works_as_ever():
