@@ -56,7 +56,8 @@ def _instance_forward(
     def block(rows: Any, candidates: jax.Array) -> tuple[jax.Array, ...]:
         anchors, positives = rows
         logits = _logits(anchors, candidates, temperature)
-        top = jnp.max(logits, axis=1, keepdims=True)
+        one_top = _one_top(temperature)
+        top = 1.0 / temperature if one_top else jnp.max(logits, axis=1, keepdims=True)
         weights = jnp.exp(logits - top)
         total = jnp.sum(weights, axis=1, keepdims=True)
         expected = _weighted_sum(weights, candidates) / total
