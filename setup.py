@@ -27,7 +27,7 @@ CORE = [
 ]
 
 DATA = ["datasets>=4", "duckdb>=1.5"]
-# The command `tfds` imports the first three and does not ask for them.
+# The command `tfds` imports the first three, its package the second; neither asks for them.
 TFDS = [
     "apache-beam>=2.70",
     "importlib-resources>=6",
@@ -52,7 +52,7 @@ TEST = [
 ]
 
 # seqio brings TensorFlow. What T5X needs beside: T5X itself is not on PyPI, see docs/t5x.md.
-SEQIO = ["seqio>=0.0.20", "tensorflow-datasets>=4.9"]
+SEQIO = ["importlib-resources>=6", "seqio>=0.0.20", "tensorflow-datasets>=4.9"]
 T5X = ["cached_property", "chex", "clu", "fiddle>=0.2.5", "gin-config", "grain", "tensorboard"]
 
 # What other implementations the tests and benchmarks compare with; the tests skip without them.

@@ -1,25 +1,26 @@
 """Stage 2 as seqio tasks: `query_to_id`, `title_to_id` and their mixture. Needs the extra `seqio`.
 
+Their data are the files of a work directory or a data set that tensorflow_datasets built.
+
 An example of training is one pair: {inputs: a query or a title, targets: an ID's text form}. One of
 validation or test is a query: `targets` is one relevant product's ID and `relevant` has them all.
 """
 
 import functools
+import operator
 import pathlib
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import seqio
 import tensorflow as tf
+import tensorflow_datasets as tfds
 
 from catid2_jax.data.catalog import read_catalog
-from catid2_jax.data.preprocessing import keep_grades
 from catid2_jax.data.queries import read_qrels, read_queries, relevant_grades
+from catid2_jax.data.tfds.examples import CATALOG, SPLITS, product_examples, query_examples
 from catid2_jax.errors import InputError
 from catid2_jax.types import GRADES
-
-SPLITS: Mapping[str, str] = {"train": "train", "validation": "dev", "test": "test"}
-"""seqio's name of a split -> the one in the files of `data/`."""
 
 Example: TypeAlias = dict[str, str]
 Metric: TypeAlias = Callable[[Sequence[list[str]], Sequence[list[str]]], Mapping[str, float]]
@@ -42,7 +43,8 @@ def register_tasks(
 
     Args:
         prefix: of the names.
-        data: the preprocessed catalogue, queries and qrels.
+        data: folder of the preprocessed catalogue, queries and qrels, or of a data set that
+            tensorflow_datasets built of them, such as DATA_DIR/esci/us/1.0.0.
         docids: product -> text form of its ID.
         vocabulary: encodes texts and IDs.
         metrics: for validation and test.
@@ -53,22 +55,23 @@ def register_tasks(
         The mixture's name.
 
     Raises:
-        InputError: `title_weight` is below 0, or a query's product has no ID.
+        InputError: `title_weight` is below 0, `data` is no such folder, or a query's product has
+            no ID.
     """
     if title_weight < 0:
         raise InputError(f"title_weight is {title_weight}: expected at least 0")
     grades = GRADES.values() if substitutes else [GRADES["E"]]
-    queries = {"train": list(query_pairs(data, docids, grades))}
-    for split, name in SPLITS.items():
-        if split != "train" and (data / f"queries.{name}.jsonl").exists():
-            queries[split] = list(judged_queries(data, name, docids))
+    judged = read_splits(data) - {"train", CATALOG}
+    queries = {"train": list(pairs(read_examples(data, "train"), docids, grades))}
+    for split in sorted(judged):
+        queries[split] = list(judged_queries(read_examples(data, split), docids))
     names = (f"{prefix}_query_to_id", f"{prefix}_title_to_id", f"{prefix}_to_id")
     for registry in (seqio.TaskRegistry, seqio.MixtureRegistry):
         for name in set(names) & set(registry.names()):
             registry.remove(name)
     # The catalogue, which may be large, is read anew each time.
     splits = {split: functools.partial(iter, examples) for split, examples in queries.items()}
-    titles = {"train": functools.partial(title_pairs, data, docids)}
+    titles = {"train": lambda: pairs(read_examples(data, CATALOG), docids)}
     _add_task(names[0], splits, vocabulary, metrics)
     _add_task(names[1], titles, vocabulary)
     rates = [(names[0], float(len(queries["train"]))), (names[1], title_weight * len(docids))]
@@ -76,33 +79,72 @@ def register_tasks(
     return names[2]
 
 
-def query_pairs(
-    data: pathlib.Path, docids: Mapping[str, str], grades: Collection[int]
+def read_splits(data: pathlib.Path) -> set[str]:
+    """The splits in a folder of files, or in one of a built data set.
+
+    Raises:
+        InputError: a built data set that is not one of `catid2_jax.data.tfds`.
+    """
+    if not _is_built(data):
+        files = {split: data / f"queries.{name}.jsonl" for split, name in SPLITS.items()}
+        return {CATALOG} | {split for split, path in files.items() if path.exists()}
+    found = set(tfds.builder_from_directory(data).info.splits)
+    if not {CATALOG, "train"} <= found:
+        raise InputError(
+            f"{data}: found the splits {', '.join(sorted(found))}, expected {CATALOG} and train"
+        )
+    return found
+
+
+def read_examples(data: pathlib.Path, split: str) -> Iterator[Mapping[str, Any]]:
+    """A split's examples as `catid2_jax.data.tfds` has them, of files or of a built data set."""
+    if _is_built(data):
+        builder = tfds.builder_from_directory(data)
+        yield from map(_decoded, tfds.as_numpy(builder.as_dataset(split=split)))
+        return
+    if split == CATALOG:
+        found = product_examples(read_catalog(data / "catalog.jsonl"))
+    else:
+        qrels = read_qrels(data / f"qrels.{SPLITS[split]}.txt")
+        found = query_examples(read_queries(data / f"queries.{SPLITS[split]}.jsonl"), qrels)
+    for _, example in found:
+        yield example
+
+
+def _is_built(data: pathlib.Path) -> bool:
+    return (data / "dataset_info.json").exists()
+
+
+def _decoded(row: Mapping[str, Any]) -> Mapping[str, Any]:
+    ids, grades = row["products"]["id"], row["products"]["grade"].tolist()
+    products = [{"id": i.decode(), "grade": grade} for i, grade in zip(ids, grades, strict=True)]
+    return {"id": row["id"].decode(), "text": row["text"].decode(), "products": products}
+
+
+def pairs(
+    examples: Iterable[Mapping[str, Any]],
+    docids: Mapping[str, str],
+    grades: Collection[int] = tuple(GRADES.values()),
 ) -> Iterator[Example]:
-    """A pair for every judgement of these grades of the training queries."""
-    qrels = read_qrels(data / "qrels.train.txt")
-    for query in read_queries(data / "queries.train.jsonl"):
-        for product, grade in qrels[query.id].items():
-            if grade in grades:
-                yield {"inputs": query.text, "targets": _docid(docids, product, query.id)}
+    """A pair for every product of these grades."""
+    for example in examples:
+        for product in example["products"]:
+            if product["grade"] in grades:
+                docid = _docid(docids, product["id"], example["id"])
+                yield {"inputs": example["text"], "targets": docid}
 
 
-def title_pairs(data: pathlib.Path, docids: Mapping[str, str]) -> Iterator[Example]:
-    """A pair for every product of the catalogue."""
-    for product in read_catalog(data / "catalog.jsonl"):
-        yield {"inputs": product.title, "targets": _docid(docids, product.id, "the catalogue")}
-
-
-def judged_queries(data: pathlib.Path, split: str, docids: Mapping[str, str]) -> Iterator[Example]:
+def judged_queries(
+    examples: Iterable[Mapping[str, Any]], docids: Mapping[str, str]
+) -> Iterator[Example]:
     """An example for every query with a relevant product: E or S, the best grade first."""
-    qrels = read_qrels(data / f"qrels.{split}.txt")
-    relevant = keep_grades(qrels, relevant_grades(("E", "S")))
-    for query in read_queries(data / f"queries.{split}.jsonl"):
-        if query.id in relevant:
-            judged = relevant[query.id]
-            products = sorted(judged, key=judged.__getitem__, reverse=True)
-            texts = [_docid(docids, product, query.id) for product in products]
-            yield {"inputs": query.text, "targets": texts[0], "relevant": " ".join(texts)}
+    relevant = relevant_grades(("E", "S"))
+    for example in examples:
+        judged = [product for product in example["products"] if product["grade"] in relevant]
+        judged.sort(key=operator.itemgetter("grade"), reverse=True)
+        texts = [_docid(docids, product["id"], example["id"]) for product in judged]
+        if texts:
+            yield {"inputs": example["text"], "targets": texts[0], "relevant": " ".join(texts)}
 
 
 def _docid(docids: Mapping[str, str], product: str, where: str) -> str:

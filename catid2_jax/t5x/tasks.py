@@ -64,6 +64,7 @@ def register(
     prefix: str = "",
     title_weight: float = 1.0,
     substitutes: bool = True,
+    data: str = "",
 ) -> str:
     """Registers the tasks of a work directory; see `register_tasks`.
 
@@ -73,6 +74,8 @@ def register(
         prefix: of the names; empty for the work directory's own name.
         title_weight: of titles in the mixture, beside 1 for queries.
         substitutes: whether pairs of grade S are learnt, too.
+        data: folder of a data set that tensorflow_datasets built; empty for the work directory's
+            files.
 
     Returns:
         The name of the mixture.
@@ -81,7 +84,7 @@ def register(
     texts = dict(zip(ids.ids, map(format_docid, ids.codes.tolist()), strict=True))
     return register_tasks(
         prefix or place.root.absolute().name,
-        place.data,
+        pathlib.Path(data) if data else place.data,
         texts,
         vocabulary,
         [recall],

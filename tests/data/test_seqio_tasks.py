@@ -3,6 +3,7 @@
 import collections
 import json
 import os
+import pathlib
 import subprocess
 import sys
 
@@ -12,7 +13,7 @@ import pytest
 from catid2_jax.config import default_config, freeze
 from catid2_jax.data.catalog import write_catalog
 from catid2_jax.data.queries import write_qrels, write_queries
-from catid2_jax.docids.table import DocidTable, format_docid
+from catid2_jax.docids.table import DocidTable, format_docid, write_docids
 from catid2_jax.docids.vocabulary import train_vocabulary
 from catid2_jax.errors import InputError
 from catid2_jax.steps.train_seq2seq import build_pairs, load_vocabulary
@@ -23,8 +24,11 @@ pytestmark = pytest.mark.seqio
 pytest.importorskip("seqio")
 
 import seqio
+import tensorflow_datasets as tfds
 
 from catid2_jax.data.seqio_tasks import register_tasks
+from catid2_jax.data.tfds.catalog_folder import CatalogFolder
+from catid2_jax.t5x import tasks
 from catid2_jax.t5x.tasks import recall
 from catid2_jax.t5x.vocabulary import IdVocabulary
 
@@ -118,6 +122,69 @@ def test_the_mixtures_rates(workdir, weight, expected):
     assert {task.name: mixture.get_rate(task) for task in mixture.tasks} == pytest.approx(
         {f"shop_{kind}_to_id": rate for kind, rate in expected.items()}
     )
+
+
+@pytest.fixture(scope="module")
+def built(workdir):
+    """The same data as tensorflow_datasets keeps it."""
+    builder = CatalogFolder(data_dir=str(workdir.root / "tfds"))
+    manual = tfds.download.DownloadConfig(manual_dir=str(workdir.data))
+    builder.download_and_prepare(download_config=manual)
+    return pathlib.Path(builder.data_dir)
+
+
+def everything(name):
+    """All that a task's examples hold, of each split, in whatever order they come."""
+    return {
+        split: collections.Counter(
+            tuple((key, tuple(np.ravel(row[key]).tolist())) for key in sorted(row))
+            for row in examples(name, split, shuffle=False)
+        )
+        for split in seqio.TaskRegistry.get(name).splits
+    }
+
+
+@pytest.mark.parametrize("substitutes", [True, False])
+def test_a_built_data_set_has_the_examples_of_the_files(workdir, built, substitutes):
+    found = []
+    for data in (workdir.data, built):
+        vocabulary = IdVocabulary(workdir.vocabulary, L, K)
+        name = register_tasks("shop", data, DOCIDS, vocabulary, substitutes=substitutes)
+        mixture = seqio.MixtureRegistry.get(name)
+        rates = {task.name: mixture.get_rate(task) for task in mixture.tasks}
+        found.append((rates, [everything(task) for task in sorted(rates)]))
+    assert found[0] == found[1]
+    queries, titles = found[1][1]
+    assert {split: rows.total() for split, rows in queries.items()} == {
+        "train": 3 if substitutes else 2,
+        "validation": 1,
+        "test": 2,
+    }
+    assert titles["train"].total() == 5
+
+
+def test_a_work_directory_without_data_takes_a_built_data_set(workdir, built, tmp_path):
+    register(workdir)
+    expected = everything("shop_query_to_id")
+    write_docids(Workdir(tmp_path).docids, DocidTable(IDS, CODES))
+    vocabulary = IdVocabulary(workdir.vocabulary, L, K)
+    mixture = tasks.register(str(tmp_path), vocabulary, "shop", data=str(built))
+    assert everything(tasks.queries(mixture)) == expected
+
+
+def test_a_bad_built_data_set(workdir, built, tmp_path):
+    vocabulary = IdVocabulary(workdir.vocabulary, L, K)
+    few = {i: text for i, text in DOCIDS.items() if i != "p4"}
+    with pytest.raises(InputError, match=r"^dev0: found product 'p4' without an ID"):
+        register_tasks("shop", built, few, vocabulary)
+    (tmp_path / "catalog.jsonl").write_bytes((workdir.data / "catalog.jsonl").read_bytes())
+    builder = CatalogFolder(data_dir=str(tmp_path / "tfds"))
+    manual = tfds.download.DownloadConfig(manual_dir=str(tmp_path))
+    builder.download_and_prepare(download_config=manual)
+    with pytest.raises(
+        InputError, match=r"1\.0\.0: found the splits catalog, expected catalog and"
+    ):
+        register_tasks("shop", pathlib.Path(builder.data_dir), DOCIDS, vocabulary)
 
 
 def test_the_mixture_draws_by_its_rates(workdir):
