@@ -63,7 +63,7 @@ def cell(runs: list[dict[str, float]], name: str, scale: float) -> str:
     """`mean ± standard deviation` in three digits."""
     values = [scale * run[name] for run in runs]
     deviation = statistics.stdev(values) if len(values) > 1 else 0.0
-    return f"{statistics.mean(values):.3g} ± {deviation:.1g}"
+    return f"{statistics.mean(values):.3g} ± {float(f'{deviation:.1g}'):g}"
 
 
 def main() -> None:
