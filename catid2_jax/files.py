@@ -16,18 +16,21 @@ from catid2_jax.processes import is_first
 
 
 @contextlib.contextmanager
-def atomic_write(path: str | os.PathLike[str], mode: str = "w") -> Iterator[IO[Any]]:
+def atomic_write(
+    path: str | os.PathLike[str], mode: str = "w", own: bool = False
+) -> Iterator[IO[Any]]:
     r"""Opens a temporary file beside `path` that takes its place when the block ends well.
 
     Args:
         path: the file to write; parent directories are made.
         mode: "w" (UTF-8 text, "\n" line ends) or "wb".
+        own: whether no other process writes this file, which then does not fall to the first one.
 
     Yields:
         The open temporary file. After an exception it is removed and `path` is as before.
     """
     text: dict[str, Any] = {} if "b" in mode else {"encoding": "utf-8", "newline": "\n"}
-    if not is_first():
+    if not (own or is_first()):
         with open(os.devnull, mode, **text) as file:
             yield file
         return

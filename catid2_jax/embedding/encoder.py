@@ -172,7 +172,7 @@ def _encode_share(
         for path in missing:
             start = time.monotonic()
             vectors, tokens = encode_texts(parts[path], encoder, batch_tokens)
-            with atomic_write(path, "wb") as file:
+            with atomic_write(path, "wb", own=True) as file:
                 np.savez(file, vectors=vectors, tokens=tokens, key=np.array(keys[path]))
             rate = len(vectors) / (time.monotonic() - start)
             progress.advance(len(vectors), {"documents/s": rate})
