@@ -10,6 +10,7 @@ since the corpora lie in memory.
 
 import argparse
 import dataclasses
+import functools
 import itertools
 import statistics
 import time
@@ -58,7 +59,7 @@ def our_step(weights: LossWeights, data: RQVAEData) -> Callable[[], None]:
     step = make_rqvae_step(model, optimizer, weights)
     generator = np.random.default_rng(1)
 
-    @jax.jit
+    @functools.partial(jax.jit, donate_argnums=0)  # as the training loop does
     def compiled(state, data, indices):
         return step(state, data.batch(indices))
 

@@ -20,14 +20,13 @@ from jaxtyping import Array, Bool, Float, Int
 
 from catid2_jax.ops.mesh import data_devices, map_row_blocks, replicate
 
-# Anchors at a time, on CPUs and on accelerators, which want few and large kernels. With instances a
-# block meets all candidates, in products that want to be large. With classes it meets blocks of its
-# own size, whose logits should stay in a CPU's cache and of which few should lie outside the group;
-# where there is one group only, its negatives come in larger blocks.
+# Rows of a block on CPUs and on accelerators, which want few and large kernels. With instances a
+# block of anchors meets all candidates, in products that want to be large. With classes it meets
+# blocks of negatives and, of its own size, of positives: their logits should stay in a CPU's cache,
+# and few of them should lie outside the group.
 _INSTANCE_BLOCK = (512, 2048)
-_CLASS_BLOCK = (128, 4096)
-_CLASS_BLOCK_OF_ONE_GROUP = (256, 4096)
-_NEGATIVE_BLOCKS_OF_ONE_GROUP = 4
+_CLASS_BLOCK, _NEGATIVE_BLOCK = (32, 4096), (64, 4096)
+_CLASS_BLOCK_OF_ONE_GROUP, _NEGATIVE_BLOCK_OF_ONE_GROUP = (256, 4096), (2048, 16384)
 _FAR = 1e9  # beyond any logit
 
 
@@ -127,11 +126,13 @@ def class_info_nce(
         no anchor, and its loss is 0.
     """
     count, devices = len(classes), data_devices()
-    size = _here(_CLASS_BLOCK if groups is not None else _CLASS_BLOCK_OF_ONE_GROUP)
-    block = min(size, -(-count // devices))
+    if groups is None:
+        block, wide = _here(_CLASS_BLOCK_OF_ONE_GROUP), _here(_NEGATIVE_BLOCK_OF_ONE_GROUP)
+    else:
+        block, wide = _here(_CLASS_BLOCK), _here(_NEGATIVE_BLOCK)
+    block = min(block, -(-count // devices))
     padding = -count % (devices * block)
-    together = math.gcd((count + padding) // block, _NEGATIVE_BLOCKS_OF_ONE_GROUP)
-    wide = block * (1 if groups is not None else together)
+    wide = block * math.gcd((count + padding) // block, max(wide // block, 1))
     classes = jnp.pad(classes, (0, padding), constant_values=-1)
     groups = jnp.zeros_like(classes) if groups is None else jnp.pad(groups, (0, padding))
     order, layout = _layout(classes, groups, key)
