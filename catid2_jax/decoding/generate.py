@@ -18,6 +18,8 @@ from catid2_jax.decoding.weights import dequantize
 from catid2_jax.errors import InputError
 from catid2_jax.models.t5.network import Cache, Source, Transformer, empty_cache
 
+_LOGITS_AT_ONCE = 2**23  # 32 MiB, whatever the batch
+
 Scores: TypeAlias = Literal["full", "level", "valid"]
 """What the codes of a prefix's next level compete with for probability.
 
@@ -119,17 +121,25 @@ def _decoder(
         start = first_id_token + level * K
         tokens = jnp.zeros((batch_size, 1), jnp.int32) if codes is None else start - K + codes
         columns = slice(start, start + K)
-        logits, cache = model.apply(  # type: ignore[assignment]
-            variables,
-            tokens,
-            cross,
-            encoder_mask,
-            cache,
-            slice(None) if scores == "full" else columns,
-            method="decode_step",
+        decoded, cache = model.apply(  # type: ignore[assignment]
+            variables, tokens, cross, encoder_mask, cache, method="decode_step"
         )
-        # Of the log-softmax, only the level's columns are made.
-        normalizer = jax.nn.logsumexp(logits, axis=-1, keepdims=True)
-        return (logits[..., columns] if scores == "full" else logits) - normalizer, cache
+        logits: Any = model.apply(variables, decoded, columns, method="logits")
+        if scores != "full":
+            return jax.nn.log_softmax(logits, axis=-1), cache
+        return logits - _log_normalizers(model, variables, decoded), cache
 
     return step, empty_cache(model.config, batch_size)
+
+
+def _log_normalizers(
+    model: Transformer, variables: Any, decoded: Float[Array, "B M E"]
+) -> Float[Array, "B M 1"]:
+    """Log-sum-exp of the logits of the whole vocabulary, a few queries at a time."""
+
+    def of_query(decoded: Float[Array, "M E"]) -> Float[Array, "M 1"]:
+        logits: Any = model.apply(variables, decoded, method="logits")
+        return jax.nn.logsumexp(logits, axis=-1, keepdims=True)
+
+    together = max(1, _LOGITS_AT_ONCE // (decoded.shape[1] * model.vocabulary_size))
+    return jax.lax.map(of_query, decoded, batch_size=together)

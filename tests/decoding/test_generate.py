@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from scipy.special import log_softmax
 
+from catid2_jax.decoding import generate
 from catid2_jax.decoding.generate import retrieve
 from catid2_jax.decoding.trie import build_trie
 from catid2_jax.errors import InputError
@@ -130,8 +131,9 @@ def test_logits_of_some_columns_are_those_of_all(setting, tied):
         encoded = model.apply({"params": params}, tokens, mask, method="encode")
         cross = model.apply({"params": params}, encoded, method="start_decoding")
         arguments = (jnp.zeros((2, 1), jnp.int32), cross, mask, empty_cache(config, 2))
+        decoded, _ = model.apply({"params": params}, *arguments, method="decode_step")
         every, some = (
-            model.apply({"params": params}, *arguments, *columns, method="decode_step")[0]
+            model.apply({"params": params}, decoded, *columns, method="logits")
             for columns in ((), (slice(23, 29),))
         )
         return every, some
@@ -145,6 +147,14 @@ def test_logits_of_some_columns_are_those_of_all(setting, tied):
 def test_the_whole_vocabulary_has_logits_only_where_the_scores_need_them(setting, kind):
     text = str(jax.make_jaxpr(lambda: search(setting, 5, scores=kind))())
     assert ("f32[2,5,6]" in text, "f32[2,5,40]" in text) == (True, kind == "full")
+
+
+def test_few_logits_at_once_change_nothing(setting, monkeypatch):
+    together = search(setting, 5)
+    monkeypatch.setattr(generate, "_LOGITS_AT_ONCE", 1)
+    one_query_at_a_time = search(setting, 5)
+    np.testing.assert_array_equal(one_query_at_a_time.documents, together.documents)
+    np.testing.assert_allclose(one_query_at_a_time.scores, together.scores, atol=1e-5)
 
 
 def test_a_vocabulary_without_room_for_the_ids_is_refused(setting):

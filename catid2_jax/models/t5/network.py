@@ -285,7 +285,7 @@ class Transformer(nn.Module):
         """Teacher-forced logits from an encoded source."""
         x = self.token_embedder(decoder_input_tokens)
         x = self.decoder(x, self.start_decoding(encoded), encoder_mask, deterministic)
-        return self._logits(x)
+        return self.logits(x)
 
     def start_decoding(self, encoded: Float[Array, "B S E"]) -> Cache:
         """Each decoder layer's cross-attention keys and values, [B, S, H, Dh] each."""
@@ -297,8 +297,7 @@ class Transformer(nn.Module):
         cross: Cache,
         encoder_mask: Bool[Array, "B S"],
         cache: Cache,
-        columns: slice = slice(None),
-    ) -> tuple[Float[Array, "B M _"], Cache]:
+    ) -> tuple[Float[Array, "B M E"], Cache]:
         """Decodes one position of M beams, without dropout.
 
         Args:
@@ -307,21 +306,24 @@ class Transformer(nn.Module):
             encoder_mask: as for `encode`.
             cache: self-attention keys and values of positions before t, [B, M, t, H, Dh] each;
                 `empty_cache` at the first. Its shape is what says t.
-            columns: tokens whose logits are made, no others are computed; all by default.
 
         Returns:
-            Logits of the next token, float32, and the cache with position t.
+            What `logits` of the next token are made of, and the cache with position t.
         """
-        x, cache = self.decoder.step(self.token_embedder(tokens), cross, encoder_mask, cache)
-        return self._logits(x, columns), cache
+        return self.decoder.step(self.token_embedder(tokens), cross, encoder_mask, cache)
 
-    def _logits(
-        self, x: Float[Array, "B Q E"], columns: slice = slice(None)
-    ) -> Float[Array, "B Q _"]:
-        """Logits in float32, whatever the type of the activations."""
+    def logits(
+        self, x: Float[Array, "*batch E"], columns: slice = slice(None)
+    ) -> Float[Array, "*batch _"]:
+        """Logits of tokens in float32, whatever the type of the activations.
+
+        Args:
+            x: the decoder's output.
+            columns: the tokens, all by default; of others no logits are computed.
+        """
         if self.config.logits_via_embedding:
             x = x.astype("float32") / np.sqrt(self.config.emb_dim)
-            return jnp.einsum("bqe,ve->bqv", x, self.token_embedder.embedding[columns])
+            return jnp.einsum("...e,ve->...v", x, self.token_embedder.embedding[columns])
         if columns == slice(None):
             return self.decoder.logits_dense(x)
         kernel = self.decoder.logits_dense.variables["params"]["kernel"]

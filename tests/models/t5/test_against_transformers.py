@@ -123,10 +123,10 @@ def test_decoding_with_a_cache_gives_the_logits_of_the_whole_target(make):
         cache = jax.tree.map(lambda x: jnp.repeat(x, 2, axis=1), empty_cache(ours.config, 3))
         logits = []
         for t in range(3):
-            step, cache = ours.apply(
+            decoded, cache = ours.apply(
                 params, beams[:, :, t], cross, mask, cache, method="decode_step"
             )
-            logits.append(step)
+            logits.append(ours.apply(params, decoded, method="logits"))
         return jnp.stack(logits, axis=2)
 
     found = decode(*map(jnp.asarray, (source, mask, beams)))

@@ -192,7 +192,8 @@ def test_decode_steps_equal_teacher_forcing():
     cross = apply(GATED, encoded, method="start_decoding")
     cache = jax.tree.map(lambda leaf: jnp.repeat(leaf, 3, axis=1), empty_cache(GATED, 2))
     for t in range(3):
-        found, cache = apply(GATED, beams[:, :, t], cross, mask, cache, method="decode_step")
+        decoded, cache = apply(GATED, beams[:, :, t], cross, mask, cache, method="decode_step")
+        found = apply(GATED, decoded, method="logits")
         np.testing.assert_allclose(found, expected[:, :, t], atol=1e-5)
     assert {leaf.shape for leaf in jax.tree.leaves(cache)} == {(2, 3, 3, 3, 8)}
 
