@@ -90,7 +90,7 @@ def peer_step(config: T5Config, batch: Seq2SeqBatch, compiled: bool) -> Callable
     call = torch.compile(model) if compiled else model
     tokens, labels = (
         torch.from_numpy(np.array(array)).long().to(device)
-        for array in (batch.tokens, batch.targets)
+        for array in (batch.sources, batch.targets)
     )
     mask = torch.ones_like(tokens)
 

@@ -152,6 +152,7 @@ def test_the_whole_vocabulary_has_logits_only_where_the_scores_need_them(setting
 def test_few_logits_at_once_change_nothing(setting, monkeypatch):
     together = search(setting, 5)
     monkeypatch.setattr(generate, "_LOGITS_AT_ONCE", 1)
+    jax.clear_caches()
     one_query_at_a_time = search(setting, 5)
     np.testing.assert_array_equal(one_query_at_a_time.documents, together.documents)
     np.testing.assert_allclose(one_query_at_a_time.scores, together.scores, atol=1e-5)

@@ -96,6 +96,11 @@ def run(script, workdir, **bindings):
     return done.stderr
 
 
+def read_lines(path):
+    """What T5X writes as JSON Lines."""
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
 @pytest.fixture(scope="module")
 def trained(workdir, grown):
     """T5X's folder after fine-tuning, and its log."""
@@ -131,7 +136,7 @@ def test_inferred_products_and_scores_are_those_of_the_native_search(workdir, tr
     folder = trained[0] / f"checkpoint_{1000 + STEPS}"
     output = workdir.root.parent / "infer"
     run("infer", workdir, CHECKPOINT_PATH=folder, INFER_OUTPUT_DIR=output)
-    lines = [json.loads(line) for line in next(output.glob("*.jsonl*")).open()]
+    lines = read_lines(next(output.glob("*.jsonl*")))
     table = read_docids(workdir.docids)
     vocabulary = Vocabulary(workdir.vocabulary, L, K)
     queries = vocabulary.encode([line["inputs"]["inputs_pretokenized"] for line in lines], 32)
@@ -159,8 +164,8 @@ def test_evaluated_recall_is_that_of_the_inferred_products(workdir, trained):
     folder = trained[0] / f"checkpoint_{1000 + STEPS}"
     output = workdir.root.parent / "eval"
     run("eval", workdir, CHECKPOINT_PATH=folder, EVAL_OUTPUT_DIR=output)
-    metrics = json.loads(next(output.rglob("*-metrics.jsonl")).read_text().splitlines()[-1])
-    lines = [json.loads(line) for line in next((workdir.root.parent / "infer").glob("*")).open()]
+    metrics = read_lines(next(output.rglob("*-metrics.jsonl")))[-1]
+    lines = read_lines(next((workdir.root.parent / "infer").glob("*.jsonl*")))
     table = read_docids(workdir.docids)
     products = dict(zip(map(format_docid, table.codes.tolist()), table.ids, strict=True))
     texts = {query.text: query.id for query in read_queries(workdir.data / "queries.test.jsonl")}
