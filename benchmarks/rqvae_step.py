@@ -12,14 +12,13 @@ import argparse
 import dataclasses
 import functools
 import itertools
-import statistics
-import time
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import torch
+from turns import medians
 from vector_quantize_pytorch import ResidualVQ
 
 from catid2_jax.losses import TIGER, LossWeights
@@ -103,20 +102,6 @@ def peer_step(data: RQVAEData) -> Callable[[], None]:
         optimizer.step()
 
     return run
-
-
-def medians(runs: dict[str, Callable[[], None]], rounds: int) -> dict[str, float]:
-    """Median seconds of each, in turns, compiled before."""
-    for run in runs.values():
-        run()
-        run()
-    seconds: dict[str, list[float]] = {name: [] for name in runs}
-    for _ in range(rounds):
-        for name, run in runs.items():
-            start = time.perf_counter()
-            run()
-            seconds[name].append(time.perf_counter() - start)
-    return {name: statistics.median(values) for name, values in seconds.items()}
 
 
 def main() -> None:

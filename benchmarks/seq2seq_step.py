@@ -14,8 +14,6 @@ that passes it (embedding look-ups none) and attention's products, of --peak ope
 
 import argparse
 import dataclasses
-import statistics
-import time
 from collections.abc import Callable
 
 import jax
@@ -23,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 import torch
 import transformers
+from turns import medians
 
 from catid2_jax.models.t5.config import T5Config
 from catid2_jax.models.t5.network import Transformer
@@ -115,20 +114,6 @@ def operations(config: T5Config, batch: int) -> float:
         TARGET * (6 * E * A + feed_forward + 2 * (TARGET + SOURCE) * A) + SOURCE * 2 * E * A
     )
     return 6.0 * batch * (encoder + decoder + TARGET * E * ROWS)
-
-
-def medians(runs: dict[str, Callable[[], None]], rounds: int) -> dict[str, float]:
-    """Median seconds of each, in turns, compiled before."""
-    for run in runs.values():
-        run()
-        run()
-    seconds: dict[str, list[float]] = {name: [] for name in runs}
-    for _ in range(rounds):
-        for name, run in runs.items():
-            start = time.perf_counter()
-            run()
-            seconds[name].append(time.perf_counter() - start)
-    return {name: statistics.median(values) for name, values in seconds.items()}
 
 
 def main() -> None:
