@@ -137,9 +137,11 @@ def _log_normalizers(
 ) -> Float[Array, "B M 1"]:
     """Log-sum-exp of the logits of the whole vocabulary, a few queries at a time."""
 
-    def of_query(decoded: Float[Array, "M E"]) -> Float[Array, "M 1"]:
+    def normalizers(decoded: Float[Array, "*B M E"]) -> Float[Array, "*B M 1"]:
         logits: Any = model.apply(variables, decoded, method="logits")
         return jax.nn.logsumexp(logits, axis=-1, keepdims=True)
 
+    if not isinstance(decoded.shape[0], int):  # exported for any batch
+        return normalizers(decoded)
     together = max(1, _LOGITS_AT_ONCE // (decoded.shape[1] * model.vocabulary_size))
-    return jax.lax.map(of_query, decoded, batch_size=together)
+    return jax.lax.map(normalizers, decoded, batch_size=together)
