@@ -165,9 +165,7 @@ def fit(vocabulary, directory, training=TRAINING, evaluator=None, params=None):
         )
 
 
-@pytest.mark.parametrize(
-    "optimizer", ["adamw", pytest.param("adafactor", marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("optimizer", ["adamw", pytest.param("adafactor", marks=pytest.mark.slow)])
 def test_resumed_is_bit_identical_to_uninterrupted(vocabulary, tmp_path, monkeypatch, optimizer):
     training = dataclasses.replace(TRAINING, optimizer=optimizer)
     whole = fit(vocabulary, tmp_path / "whole", training)
