@@ -162,6 +162,10 @@ def check_kills(done, tmp_path, moments):
     assert not [p for p in workdir.rglob("*") if "tmp" in p.name]
 
 
+def test_a_kill_in_stage_2_changes_nothing(done, tmp_path):
+    check_kills(done, tmp_path, ["in stage 2"])
+
+
 @pytest.mark.slow
 def test_kills_at_every_kind_of_moment_change_nothing(done, tmp_path):
     check_kills(done, tmp_path, list(MOMENTS))
