@@ -1,8 +1,14 @@
 """Shapes are checked at every call, ranks are never promoted in silence, warnings are errors."""
 
+import os
+
 import hypothesis
 import jax
 from jaxtyping import install_import_hook
+
+# Half of the time of the tests would go into LLVM's optimisations of code that runs once. Processes
+# that tests start have it from here. XLA_FLAGS= runs them with what users get.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
 # A test that fails where the machine is busy says nothing of the code.
 hypothesis.settings.register_profile("untimed", deadline=None)

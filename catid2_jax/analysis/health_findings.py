@@ -35,6 +35,60 @@ _ODDITIES: Mapping[str, tuple[Severity, str, str]] = {
 }
 
 
+_TREE_ODDITIES: tuple[tuple[Severity, str, str, str, str], ...] = (
+    (
+        "warning",
+        "variant_siblings",
+        "",
+        "groups of sibling categories that differ only by case, spaces or punctuation",
+        "merge them: L_HCC pushes apart what belongs together",
+    ),
+    (
+        "note",
+        "variant_names",
+        "",
+        "category names spelt in several ways under different parents",
+        'spell them alike if config.rqvae.category_identity is "name"',
+    ),
+    (
+        "note",
+        "recurring_names",
+        "",
+        "category names that recur under other parents",
+        'config.rqvae.category_identity="path" keeps them apart, "name" takes them as one',
+    ),
+    (
+        "note",
+        "echoes",
+        "categories",
+        "categories named as their parent",
+        "nothing is wrong if the source has no finer category for them",
+    ),
+    (
+        "note",
+        "single_children",
+        "categories",
+        "categories without siblings",
+        "their level tells nothing there; consider merging it with the parent",
+    ),
+    (
+        "note",
+        "singletons",
+        "categories",
+        "categories of one product",
+        "L_HCC finds no second product for them; consider merging them",
+    ),
+    (
+        "note",
+        "inner_products",
+        "products",
+        "products whose path ends where others go on",
+        "give them a category of the last level if there is one",
+    ),
+)
+"""(severity, figure, what it is out of, what, advice)."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Finding:
     """Something odd.
@@ -67,6 +121,7 @@ def find(figures: Mapping[str, Any], config: PreprocessingConfig) -> tuple[Findi
         *_catalog_findings(figures, config),
         *_tree_findings(figures["catalog"]),
         *_text_findings(figures["catalog"]),
+        *_language_findings(figures["catalog"]),
     ]
     for split, split_figures in figures["splits"].items():
         findings += _query_findings(split, split_figures)
@@ -129,60 +184,9 @@ def _catalog_findings(figures: Mapping[str, Any], config: PreprocessingConfig) -
 
 def _tree_findings(catalog: Mapping[str, Any]) -> Iterator[Finding]:
     products, tree = catalog["products"], catalog["categories"]
-    nodes = tree["nodes"]
-    rows: tuple[tuple[Severity, str, int, str, str], ...] = (
-        (
-            "warning",
-            "variant_siblings",
-            0,
-            "groups of sibling categories that differ only by case, spaces or punctuation",
-            "merge them: L_HCC pushes apart what belongs together",
-        ),
-        (
-            "note",
-            "variant_names",
-            0,
-            "category names spelt in several ways under different parents",
-            'spell them alike if config.rqvae.category_identity is "name"',
-        ),
-        (
-            "note",
-            "recurring_names",
-            0,
-            "category names that recur under other parents",
-            'config.rqvae.category_identity="path" keeps them apart, "name" takes them as one',
-        ),
-        (
-            "note",
-            "echoes",
-            nodes,
-            "categories named as their parent",
-            "nothing is wrong if the source has no finer category for them",
-        ),
-        (
-            "note",
-            "single_children",
-            nodes,
-            "categories without siblings",
-            "their level tells nothing there; consider merging it with the parent",
-        ),
-        (
-            "note",
-            "singletons",
-            nodes,
-            "categories of one product",
-            "L_HCC finds no second product for them; consider merging them",
-        ),
-        (
-            "note",
-            "inner_products",
-            products,
-            "products whose path ends where others go on",
-            "give them a category of the last level if there is one",
-        ),
-    )
-    for severity, name, of, what, advice in rows:
-        yield from _found(severity, tree[name], of, what, advice)
+    whole = {"categories": tree["nodes"], "products": products, "": 0}
+    for severity, name, of, what, advice in _TREE_ODDITIES:
+        yield from _found(severity, tree[name], whole[of], what, advice)
     biggest = tree["levels"][0]["largest"][0]
     if biggest["products"] > _BIG_CATEGORY * products:
         yield Finding(
@@ -196,7 +200,7 @@ def _tree_findings(catalog: Mapping[str, Any]) -> Iterator[Finding]:
     for name, (severity, label, advice) in _ODDITIES.items():
         if name in tree["oddities"]:
             what = f"category names with {label}"
-            yield from _found(severity, tree["oddities"][name], nodes, what, advice)
+            yield from _found(severity, tree["oddities"][name], tree["nodes"], what, advice)
 
 
 def _text_findings(catalog: Mapping[str, Any]) -> Iterator[Finding]:
@@ -245,12 +249,17 @@ def _text_findings(catalog: Mapping[str, Any]) -> Iterator[Finding]:
         if name == "text" or missing["count"] > _OFTEN_MISSING * products:
             what, advice = f"products without {shown(name)}", "fill it in if it is known"
             yield from _found("note", missing, products, what, advice)
-    other = catalog["other_scripts"]
+    for name, (severity, label, advice) in _ODDITIES.items():
+        what = f"products with {label} ({catalog['odd_titles'][name]:,} in the title)"
+        yield from _found(severity, catalog["oddities"][name], products, what, advice)
+
+
+def _language_findings(catalog: Mapping[str, Any]) -> Iterator[Finding]:
     main = next(iter(catalog["scripts"]))
     yield from _found(
         "note",
-        other,
-        products,
+        catalog["other_scripts"],
+        catalog["products"],
         f"products not mainly in {main} letters",
         "expected in a shop of several languages; else look for damage",
     )
@@ -263,9 +272,6 @@ def _text_findings(catalog: Mapping[str, Any]) -> Iterator[Finding]:
             f"sampled products in other languages than {next(iter(languages['shares']))}",
             "the vocabulary must know them, and so must the queries",
         )
-    for name, (severity, label, advice) in _ODDITIES.items():
-        what = f"products with {label} ({catalog['odd_titles'][name]:,} in the title)"
-        yield from _found(severity, catalog["oddities"][name], products, what, advice)
 
 
 def _query_findings(split: str, figures: Mapping[str, Any]) -> Iterator[Finding]:

@@ -101,14 +101,8 @@ def update_docids(
     back, awake = _unchanged(elsewhere, resting.ids, resting.nearest, latents, codebooks, nearest)
     codes[back], made_from[back] = resting.codes[awake], resting.nearest[awake]
     asleep = np.setdiff1d(np.flatnonzero(resting.updates_left > 1), awake)
+    resting = _next_resting(resting, asleep, previous, was, freed if grace else freed[:0], grace)
 
-    freed_now = freed if grace else freed[:0]
-    resting = RestingIds(
-        [*(resting.ids[row] for row in asleep), *(previous.ids[row] for row in freed_now)],
-        np.concatenate([resting.codes[asleep], previous.codes[freed_now]]),
-        np.concatenate([resting.nearest[asleep], was[freed_now]]),
-        np.append(resting.updates_left[asleep] - 1, np.full(len(freed_now), grace, np.int32)),
-    )
     taken = np.concatenate([codes[codes[:, 0] >= 0], resting.codes])
     # By their ids, so that the order of the catalogue does not decide between equals.
     coming = sorted(np.flatnonzero(codes[:, 0] < 0).tolist(), key=lambda row: ids[row])
@@ -126,6 +120,23 @@ def update_docids(
         "resting_ids": len(resting.ids),
     }
     return DocidTable(ids, codes, made_from), resting, counts
+
+
+def _next_resting(
+    resting: RestingIds,
+    asleep: np.ndarray,
+    previous: DocidTable,
+    made_from: np.ndarray,
+    freed: np.ndarray,
+    grace: int,
+) -> RestingIds:
+    """What rests after an update: rows `asleep` of `resting`, and rows `freed` of `previous`."""
+    return RestingIds(
+        [*(resting.ids[row] for row in asleep), *(previous.ids[row] for row in freed)],
+        np.concatenate([resting.codes[asleep], previous.codes[freed]]),
+        np.concatenate([resting.nearest[asleep], made_from[freed]]),
+        np.append(resting.updates_left[asleep] - 1, np.full(len(freed), grace, np.int32)),
+    )
 
 
 def _unchanged(

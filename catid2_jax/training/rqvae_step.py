@@ -53,6 +53,10 @@ def docid_loss_terms(
     positives if `weights.positives` is "one".
     """
     quantization = output.quantization
+    # Unstacked, so that what the quantiser stacked costs nothing, forward or backward: the gradient
+    # of a slice would be padded to all levels.
+    residuals = jnp.unstack(quantization.residuals, axis=1)
+    log_probabilities = jnp.unstack(quantization.log_probabilities, axis=1)
     terms = {
         "residual_quantization": losses.residual_quantization_loss(
             quantization.residuals, quantization.selected, weights.commitment, weights.reduction
@@ -68,7 +72,7 @@ def docid_loss_terms(
         terms["hierarchical_class"] = sum(
             (
                 losses.hierarchical_class_constraint_loss(
-                    quantization.residuals[:, level],
+                    residuals[level],
                     categories,
                     level,
                     weights.temperature,
@@ -80,13 +84,8 @@ def docid_loss_terms(
             start=jnp.zeros(()),
         )
     if weights.cluster_scale:
-        # Not with vmap: a level's slice is what the quantiser stacked, and costs nothing.
         terms["cluster_scale"] = sum(
-            (
-                losses.cluster_scale_constraint_loss(quantization.log_probabilities[:, level])
-                for level in range(quantization.log_probabilities.shape[1])
-            ),
-            start=jnp.zeros(()),
+            map(losses.cluster_scale_constraint_loss, log_probabilities), start=jnp.zeros(())
         )
     return terms
 

@@ -1,6 +1,7 @@
 """Stage 2: the pairs, and one step of Eq. 9."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import flax.struct
@@ -151,30 +152,41 @@ def make_seq2seq_step(
     def step(state: TrainState, batch: Seq2SeqBatch) -> tuple[TrainState, Metrics]:
         key = jax.random.fold_in(jax.random.key(seed), state.step)
         total_weight = jnp.sum(batch.weight)
-        parts = objective.microbatches
-        if parts == 1:
-            gradients, metrics = gradient(state.params, batch, key, total_weight)
-            return state.descend(gradients, optimizer), metrics
-
-        def add(sums: Any, part: tuple[Seq2SeqBatch, jax.Array]) -> tuple[Any, None]:
-            return jax.tree.map(jnp.add, sums, gradient(state.params, *part, total_weight)), None
-
-        size = len(batch.weight)
-        if size % parts:
-            raise InputError(f"batch_size is {size}: expected a multiple of {parts} microbatches")
-        # Pairs taken in turn, so that each part lies as evenly over the devices as the batch.
-        split = jax.tree.map(
-            lambda a: a.reshape(len(a) // parts, parts, *a.shape[1:]).swapaxes(0, 1), batch
+        gradients, metrics = _sum_over_microbatches(
+            lambda part, key: gradient(state.params, part, key, total_weight),
+            batch,
+            key,
+            objective.microbatches,
         )
-        keys = jax.random.split(key, parts)
-        shapes = jax.eval_shape(
-            gradient, state.params, jax.tree.map(lambda a: a[0], split), key, total_weight
-        )
-        zeros = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), shapes)
-        (gradients, metrics), _ = jax.lax.scan(add, zeros, (split, keys))
         return state.descend(gradients, optimizer), metrics
 
     return step
+
+
+def _sum_over_microbatches(
+    function: Callable[[Seq2SeqBatch, jax.Array], Any],
+    batch: Seq2SeqBatch,
+    key: jax.Array,
+    parts: int,
+) -> Any:
+    """Sum of `function(part, its own key)` over equal parts of the batch, one after the other."""
+    if parts == 1:
+        return function(batch, key)
+    size = len(batch.weight)
+    if size % parts:
+        raise InputError(f"batch_size is {size}: expected a multiple of {parts} microbatches")
+    # Pairs taken in turn, so that each part lies as evenly over the devices as the batch.
+    split = jax.tree.map(
+        lambda a: a.reshape(size // parts, parts, *a.shape[1:]).swapaxes(0, 1), batch
+    )
+    keys = jax.random.split(key, parts)
+
+    def add(sums: Any, part: tuple[Seq2SeqBatch, jax.Array]) -> tuple[Any, None]:
+        return jax.tree.map(jnp.add, sums, function(*part)), None
+
+    shapes = jax.eval_shape(function, jax.tree.map(lambda a: a[0], split), keys[0])
+    zeros = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), shapes)
+    return jax.lax.scan(add, zeros, (split, keys))[0]
 
 
 def hide_tokens(mask: Bool[Array, "B S"], share: float, key: jax.Array) -> Bool[Array, "B S"]:

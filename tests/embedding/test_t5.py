@@ -123,7 +123,8 @@ def results(tmp_path_factory):
         (root / name).mkdir()
         processes = []
         environment = os.environ | {
-            "XLA_FLAGS": f"--xla_force_host_platform_device_count={name[0]}",
+            "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} "
+            f"--xla_force_host_platform_device_count={name[0]}",
             "JAX_PLATFORMS": "cpu",
             "PYTHONPATH": str(SCRIPT.parent.parent.parent),
         }

@@ -12,7 +12,7 @@ ROOT = pathlib.Path(__file__).parent.parent.parent
 def start(script, output, devices, *arguments):
     """Starts `script output *arguments`; what it prints goes to `output` with suffix .log."""
     environment = os.environ | {
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+        "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={devices}",
         "JAX_PLATFORMS": "cpu",
         "PYTHONPATH": str(ROOT),
     }

@@ -26,7 +26,14 @@ def check(found, expected, runs):
     for name in found.keys() - {"columns_per_device"}:
         scale = np.abs(expected[name]).max()
         assert scale > 0, name
-        np.testing.assert_allclose(found[name], expected[name], atol=1e-5 * scale, err_msg=name)
+        if name.startswith("adamw"):
+            # As a norm: Adam's first step is the gradient's sign, also where that is rounding. Of
+            # 4,096 gradients around 1e-2 one is 3e-7, and moves by 2e-5 of the largest parameter.
+            error = np.linalg.norm(found[name] - expected[name])
+            scale = np.linalg.norm(expected[name])
+            assert error <= 1e-5 * scale, (name, error, scale)
+        else:
+            np.testing.assert_allclose(found[name], expected[name], atol=1e-5 * scale, err_msg=name)
 
 
 def test_parameters_are_those_of_one_device(tmp_path):
