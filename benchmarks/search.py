@@ -11,7 +11,8 @@ retrieval by T5 small, batch 1, `level` scores, which are the faster. With --t5:
 T5 1.1 small with 33,152 tokens, queries of 32 tokens, 100,000 documents; the peers are
 `transformers`' beam search with `prefix_allowed_tokens_fn` over a trie of dicts, in PyTorch, with
 as many threads, and, where `t5x` can be imported, T5X's beam search of as many beams and steps,
-which knows no trie. They take turns.
+which knows no trie. They take turns. Beneath stands how fast a bare product of the decoder's shapes
+is: what all three come down to.
 With --shape: queries per second of a network of that shape, random weights, on the device there is.
 Compilation is not counted; medians. Prints Markdown.
 """
@@ -19,16 +20,18 @@ Compilation is not counted; medians. Prints Markdown.
 import argparse
 import dataclasses
 import importlib.util
+import itertools
 import os
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from turns import medians, product_rates
 
 from catid2_jax.decoding.beam_search import beam_search
 from catid2_jax.decoding.generate import Scores, retrieve
@@ -105,7 +108,7 @@ def t5_small_retrieval(rounds: int) -> float:
     model, params = random_network(T5Config())
     tokens, trie = random_queries(1), build_trie(random_ids(100_000), K)
     search = compiled_search(model, "level", params, tokens, trie)
-    return take_turns({"search": partial(search, params, tokens, trie)}, rounds)["search"]
+    return 1e3 * medians({"search": partial(search, params, tokens, trie)}, rounds)["search"]
 
 
 def table_search(tables: jax.Array, trie: Trie) -> Any:
@@ -158,26 +161,57 @@ def with_t5(batches: list[int], rounds: int) -> None:
     if importlib.util.find_spec("t5x"):
         peers["T5X"] = t5x_search(params)
     columns = [column for peer in peers for column in (peer, f"{peer} / search")]
-    print(f"| batch | scores | search | {' | '.join(columns)} | temporary memory |")
-    print("|---" * (len(columns) + 4) + "|")
+    print(
+        f"| batch | scores | search | {' | '.join(columns)} | GFLOP per query | search's GFLOP/s | "
+        "temporary memory |"
+    )
+    print("|---" * (len(columns) + 6) + "|")
     for batch in batches:
         tokens = random_queries(batch)
         searches = {
             scores: compiled_search(model, scores, params, tokens, trie)
             for scores in ("full", "level")
         }
-        taken = take_turns(
+        taken = medians(
             {s: partial(search, params, tokens, trie) for s, search in searches.items()}
             | {name: partial(peer, tokens) for name, peer in peers.items()},
             rounds,
         )
+        taken = {name: 1e3 * seconds / batch for name, seconds in taken.items()}
         for scores, search in searches.items():
-            others = [f"{taken[p] / batch:.0f} ms | {taken[p] / taken[scores]:.1f}" for p in peers]
+            others = [f"{taken[p]:.0f} ms | {taken[p] / taken[scores]:.1f}" for p in peers]
+            work = operations(T5Config(), scores)
             print(
-                f"| {batch} | {scores} | {taken[scores] / batch:.0f} ms | {' | '.join(others)} | "
+                f"| {batch} | {scores} | {taken[scores]:.0f} ms | {' | '.join(others)} | "
+                f"{1e-9 * work:.1f} | {1e-6 * work / taken[scores]:.0f} | "
                 f"{search.memory_analysis().temp_size_in_bytes / 2**20:.0f} MiB |",
                 flush=True,
             )
+    print("\n| product | GFLOP/s in XLA | in PyTorch |\n|---|---|---|")
+    for batch, (inner, outer) in itertools.product(
+        batches, [(512, 512), (512, 1024), (1024, 512), (512, VOCABULARY)]
+    ):
+        rates = product_rates(batch * BEAMS, inner, outer)
+        print(
+            f"| {batch * BEAMS:,} x {inner} x {outer:,} | {rates['XLA']:.0f} | "
+            f"{rates['PyTorch']:.0f} |",
+            flush=True,
+        )
+
+
+def operations(config: T5Config, scores: Scores) -> float:
+    """Floating-point operations of a query: the products with the weights, and with its keys."""
+    E, A = config.emb_dim, config.num_heads * config.head_dim
+    feed_forward = (len(config.mlp_activations) + 1) * E * config.mlp_dim
+    encoder = SOURCE * (4 * E * A + feed_forward + 2 * SOURCE * A)
+    layer = 6 * E * A + feed_forward + 2 * (SOURCE + LEVELS) * A
+    prefixes = 1 + (LEVELS - 1) * BEAMS  # that the decoder takes a step for
+    logits = E * (VOCABULARY if scores == "full" else K)
+    return 2.0 * (
+        config.num_encoder_layers * encoder
+        + config.num_decoder_layers * (2 * SOURCE * E * A + prefixes * layer)
+        + prefixes * logits
+    )
 
 
 def throughput(config: T5Config, documents: int, batches: list[int], rounds: int) -> None:
@@ -224,12 +258,6 @@ def compiled_search(
         return retrieve(model, params, tokens, tokens > 0, trie, *found)
 
     return jax.jit(search).lower(params, tokens, trie).compile()
-
-
-def take_turns(calls: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
-    """Median milliseconds of each call after a first turn that is not counted."""
-    turns = [{name: milliseconds(call) for name, call in calls.items()} for _ in range(rounds + 1)]
-    return {name: statistics.median(turn[name] for turn in turns[1:]) for name in calls}
 
 
 def transformers_search(codes: np.ndarray) -> Callable[[np.ndarray], Any]:

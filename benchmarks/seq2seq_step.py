@@ -10,6 +10,7 @@ in float32. The peer is `T5ForConditionalGeneration`, with --compile under torch
 bfloat16 under autocast, on the GPU where torch has CUDA. Both take turns, so that what else the
 machine does falls on both; ratios are of medians. MFU counts 6 operations per parameter and token
 that passes it (embedding look-ups none) and attention's products, of --peak operations per second.
+Beneath, on a CPU, stands how fast a bare product of the encoder's and of the logits' shape is.
 """
 
 import argparse
@@ -21,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 import torch
 import transformers
-from turns import medians
+from turns import medians, product_rates
 
 from catid2_jax.models.t5.config import T5Config
 from catid2_jax.models.t5.network import Transformer
@@ -138,12 +139,18 @@ def main() -> None:
     print(f"T5 1.1 {arguments.size}, batch {arguments.batch}, {arguments.dtype}, {kind}")
     print(f"jax {jax.__version__}, torch {torch.__version__}, transformers", end=" ")
     print(transformers.__version__)
-    print("| step | s | of our time | tokens/s | MFU |\n|---|---|---|---|---|")
+    print("| step | s | of our time | tokens/s | TFLOP/s | MFU |\n|---|---|---|---|---|---|")
     for name, value in seconds.items():
         tokens = arguments.batch * (SOURCE + TARGET) / value
         mfu = f"{100 * total / value / peak:.1f} %" if peak else ""
-        row = f"| {name} | {value:.3f} | {value / seconds['ours']:.2f} | {tokens:,.0f} | {mfu} |"
-        print(row, flush=True)
+        row = f"| {name} | {value:.3f} | {value / seconds['ours']:.2f} | {tokens:,.0f} | "
+        print(f"{row}{1e-12 * total / value:.3f} | {mfu} |", flush=True)
+    if jax.default_backend() == "cpu":
+        print("\n| product | GFLOP/s in XLA | in PyTorch |\n|---|---|---|")
+        for rows, columns in ((SOURCE, config.mlp_dim), (TARGET, ROWS)):
+            shape = arguments.batch * rows, config.emb_dim, columns
+            rates = product_rates(*shape)
+            print(f"| {shape} | {rates['XLA']:.0f} | {rates['PyTorch']:.0f} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -37,11 +37,12 @@ def main() -> None:
     command = entry_points.command(sys.executable, options.entry_point, options.arguments)
     if options.processes > 1:
         command += entry_points.distributed(options.entry_point)
+    devices = f"--xla_force_host_platform_device_count={options.devices}"
     plans = []
     for process in range(options.processes):
         environment = {
             "JAX_PLATFORMS": "cpu",
-            "XLA_FLAGS": f"--xla_force_host_platform_device_count={options.devices}",
+            "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {devices}".strip(),
             "JAX_COORDINATOR_ADDRESS": coordinator,
             "JAX_NUM_PROCESSES": str(options.processes),
             "JAX_PROCESS_ID": str(process),

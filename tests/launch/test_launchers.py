@@ -24,9 +24,9 @@ def launch(script, *arguments, cwd=None, **environment):
     )
 
 
-def dry_run(script, *arguments):
+def dry_run(script, *arguments, **environment):
     """The lines printed; nothing is found on the path that could have been started."""
-    result = launch(script, "--dry_run", *arguments, PATH="/nowhere")
+    result = launch(script, "--dry_run", *arguments, PATH="/nowhere", **environment)
     assert (result.returncode, result.stderr) == (0, "")
     return result.stdout.splitlines()
 
@@ -35,13 +35,15 @@ TRAIN = ("train", "--config=configs/rqvae.py", "--workdir=my runs/x", "--config.
 WORDS = ["-m", "catid2_jax.train", *TRAIN[1:]]
 
 
-def test_local_processes():
-    lines = dry_run("local.py", "--processes=2", "--devices=3", "--port=1234", *TRAIN)
+@pytest.mark.parametrize("flags", ["", "--xla_dump_to=here"])
+def test_local_processes(flags):
+    options = ("--processes=2", "--devices=3", "--port=1234")
+    lines = dry_run("local.py", *options, *TRAIN, XLA_FLAGS=flags)
     assert [shlex.split(line) for line in lines] == [
         [
             "env",
             "JAX_PLATFORMS=cpu",
-            "XLA_FLAGS=--xla_force_host_platform_device_count=3",
+            f"XLA_FLAGS={flags} --xla_force_host_platform_device_count=3".replace("= ", "="),
             "JAX_COORDINATOR_ADDRESS=localhost:1234",
             "JAX_NUM_PROCESSES=2",
             f"JAX_PROCESS_ID={process}",
