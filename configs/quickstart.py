@@ -2,7 +2,7 @@
 
     python -m catid2_jax.pipeline --config=configs/quickstart.py
 
-Hardware: 2 CPU cores.  Time: 7 minutes.  Expect Recall@10 near 41 % (BM25 37.8 %).
+Hardware: 2 CPU cores.  Time: 7 to 10 minutes.  Expect Recall@10 near 41 % (BM25 37.8 %).
 """
 
 import ml_collections
