@@ -92,10 +92,10 @@ def peer_step(data: RQVAEData) -> Callable[[], None]:
     )
     parameters = [*encoder.parameters(), *decoder.parameters(), *quantizer.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=1e-3, weight_decay=1e-4)
-    corpus = torch.from_numpy(np.array(data.embeddings))
+    documents = torch.from_numpy(np.array(data.embeddings))
 
     def run() -> None:
-        embeddings = corpus[torch.randint(len(corpus), (BATCH,))]
+        embeddings = documents[torch.randint(len(documents), (BATCH,))]
         optimizer.zero_grad()
         quantized, _, commitment = quantizer(encoder(embeddings))
         reconstruction = torch.nn.functional.mse_loss(decoder(quantized), embeddings)

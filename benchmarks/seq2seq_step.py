@@ -139,12 +139,12 @@ def main() -> None:
     print(f"T5 1.1 {arguments.size}, batch {arguments.batch}, {arguments.dtype}, {kind}")
     print(f"jax {jax.__version__}, torch {torch.__version__}, transformers", end=" ")
     print(transformers.__version__)
-    print("| step | s | of our time | tokens/s | TFLOP/s | MFU |\n|---|---|---|---|---|---|")
+    print("| step | s | of our time | tokens/s | GFLOP/s | MFU |\n|---|---|---|---|---|---|")
     for name, value in seconds.items():
         tokens = arguments.batch * (SOURCE + TARGET) / value
         mfu = f"{100 * total / value / peak:.1f} %" if peak else ""
         row = f"| {name} | {value:.3f} | {value / seconds['ours']:.2f} | {tokens:,.0f} | "
-        print(f"{row}{1e-12 * total / value:.3f} | {mfu} |", flush=True)
+        print(f"{row}{1e-9 * total / value:,.0f} | {mfu} |", flush=True)
     if jax.default_backend() == "cpu":
         print("\n| product | GFLOP/s in XLA | in PyTorch |\n|---|---|---|")
         for rows, columns in ((SOURCE, config.mlp_dim), (TARGET, ROWS)):

@@ -6,7 +6,7 @@ import hypothesis
 import jax
 from jaxtyping import install_import_hook
 
-# Half of the time of the tests would go into LLVM's optimisations of code that runs once. Processes
+# A third of the time of the tests went into LLVM's optimisations of code that runs once. Processes
 # that tests start have it from here. XLA_FLAGS= runs them with what users get.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 

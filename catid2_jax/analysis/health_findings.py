@@ -34,7 +34,6 @@ _ODDITIES: Mapping[str, tuple[Severity, str, str]] = {
     "cut_off": ("note", "text that breaks off (...)", "use the whole text if it can be had"),
 }
 
-
 _TREE_ODDITIES: tuple[tuple[Severity, str, str, str, str], ...] = (
     (
         "warning",
@@ -122,6 +121,7 @@ def find(figures: Mapping[str, Any], config: PreprocessingConfig) -> tuple[Findi
         *_tree_findings(figures["catalog"]),
         *_text_findings(figures["catalog"]),
         *_language_findings(figures["catalog"]),
+        *_oddity_findings(figures["catalog"]),
     ]
     for split, split_figures in figures["splits"].items():
         findings += _query_findings(split, split_figures)
@@ -249,9 +249,6 @@ def _text_findings(catalog: Mapping[str, Any]) -> Iterator[Finding]:
         if name == "text" or missing["count"] > _OFTEN_MISSING * products:
             what, advice = f"products without {shown(name)}", "fill it in if it is known"
             yield from _found("note", missing, products, what, advice)
-    for name, (severity, label, advice) in _ODDITIES.items():
-        what = f"products with {label} ({catalog['odd_titles'][name]:,} in the title)"
-        yield from _found(severity, catalog["oddities"][name], products, what, advice)
 
 
 def _language_findings(catalog: Mapping[str, Any]) -> Iterator[Finding]:
@@ -272,6 +269,12 @@ def _language_findings(catalog: Mapping[str, Any]) -> Iterator[Finding]:
             f"sampled products in other languages than {next(iter(languages['shares']))}",
             "the vocabulary must know them, and so must the queries",
         )
+
+
+def _oddity_findings(catalog: Mapping[str, Any]) -> Iterator[Finding]:
+    for name, (severity, label, advice) in _ODDITIES.items():
+        what = f"products with {label} ({catalog['odd_titles'][name]:,} in the title)"
+        yield from _found(severity, catalog["oddities"][name], catalog["products"], what, advice)
 
 
 def _query_findings(split: str, figures: Mapping[str, Any]) -> Iterator[Finding]:

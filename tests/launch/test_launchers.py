@@ -35,15 +35,15 @@ TRAIN = ("train", "--config=configs/rqvae.py", "--workdir=my runs/x", "--config.
 WORDS = ["-m", "catid2_jax.train", *TRAIN[1:]]
 
 
-@pytest.mark.parametrize("flags", ["", "--xla_dump_to=here"])
-def test_local_processes(flags):
+@pytest.mark.parametrize(("flags", "kept"), [("", ""), ("--xla_dump_to=a", "--xla_dump_to=a ")])
+def test_local_processes(flags, kept):
     options = ("--processes=2", "--devices=3", "--port=1234")
     lines = dry_run("local.py", *options, *TRAIN, XLA_FLAGS=flags)
     assert [shlex.split(line) for line in lines] == [
         [
             "env",
             "JAX_PLATFORMS=cpu",
-            f"XLA_FLAGS={flags} --xla_force_host_platform_device_count=3".replace("= ", "="),
+            f"XLA_FLAGS={kept}--xla_force_host_platform_device_count=3",
             "JAX_COORDINATOR_ADDRESS=localhost:1234",
             "JAX_NUM_PROCESSES=2",
             f"JAX_PROCESS_ID={process}",
