@@ -1,20 +1,26 @@
 """A training step of stage 2 beside PyTorch's with `transformers`, on a CPU or a GPU.
 
-    python benchmarks/seq2seq_step.py [--rounds 11]
+    python benchmarks/seq2seq_step.py [--texts ../shared/data/offers] [--rounds 11]
     XLA_PYTHON_CLIENT_PREALLOCATE=false python benchmarks/seq2seq_step.py --size base \
         --batch 1024 --dtype bfloat16 --compile
 
 The network is a T5 1.1 with random weights, 33,152 rows of embedding and of logits (T5's vocabulary
 and 4 x 256 ID tokens), no dropout; 32 source tokens and 5 of the target per pair; AdamW; parameters
-in float32. The peer is `T5ForConditionalGeneration`, with --compile under torch.compile, with
-bfloat16 under autocast, on the GPU where torch has CUDA. Both take turns, so that what else the
-machine does falls on both; ratios are of medians. MFU counts 6 operations per parameter and token
-that passes it (embedding look-ups none) and attention's products, of --peak operations per second.
-Beneath, on a CPU, stands how fast a bare product of the encoder's and of the logits' shape is.
+in float32. With --texts, the same once more with sources as long as that set's queries and titles
+are (SentencePiece, 4,000 pieces, cut at 32), padded to 32 here and to the longest of the batch for
+the peer. The tokens are random. The peer is `T5ForConditionalGeneration`, with --compile under
+torch.compile, with bfloat16 under autocast, on the GPU where torch has CUDA. All take turns, so
+that what else the machine does falls on all; ratios are of medians. MFU counts 6 operations per
+parameter and token that passes it (embedding look-ups and padding none) and attention's products,
+of --peak operations per second. Beneath, on a CPU, stands how fast a bare product of the encoder's
+and of the logits' shape is.
 """
 
 import argparse
 import dataclasses
+import itertools
+import pathlib
+import tempfile
 from collections.abc import Callable
 
 import jax
@@ -24,11 +30,20 @@ import torch
 import transformers
 from turns import medians, product_rates
 
+from catid2_jax.data.catalog import read_catalog
+from catid2_jax.data.queries import read_queries
+from catid2_jax.docids.vocabulary import Vocabulary, train_vocabulary
 from catid2_jax.models.t5.config import T5Config
 from catid2_jax.models.t5.network import Transformer
 from catid2_jax.training.loop import TrainState
 from catid2_jax.training.optimizer import TrainingConfig, make_optimizer
-from catid2_jax.training.seq2seq_step import Seq2SeqBatch, Seq2SeqObjective, make_seq2seq_step
+from catid2_jax.training.sampler import EpochSampler
+from catid2_jax.training.seq2seq_step import (
+    Seq2SeqData,
+    Seq2SeqObjective,
+    make_seq2seq_step,
+    places_for_tokens,
+)
 
 ROWS, SOURCE, TARGET = 33152, 32, 5
 PEAK = {"H100": 989e12, "H200": 989e12}
@@ -41,34 +56,54 @@ SIZES = {
 }
 
 
-def random_batch(size: int) -> Seq2SeqBatch:
-    """Pairs of random tokens without padding."""
-    generator = np.random.default_rng(0)
-    return Seq2SeqBatch(
-        jnp.asarray(generator.integers(2, 32000, (size, SOURCE)), jnp.int32),
-        jnp.asarray(generator.integers(32128, ROWS, (size, TARGET)), jnp.int32),
-        jnp.ones(size),
+def text_lengths(folder: pathlib.Path) -> np.ndarray:
+    """Tokens of a set's training queries and titles, each at most SOURCE."""
+    texts = [query.text for query in read_queries(folder / "queries.train.jsonl")]
+    texts += [product.title for product in read_catalog(folder / "catalog.jsonl")]
+    with tempfile.TemporaryDirectory() as directory:
+        path = pathlib.Path(directory, "vocabulary.model")
+        path.write_bytes(train_vocabulary(texts, 4000))
+        tokens, _ = Vocabulary(path, levels=4, codes=256).encode_and_count(texts, SOURCE)
+    return np.sum(tokens != 0, axis=1)
+
+
+def random_pairs(lengths: np.ndarray, batch_size: int) -> tuple[Seq2SeqData, EpochSampler]:
+    """Pairs of random tokens with sources of these lengths, and the sampler of their batches."""
+    generator, count = np.random.default_rng(0), len(lengths)
+    sources = generator.integers(2, 32000, (count, SOURCE)).astype(np.int32)
+    data = Seq2SeqData(
+        np.where(np.arange(SOURCE) < lengths[:, None], sources, 0),
+        generator.integers(32128, ROWS, (count, TARGET)).astype(np.int32),
+        np.arange(count),
+        np.arange(count),
+        np.ones(count, np.float32),
     )
+    sampler = EpochSampler(count, batch_size, seed=0)
+    places = places_for_tokens(data, sampler, epochs=1, devices=1)
+    return dataclasses.replace(data, places=places), sampler
 
 
-def our_step(config: T5Config, batch: Seq2SeqBatch) -> Callable[[], None]:
-    """A step as the loop dispatches it."""
+def our_step(config: T5Config, data: Seq2SeqData, sampler: EpochSampler) -> Callable[[], None]:
+    """A step as the loop dispatches it, of the next batch each time."""
     model = Transformer(config, ROWS)
     optimizer = make_optimizer(TrainingConfig(weight_decay=0.01), 10)
     tokens = jnp.zeros((1, 1), jnp.int32)
     params = jax.jit(model.init)(jax.random.key(0), tokens, tokens == 0, tokens)["params"]
     state = TrainState(jnp.int32(0), params, optimizer.init(params))
     step = jax.jit(make_seq2seq_step(model, optimizer, Seq2SeqObjective(), 0), donate_argnums=0)
+    numbers = itertools.cycle(range(sampler.steps_per_epoch))
 
     def run() -> None:
         nonlocal state
-        state, metrics = step(state, batch)
+        state, metrics = step(state, data.batch(sampler(next(numbers), 1)[0]))
         jax.block_until_ready((state, metrics))
 
     return run
 
 
-def peer_step(config: T5Config, batch: Seq2SeqBatch, compiled: bool) -> Callable[[], None]:
+def peer_step(
+    config: T5Config, data: Seq2SeqData, sampler: EpochSampler, compiled: bool
+) -> Callable[[], None]:
     """The same in PyTorch."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     shape = transformers.T5Config(
@@ -88,16 +123,16 @@ def peer_step(config: T5Config, batch: Seq2SeqBatch, compiled: bool) -> Callable
     model = transformers.T5ForConditionalGeneration(shape).to(device).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.01)
     call = torch.compile(model) if compiled else model
-    tokens, labels = (
-        torch.from_numpy(np.array(array)).long().to(device)
-        for array in (batch.sources, batch.targets)
-    )
-    mask = torch.ones_like(tokens)
+    numbers = itertools.cycle(range(sampler.steps_per_epoch))
 
     def run() -> None:
+        batch = data.batch(sampler(next(numbers), 1)[0])
+        longest = np.sum(batch.sources != 0, axis=1).max()
+        tokens = torch.from_numpy(batch.sources[:, :longest]).long().to(device)
+        labels = torch.from_numpy(batch.targets).long().to(device)
         optimizer.zero_grad()
         with torch.autocast(device, torch.bfloat16, enabled=config.dtype == "bfloat16"):
-            loss = call(input_ids=tokens, attention_mask=mask, labels=labels).loss
+            loss = call(input_ids=tokens, attention_mask=tokens != 0, labels=labels).loss
         loss.backward()
         optimizer.step()
         if device == "cuda":
@@ -106,13 +141,16 @@ def peer_step(config: T5Config, batch: Seq2SeqBatch, compiled: bool) -> Callable
     return run
 
 
-def operations(config: T5Config, batch: int) -> float:
-    """Floating-point operations of a step: forward, and twice that backward."""
+def operations(config: T5Config, batch: int, source: float) -> float:
+    """Floating-point operations of a step: forward, and twice that backward.
+
+    `source` is the mean number of tokens of a source.
+    """
     E, A = config.emb_dim, config.num_heads * config.head_dim
     feed_forward = (len(config.mlp_activations) + 1) * E * config.mlp_dim
-    encoder = config.num_encoder_layers * SOURCE * (4 * E * A + feed_forward + 2 * SOURCE * A)
+    encoder = config.num_encoder_layers * source * (4 * E * A + feed_forward + 2 * source * A)
     decoder = config.num_decoder_layers * (
-        TARGET * (6 * E * A + feed_forward + 2 * (TARGET + SOURCE) * A) + SOURCE * 2 * E * A
+        TARGET * (6 * E * A + feed_forward + 2 * (TARGET + source) * A) + source * 2 * E * A
     )
     return 6.0 * batch * (encoder + decoder + TARGET * E * ROWS)
 
@@ -120,6 +158,7 @@ def operations(config: T5Config, batch: int) -> float:
 def main() -> None:
     """Measures and prints."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--texts", type=pathlib.Path, help="data set with queries and titles")
     parser.add_argument("--size", choices=SIZES, default="small")
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
@@ -129,22 +168,37 @@ def main() -> None:
     arguments = parser.parse_args()
 
     config = dataclasses.replace(SIZES[arguments.size], dtype=arguments.dtype)
-    batch = random_batch(arguments.batch)
     peer = "transformers, torch.compile" if arguments.compile else "transformers, eager"
-    runs = {"ours": our_step(config, batch), peer: peer_step(config, batch, arguments.compile)}
+    lengths = {f"{SOURCE} each": np.full(16 * arguments.batch, SOURCE)}
+    if arguments.texts:
+        lengths[f"of {arguments.texts.name}"] = text_lengths(arguments.texts)
+    runs, places = {}, {}
+    for name, each in lengths.items():
+        data, sampler = random_pairs(each, arguments.batch)
+        runs["ours", name] = our_step(config, data, sampler)
+        runs[peer, name] = peer_step(config, data, sampler, arguments.compile)
+        places[name] = data.places or arguments.batch * SOURCE
     seconds = medians(runs, arguments.rounds)
     kind = jax.devices()[0].device_kind
     peak = arguments.peak or next((v for name, v in PEAK.items() if name in kind), 0)
-    total = operations(config, arguments.batch)
     print(f"T5 1.1 {arguments.size}, batch {arguments.batch}, {arguments.dtype}, {kind}")
     print(f"jax {jax.__version__}, torch {torch.__version__}, transformers", end=" ")
     print(transformers.__version__)
-    print("| step | s | of our time | tokens/s | GFLOP/s | MFU |\n|---|---|---|---|---|---|")
-    for name, value in seconds.items():
-        tokens = arguments.batch * (SOURCE + TARGET) / value
+    print(
+        "| sources | mean tokens | we encode | step | s | of our time | tokens/s | GFLOP/s | MFU |"
+    )
+    print("|---" * 9 + "|")
+    for (step, name), value in seconds.items():
+        mean = lengths[name].mean()
+        total = operations(config, arguments.batch, mean)
+        tokens = arguments.batch * (mean + TARGET) / value
         mfu = f"{100 * total / value / peak:.1f} %" if peak else ""
-        row = f"| {name} | {value:.3f} | {value / seconds['ours']:.2f} | {tokens:,.0f} | "
-        print(f"{row}{1e-9 * total / value:,.0f} | {mfu} |", flush=True)
+        print(
+            f"| {name} | {mean:.1f} | {places[name]:,} of {arguments.batch * SOURCE:,} | {step} | "
+            f"{value:.3f} | {value / seconds['ours', name]:.2f} | {tokens:,.0f} | "
+            f"{1e-9 * total / value:,.0f} | {mfu} |",
+            flush=True,
+        )
     if jax.default_backend() == "cpu":
         print("\n| product | GFLOP/s in XLA | in PyTorch |\n|---|---|---|")
         for rows, columns in ((SOURCE, config.mlp_dim), (TARGET, ROWS)):

@@ -4,19 +4,21 @@ import random
 import statistics
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+Name = TypeVar("Name")
 
-def medians(runs: dict[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
+
+def medians(runs: dict[Name, Callable[[], Any]], rounds: int) -> dict[Name, float]:
     """Median seconds of each, compiled before; a turn's order is drawn."""
     for run in runs.values():
         jax.block_until_ready(run())
         jax.block_until_ready(run())
-    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    seconds: dict[Name, list[float]] = {name: [] for name in runs}
     order, generator = list(runs), random.Random(0)
     for _ in range(rounds):
         generator.shuffle(order)

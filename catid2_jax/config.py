@@ -204,7 +204,7 @@ class Seq2SeqConfig:
             and the training queries.
         vocabulary_size: pieces of a trained one (fewer if the text has fewer).
         extra_ids: ids kept after the pieces; T5's own vocabulary has 100.
-        source_tokens: longer queries and titles are cut.
+        source_tokens: longer queries and titles are cut; training encodes no padding.
         title_weight: loss weight of title -> ID pairs beside query -> ID pairs of weight 1; 0 for
             the paper's pairs only. A document that no training query finds is learnt from these.
             A network that reads vectors has the document's embedding in the title's place.

@@ -1,5 +1,6 @@
 """Step 5: stage 2, T5 learns query -> ID (Eq. 9), from texts or from vectors."""
 
+import dataclasses
 import functools
 from collections.abc import Sequence
 
@@ -28,7 +29,11 @@ from catid2_jax.training.loop import Evaluator, TrainState, train
 from catid2_jax.training.optimizer import make_optimizer
 from catid2_jax.training.sampler import EpochSampler
 from catid2_jax.training.seq2seq_evaluation import make_recall_evaluator
-from catid2_jax.training.seq2seq_step import Seq2SeqData, make_seq2seq_step
+from catid2_jax.training.seq2seq_step import (
+    Seq2SeqData,
+    make_seq2seq_step,
+    places_for_tokens,
+)
 from catid2_jax.training.sharding import data_mesh
 from catid2_jax.types import GRADES, Product, Query
 
@@ -51,8 +56,12 @@ def run(config: Config, workdir: Workdir) -> None:
     sampler = EpochSampler(
         len(data.source), training.batch_size, config.seed, mesh.shape[DATA_AXIS]
     )
+    objective = config.seq2seq.objective
+    places = places_for_tokens(
+        data, sampler, training.epochs, mesh.shape[DATA_AXIS], objective.microbatches
+    )
     optimizer = make_optimizer(training, training.epochs * sampler.steps_per_epoch)
-    step = make_seq2seq_step(model, optimizer, config.seq2seq.objective, config.seed)
+    step = make_seq2seq_step(model, optimizer, objective, config.seed)
     evaluator = _evaluator(config, workdir, model, vocabulary, table)
     with Checkpoints(
         workdir.checkpoints("seq2seq"), training.best_metric, training.best_mode
@@ -65,7 +74,7 @@ def run(config: Config, workdir: Workdir) -> None:
         train(
             step,
             state,
-            data,
+            dataclasses.replace(data, places=places),
             sampler,
             training,
             checkpoints,

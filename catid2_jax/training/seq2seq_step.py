@@ -7,6 +7,7 @@ from typing import Any
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array, Bool
 
@@ -15,6 +16,7 @@ from catid2_jax.errors import InputError
 from catid2_jax.losses import sequence_loss
 from catid2_jax.models.t5.network import Transformer
 from catid2_jax.training.loop import Metrics, StepFunction, TrainState
+from catid2_jax.training.sampler import EpochSampler
 from catid2_jax.types import Scalar
 
 
@@ -29,6 +31,7 @@ class Seq2SeqData:
         source: row of `sources`, per pair, int [P].
         document: row of `targets`, per pair, int [P].
         weight: of the pair in the loss, float [P].
+        places: see `Seq2SeqBatch`.
     """
 
     sources: Any
@@ -36,6 +39,7 @@ class Seq2SeqData:
     source: Any
     document: Any
     weight: Any
+    places: int = flax.struct.field(pytree_node=False, default=0)
 
     def batch(self, indices: Any) -> "Seq2SeqBatch":
         """The pairs of `indices`."""
@@ -43,6 +47,7 @@ class Seq2SeqData:
             self.sources[self.source[indices]],
             self.targets[self.document[indices]],
             self.weight[indices],
+            self.places,
         )
 
 
@@ -54,11 +59,14 @@ class Seq2SeqBatch:
         sources: token ids, int [B, S], 0 where padded; or vectors, float [B, D].
         targets: vocabulary ids of the documents' ID tokens, int [B, L].
         weight: of the pair in the loss, float [B].
+        places: the most tokens without padding that a device has of a batch, or of a microbatch,
+            from `places_for_tokens`; 0: padding is encoded, too.
     """
 
     sources: Any
     targets: Any
     weight: Any
+    places: int = flax.struct.field(pytree_node=False, default=0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,6 +106,35 @@ class Seq2SeqObjective:
             raise InputError(f"microbatches is {self.microbatches}: expected at least 1")
 
 
+def places_for_tokens(
+    data: Seq2SeqData, sampler: EpochSampler, epochs: int, devices: int, microbatches: int = 1
+) -> int:
+    """The `places` that the sources' tokens need, over all batches that training will see.
+
+    0 where packing would save less than a tenth of the encoder's work (vectors have no padding), or
+    where the devices' parts of a microbatch would not be alike.
+
+    Args:
+        data: the pairs, on the host.
+        sampler: of the batches.
+        epochs: of the training.
+        devices: that share the rows of a batch.
+        microbatches: as of `Seq2SeqObjective`.
+    """
+    rows, rest = divmod(sampler.batch_size, devices * microbatches)
+    if rest or np.issubdtype(data.sources.dtype, np.floating):
+        return 0
+    lengths = np.sum(data.sources != PAD, axis=1)[data.source]
+    most, steps = 0, sampler.steps_per_epoch
+    for epoch in range(epochs):
+        batches = lengths[sampler(epoch * steps, steps)]
+        # As `_sum_over_microbatches` splits what a device has.
+        parts = batches.reshape(steps, devices, rows, microbatches)
+        most = max(most, int(parts.sum(axis=2).max()))
+    places = -(-most // 16) * 16  # whole tiles of an accelerator, in either type
+    return places if places <= 0.9 * rows * data.sources.shape[1] else 0
+
+
 def make_seq2seq_step(
     model: Transformer,
     optimizer: optax.GradientTransformation,
@@ -128,6 +165,7 @@ def make_seq2seq_step(
             mask,
             decoder_input,
             deterministic=False,
+            places=batch.places,
             rngs={"dropout": dropout_key},
         )
         share = jnp.sum(batch.weight) / jnp.maximum(total_weight, 1e-9)

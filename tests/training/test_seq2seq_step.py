@@ -10,11 +10,13 @@ from catid2_jax.errors import InputError
 from catid2_jax.models.t5.config import T5Config
 from catid2_jax.models.t5.network import Transformer
 from catid2_jax.training.loop import TrainState
+from catid2_jax.training.sampler import EpochSampler
 from catid2_jax.training.seq2seq_step import (
     Seq2SeqData,
     Seq2SeqObjective,
     hide_tokens,
     make_seq2seq_step,
+    places_for_tokens,
 )
 from tests.reference import losses as reference
 
@@ -111,6 +113,50 @@ def test_microbatches_have_the_loss_and_the_gradient_of_the_batch(params, weight
         )
         for name, value in figures.items():
             np.testing.assert_allclose(metrics[name], value, rtol=1e-5, err_msg=name)
+
+
+def test_packed_sources_change_neither_loss_nor_gradient(params, monkeypatch):
+    rows = np.array([0, 3, 1, 2])
+    for parts, places in ((1, 13), (2, 8)):
+        objective = Seq2SeqObjective(source_dropout=0.5, microbatches=parts)
+        monkeypatch.setattr(sys.modules[__name__], "DATA", DATA.replace(places=0))
+        expected, figures = descend_once(params, objective, rows)
+        monkeypatch.setattr(sys.modules[__name__], "DATA", DATA.replace(places=places))
+        found, metrics = descend_once(params, objective, rows)
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), found, expected
+        )
+        np.testing.assert_allclose(metrics["loss"], figures["loss"], rtol=1e-6)
+
+
+@pytest.mark.parametrize(("devices", "microbatches"), [(1, 1), (4, 1), (2, 3)])
+def test_places_are_enough_for_every_batch(devices, microbatches):
+    generator = np.random.default_rng(0)
+    lengths = generator.integers(1, 401, 200)
+    pairs = generator.integers(0, 200, 500)
+    data = DATA.replace(sources=(np.arange(800) < lengths[:, None]).astype(np.int32), source=pairs)
+    sampler = EpochSampler(500, 48, 7, devices)
+    most = 0
+    for step in range(3 * sampler.steps_per_epoch):
+        # Each device's rows lie together, and its microbatches take turns in them.
+        for rows in np.split(sampler(step, 1)[0], devices):
+            for part in range(microbatches):
+                most = max(most, lengths[pairs[rows[part::microbatches]]].sum())
+    found = places_for_tokens(data, sampler, 3, devices, microbatches)
+    assert found % 16 == 0
+    assert 0 <= found - most < 16
+
+
+def test_sources_without_padding_or_in_uneven_parts_are_not_packed():
+    short = DATA.replace(sources=np.eye(3, 64, dtype=np.int32), source=np.asarray(DATA.source))
+    sampler = EpochSampler(4, 4, 0, devices=2)
+    assert places_for_tokens(short, sampler, 1, 2, 2) == 16
+    assert places_for_tokens(short, sampler, 1, 2, 4) == 0
+    sampler = EpochSampler(4, 2, 0)
+    full = DATA.replace(sources=np.ones((3, 64), np.int32), source=np.asarray(DATA.source))
+    assert places_for_tokens(full, sampler, 1, 1) == 0
+    vectors = full.replace(sources=np.zeros((3, 64), np.float32))
+    assert places_for_tokens(vectors, sampler, 1, 1) == 0
 
 
 def test_batches_that_do_not_split_are_refused(params):

@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from catid2_jax.models.t5.config import ACTIVATIONS, T5Config
+from catid2_jax.models.t5.packing import Packing, of_each_source, pack, unpack
 
 MASKED = -1e10
 """Added to an attention logit that must not count; finite, so that a row of them is no NaN."""
@@ -29,9 +30,22 @@ def layer_norm(config: T5Config) -> nn.RMSNorm:
     return nn.RMSNorm(epsilon=1e-6, dtype=config.dtype)
 
 
-def dropout(config: T5Config) -> nn.Dropout:
-    """Dropout with one mask for all positions of the second-to-last axis, as T5's."""
-    return nn.Dropout(config.dropout_rate, broadcast_dims=(-2,))
+class Dropout(nn.Dropout):
+    """Dropout with one mask for all tokens of a sequence, as T5's, packed or not."""
+
+    def __call__(  # type: ignore[override]
+        self, x: Float[Array, "*batch Q E"], deterministic: bool, packing: Packing | None = None
+    ) -> Float[Array, "*batch Q E"]:
+        """Applies the masks, of the second-to-last axis or of the packed sources."""
+        if packing is None or deterministic or self.rate == 0.0:
+            return super().__call__(x, deterministic)
+        ones = jnp.ones((len(packing.mask), 1, x.shape[-1]), x.dtype)
+        return x * of_each_source(super().__call__(ones, deterministic)[:, 0], packing)
+
+
+def dropout(config: T5Config) -> Dropout:
+    """The configured dropout."""
+    return Dropout(config.dropout_rate, broadcast_dims=(-2,))
 
 
 def padding_bias(mask: Bool[Array, "B K"]) -> Float[Array, "B 1 1 K"]:
@@ -126,27 +140,31 @@ class Attention(nn.Module):
     def _split_heads(self, x: jax.Array) -> jax.Array:
         return x.reshape(*x.shape[:-1], self.config.num_heads, self.config.head_dim)
 
-    def keys_values(self, x: Float[Array, "*batch K E"]) -> KeysValues:
-        """Projects what is attended to."""
-        return self._split_heads(self.key(x)), self._split_heads(self.value(x))
+    def keys_values(
+        self, x: Float[Array, "*batch K E"], packing: Packing | None = None
+    ) -> KeysValues:
+        """Projects what is attended to; of packed sources, too, each has its own row of them."""
+        keys, values = unpack(self.key(x), packing), unpack(self.value(x), packing)
+        return self._split_heads(keys), self._split_heads(values)
 
     def __call__(
         self,
-        x: Float[Array, "*batch Q E"],
+        x: Float[Array, "*tokens E"],
         keys_values: KeysValues,
         bias: Float[Array, "*#batch #H #Q K"],
         deterministic: bool,
-    ) -> Float[Array, "*batch Q E"]:
-        """Attends from `x`."""
+        packing: Packing | None = None,
+    ) -> Float[Array, "*tokens E"]:
+        """Attends from `x`, which is [*batch, Q, E] or packed."""
         keys, values = keys_values
-        query = self._split_heads(self.query(x))
+        query = self._split_heads(unpack(self.query(x), packing))
         logits = jnp.einsum(
             "...qhd,...khd->...hqk", query, keys, preferred_element_type=jnp.float32
         )
         weights = jax.nn.softmax(logits + bias, axis=-1).astype(values.dtype)
-        weights = self.dropout(weights, deterministic=deterministic)
+        weights = self.dropout(weights, deterministic)
         heads = jnp.einsum("...hqk,...khd->...qhd", weights, values)
-        return self.out(heads.reshape(*heads.shape[:-2], -1))
+        return self.out(pack(heads.reshape(*heads.shape[:-2], -1), packing))
 
 
 class FeedForward(nn.Module):
@@ -159,7 +177,7 @@ class FeedForward(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "*batch Q E"], deterministic: bool
+        self, x: Float[Array, "*batch Q E"], deterministic: bool, packing: Packing | None = None
     ) -> Float[Array, "*batch Q E"]:
         """Applies the layer to each position."""
         config = self.config
@@ -175,5 +193,5 @@ class FeedForward(nn.Module):
             for i, name in enumerate(config.mlp_activations)
         ]
         product = functools.reduce(operator.mul, hidden)
-        product = dropout(config)(product, deterministic=deterministic)
+        product = dropout(config)(product, deterministic, packing)
         return dense(config.emb_dim, name="wo")(product)

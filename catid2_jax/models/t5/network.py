@@ -23,6 +23,7 @@ from catid2_jax.models.t5.layers import (
     padding_bias,
 )
 from catid2_jax.models.t5.memory import MemoryTokens
+from catid2_jax.models.t5.packing import Packing, make_packing, pack
 
 Source: TypeAlias = Int[Array, "B S"] | Float[Array, "B D"]
 """Token ids of texts; vectors for a network with memory tokens, which then has S of them."""
@@ -51,14 +52,19 @@ class EncoderLayer(nn.Module):
         self.dropout = dropout(self.config)
 
     def __call__(
-        self, x: Float[Array, "B S E"], bias: Float[Array, "B H S S"], deterministic: bool
-    ) -> Float[Array, "B S E"]:
+        self,
+        x: Float[Array, "*batch E"],
+        bias: Float[Array, "B H S S"],
+        deterministic: bool,
+        packing: Packing | None,
+    ) -> Float[Array, "*batch E"]:
         """Applies the layer."""
         h = self.pre_attention_layer_norm(x)
-        h = self.attention(h, self.attention.keys_values(h), bias, deterministic)
-        x = x + self.dropout(h, deterministic=deterministic)
-        h = self.mlp(self.pre_mlp_layer_norm(x), deterministic)
-        return x + self.dropout(h, deterministic=deterministic)
+        keys_values = self.attention.keys_values(h, packing)
+        h = self.attention(h, keys_values, bias, deterministic, packing)
+        x = x + self.dropout(h, deterministic, packing)
+        h = self.mlp(self.pre_mlp_layer_norm(x), deterministic, packing)
+        return x + self.dropout(h, deterministic, packing)
 
 
 class Encoder(nn.Module):
@@ -76,15 +82,19 @@ class Encoder(nn.Module):
         self.dropout = dropout(config)
 
     def __call__(
-        self, x: Float[Array, "B S E"], mask: Bool[Array, "B S"], deterministic: bool
-    ) -> Float[Array, "B S E"]:
-        """Encodes embedded tokens."""
-        positions = np.arange(x.shape[1])
+        self,
+        x: Float[Array, "*batch E"],
+        mask: Bool[Array, "B S"],
+        deterministic: bool,
+        packing: Packing | None,
+    ) -> Float[Array, "*batch E"]:
+        """Encodes embedded tokens, [B, S, E] or packed."""
+        positions = np.arange(mask.shape[1])
         bias = self.relpos_bias(positions, positions) + padding_bias(mask)
-        x = self.dropout(x, deterministic=deterministic)
+        x = self.dropout(x, deterministic, packing)
         for layer in self.layers:
-            x = layer(x, bias, deterministic)
-        return self.dropout(self.encoder_norm(x), deterministic=deterministic)
+            x = layer(x, bias, deterministic, packing)
+        return self.dropout(self.encoder_norm(x), deterministic, packing)
 
 
 class DecoderLayer(nn.Module):
@@ -102,9 +112,11 @@ class DecoderLayer(nn.Module):
         self.mlp = FeedForward(self.config)
         self.dropout = dropout(self.config)
 
-    def cross_keys_values(self, encoded: Float[Array, "B S E"]) -> KeysValues:
+    def cross_keys_values(
+        self, encoded: Float[Array, "*batch E"], packing: Packing | None
+    ) -> KeysValues:
         """What the cross-attention attends to."""
-        return self.encoder_decoder_attention.keys_values(encoded)
+        return self.encoder_decoder_attention.keys_values(encoded, packing)
 
     def __call__(
         self,
@@ -117,7 +129,7 @@ class DecoderLayer(nn.Module):
         """Applies the layer to all positions at once."""
         h = self.pre_self_attention_layer_norm(x)
         h = self.self_attention(h, self.self_attention.keys_values(h), self_bias, deterministic)
-        x = x + self.dropout(h, deterministic=deterministic)
+        x = x + self.dropout(h, deterministic)
         return self._after_self_attention(x, cross, cross_bias, deterministic)
 
     def step(
@@ -147,9 +159,9 @@ class DecoderLayer(nn.Module):
         """The other two sublayers; to them, beams are no different from positions."""
         h = self.pre_cross_attention_layer_norm(x)
         h = self.encoder_decoder_attention(h, cross, cross_bias, deterministic)
-        x = x + self.dropout(h, deterministic=deterministic)
+        x = x + self.dropout(h, deterministic)
         h = self.mlp(self.pre_mlp_layer_norm(x), deterministic)
-        return x + self.dropout(h, deterministic=deterministic)
+        return x + self.dropout(h, deterministic)
 
 
 class Decoder(nn.Module):
@@ -174,9 +186,11 @@ class Decoder(nn.Module):
                 kernel_init=nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal"),
             )
 
-    def cross_keys_values(self, encoded: Float[Array, "B S E"]) -> Cache:
+    def cross_keys_values(
+        self, encoded: Float[Array, "*batch E"], packing: Packing | None
+    ) -> Cache:
         """What each layer's cross-attention attends to."""
-        return tuple(layer.cross_keys_values(encoded) for layer in self.layers)
+        return tuple(layer.cross_keys_values(encoded, packing) for layer in self.layers)
 
     def __call__(
         self,
@@ -189,10 +203,10 @@ class Decoder(nn.Module):
         positions = np.arange(x.shape[1])
         self_bias = self.relpos_bias(positions, positions) + causal_bias(x.shape[1])
         cross_bias = padding_bias(encoder_mask)
-        x = self.dropout(x, deterministic=deterministic)
+        x = self.dropout(x, deterministic)
         for layer, keys_values in zip(self.layers, cross, strict=True):
             x = layer(x, keys_values, self_bias, cross_bias, deterministic)
-        return self.dropout(self.decoder_norm(x), deterministic=deterministic)
+        return self.dropout(self.decoder_norm(x), deterministic)
 
     def step(
         self,
@@ -250,6 +264,7 @@ class Transformer(nn.Module):
         encoder_mask: Bool[Array, "B S"],
         decoder_input_tokens: Int[Array, "B T"],
         deterministic: bool = True,
+        places: int = 0,
     ) -> Float[Array, "B T V"]:
         """Teacher-forced logits.
 
@@ -258,12 +273,17 @@ class Transformer(nn.Module):
             encoder_mask: of `source_mask`; False on what is then seen by no position.
             decoder_input_tokens: the target, shifted right by one with token 0 in front.
             deterministic: no dropout.
+            places: where not 0, only the tokens that the mask shows are encoded: there must be no
+                more of them in any device's part of the batch. The logits are the same.
 
         Returns:
             Logits of each next token, float32.
         """
-        encoded = self.encode(encoder_tokens, encoder_mask, deterministic)
-        return self.decode(encoded, encoder_mask, decoder_input_tokens, deterministic)
+        packing = make_packing(encoder_mask, places) if places else None
+        encoded = self._encode(encoder_tokens, encoder_mask, deterministic, packing)
+        cross = self.decoder.cross_keys_values(encoded, packing)
+        x = self.token_embedder(decoder_input_tokens)
+        return self.logits(self.decoder(x, cross, encoder_mask, deterministic))
 
     def encode(
         self,
@@ -272,24 +292,11 @@ class Transformer(nn.Module):
         deterministic: bool = True,
     ) -> Float[Array, "B S E"]:
         """Encodes the source."""
-        embed = self.memory if self.config.memory_tokens else self.token_embedder
-        return self.encoder(embed(encoder_tokens), encoder_mask, deterministic)
-
-    def decode(
-        self,
-        encoded: Float[Array, "B S E"],
-        encoder_mask: Bool[Array, "B S"],
-        decoder_input_tokens: Int[Array, "B T"],
-        deterministic: bool = True,
-    ) -> Float[Array, "B T V"]:
-        """Teacher-forced logits from an encoded source."""
-        x = self.token_embedder(decoder_input_tokens)
-        x = self.decoder(x, self.start_decoding(encoded), encoder_mask, deterministic)
-        return self.logits(x)
+        return self._encode(encoder_tokens, encoder_mask, deterministic, None)
 
     def start_decoding(self, encoded: Float[Array, "B S E"]) -> Cache:
         """Each decoder layer's cross-attention keys and values, [B, S, H, Dh] each."""
-        return self.decoder.cross_keys_values(encoded)
+        return self.decoder.cross_keys_values(encoded, None)
 
     def decode_step(
         self,
@@ -328,3 +335,16 @@ class Transformer(nn.Module):
             return self.decoder.logits_dense(x)
         kernel = self.decoder.logits_dense.variables["params"]["kernel"]
         return x.astype("float32") @ kernel[:, columns]
+
+    def _encode(
+        self,
+        encoder_tokens: Source,
+        encoder_mask: Bool[Array, "B S"],
+        deterministic: bool,
+        packing: Packing | None,
+    ) -> Float[Array, "*batch E"]:
+        if self.config.memory_tokens:
+            x = self.memory(encoder_tokens)
+        else:
+            x = self.token_embedder(pack(encoder_tokens, packing))
+        return self.encoder(x, encoder_mask, deterministic, packing)

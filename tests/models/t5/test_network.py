@@ -90,6 +90,42 @@ def test_padding_is_not_seen():
     )
 
 
+@pytest.mark.parametrize("rate", [0.0, 0.3], ids=["whole", "dropout"])
+@pytest.mark.parametrize("remat", [False, True], ids=["kept", "remat"])
+def test_packed_sources_have_the_logits_and_the_gradient_of_padded_ones(rate, remat):
+    config = dataclasses.replace(GATED, dropout_rate=rate, remat=remat)
+    source, mask, target = example()
+    mask = mask.at[:, 3].set(False)  # holes, too, are no tokens
+    direction = jnp.asarray(np.random.default_rng(5).normal(size=(2, 13, V)), jnp.float32)
+
+    @functools.partial(jax.jit, static_argnums=1)
+    def derivative(params, places):
+        def along(params):
+            logits = Transformer(config, V).apply(
+                {"params": params},
+                source,
+                mask,
+                target,
+                deterministic=False,
+                places=places,
+                rngs={"dropout": jax.random.key(2)},
+            )
+            return jnp.sum(logits * direction), logits
+
+        return jax.grad(along, has_aux=True)(params)
+
+    params = random_params(GATED)
+    gradient, logits = derivative(params, 0)
+    for places in (19, 23):  # of 30: as many as there are tokens, and more
+        found_gradient, found_logits = derivative(params, places)
+        np.testing.assert_allclose(found_logits, logits, atol=3e-5)
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5 * np.abs(b).max()),
+            found_gradient,
+            gradient,
+        )
+
+
 ATTENTION = {"query": (12, 24), "key": (12, 24), "value": (12, 24), "out": (24, 12)}
 GATED_MLP = {"wi_0": (12, 20), "wi_1": (12, 20), "wo": (20, 12)}
 
