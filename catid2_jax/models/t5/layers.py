@@ -7,7 +7,7 @@ H heads of width Dh; a leading `*batch` may be [B] or, for beams that each have 
 
 import functools
 import operator
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import flax.linen as nn
 import jax
@@ -23,6 +23,23 @@ MASKED = -1e10
 
 KeysValues: TypeAlias = tuple[Float[Array, "... H Dh"], Float[Array, "... H Dh"]]
 """Projected keys and values, [*batch, K, H, Dh] each."""
+
+
+def dense(features: int, **options: Any) -> nn.Dense:
+    """A projection without bias; its kernel's gradient is one product over all tokens.
+
+    With the axes before the last as one, XLA's CPU kernels take tokens and cotangents as they lie;
+    with several it would transpose copies of them.
+    """
+    return nn.Dense(features, use_bias=False, dot_general=_dot_general_of_rows, **options)
+
+
+def _dot_general_of_rows(
+    x: Float[Array, "... E"], kernel: Float[Array, "E F"], dimension_numbers: Any, **options: Any
+) -> Float[Array, "... F"]:
+    rows = x.reshape(-1, x.shape[-1])
+    product = jax.lax.dot_general(rows, kernel, (((1,), (0,)), ((), ())), **options)
+    return product.reshape(*x.shape[:-1], -1)
 
 
 def layer_norm(config: T5Config) -> nn.RMSNorm:
@@ -125,16 +142,16 @@ class Attention(nn.Module):
     def setup(self) -> None:
         """Builds the four projections, each with a 2-D kernel."""
         config = self.config
-        dense = functools.partial(nn.Dense, use_bias=False, dtype=config.dtype)
+        project = functools.partial(dense, dtype=config.dtype)
         initializer = nn.initializers.variance_scaling(1.0, "fan_in", "normal")
         query_initializer = nn.initializers.variance_scaling(
             1.0 / config.head_dim, "fan_in", "normal"
         )
         joined = config.num_heads * config.head_dim
-        self.query = dense(joined, kernel_init=query_initializer)
-        self.key = dense(joined, kernel_init=initializer)
-        self.value = dense(joined, kernel_init=initializer)
-        self.out = dense(config.emb_dim, kernel_init=initializer)
+        self.query = project(joined, kernel_init=query_initializer)
+        self.key = project(joined, kernel_init=initializer)
+        self.value = project(joined, kernel_init=initializer)
+        self.out = project(config.emb_dim, kernel_init=initializer)
         self.dropout = dropout(config)
 
     def _split_heads(self, x: jax.Array) -> jax.Array:
@@ -181,17 +198,16 @@ class FeedForward(nn.Module):
     ) -> Float[Array, "*batch Q E"]:
         """Applies the layer to each position."""
         config = self.config
-        dense = functools.partial(
-            nn.Dense,
-            use_bias=False,
+        project = functools.partial(
+            dense,
             dtype=config.dtype,
             kernel_init=nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal"),
         )
         single = len(config.mlp_activations) == 1
         hidden = [
-            ACTIVATIONS[name](dense(config.mlp_dim, name="wi" if single else f"wi_{i}")(x))
+            ACTIVATIONS[name](project(config.mlp_dim, name="wi" if single else f"wi_{i}")(x))
             for i, name in enumerate(config.mlp_activations)
         ]
         product = functools.reduce(operator.mul, hidden)
         product = dropout(config)(product, deterministic, packing)
-        return dense(config.emb_dim, name="wo")(product)
+        return project(config.emb_dim, name="wo")(product)

@@ -18,6 +18,7 @@ from catid2_jax.models.t5.layers import (
     KeysValues,
     RelativePositionBias,
     causal_bias,
+    dense,
     dropout,
     layer_norm,
     padding_bias,
@@ -179,9 +180,8 @@ class Decoder(nn.Module):
         self.decoder_norm = layer_norm(config)
         self.dropout = dropout(config)
         if not config.logits_via_embedding:
-            self.logits_dense = nn.Dense(
+            self.logits_dense = dense(
                 self.vocabulary_size,
-                use_bias=False,
                 dtype="float32",
                 kernel_init=nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal"),
             )
