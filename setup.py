@@ -67,7 +67,7 @@ setuptools.setup(
     python_requires=">=3.11",
     packages=setuptools.find_packages(include=["catid2_jax", "catid2_jax.*"]),
     package_data={
-        "catid2_jax": ["py.typed", "data/*.json", "data/tfds/checksums.tsv", "analysis/*.html"]
+        "catid2_jax": ["py.typed", "data/*.json", "data/tfds/checksums.tsv", "data/health/*.html"]
     },
     install_requires=CORE,
     extras_require={

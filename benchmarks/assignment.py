@@ -1,6 +1,6 @@
 """Unique document IDs at scale: time beside that of encoding, peak memory, added error, linearity.
 
-    python benchmarks/assignment.py [--documents 386392] [--codes 256 512] [--curve 10000 ...]
+    python benchmarks/assignment.py [--documents 386392] [--codebook_size 256 512] [--curve 10000 ...]
 
 Latents are synthetic: a mixture of 20,000 Gaussians of unlike weights, and a tail of exact and
 near duplicates, some in crowds. Codebooks are k-means centroids of their residuals. Assignment is
@@ -30,7 +30,7 @@ from sklearn.cluster import MiniBatchKMeans
 
 from catid2_jax.docids.collisions import CollisionConfig, collision_rate, resolve_collisions
 from catid2_jax.models.rqvae import RQVAE, RQVAEConfig
-from catid2_jax.training.rqvae_evaluation import corpus_latents, nearest_codes
+from catid2_jax.schemes.rqvae.evaluation import corpus_latents, nearest_codes
 
 LEVELS, WIDTH, EMBEDDING = 4, 32, 768
 CLUSTERS = 20_000
@@ -41,14 +41,14 @@ def main() -> None:
     """Measures and prints."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--documents", type=int, default=386_392)
-    parser.add_argument("--codes", type=int, nargs="*", default=[256, 512])
+    parser.add_argument("--codebook_size", type=int, nargs="*", default=[256, 512])
     parser.add_argument("--curve", type=int, nargs="*", default=[10**4, 10**5, 10**6, 4 * 10**6])
     parser.add_argument("--encoded", type=int, default=65_536, help="documents that are encoded")
     parser.add_argument("--rounds", type=int, default=2, help="turns of encoding and assignment")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as directory:
         place = pathlib.Path(directory)
-        if arguments.codes:
+        if arguments.codebook_size:
             beside_encoding(arguments, place)
         if arguments.curve:
             curve(arguments.curve, place)
@@ -69,7 +69,7 @@ def beside_encoding(arguments: argparse.Namespace, place: pathlib.Path) -> None:
         "added beyond it",
     )
     print("|---" * 10 + "|")
-    for codes in arguments.codes:
+    for codes in arguments.codebook_size:
         apart(make_data, place, arguments.documents, codes)
         encoding, assignment = [], []
         for _ in range(arguments.rounds):

@@ -28,8 +28,8 @@ import numpy as np
 from catid2_jax.config import freeze
 from catid2_jax.data.queries import read_qrels, read_queries
 from catid2_jax.decoding.clusters import Clusters
-from catid2_jax.decoding.generate import retrieve, retrieve_prefixes
-from catid2_jax.decoding.weights import quantize
+from catid2_jax.seq2seq.decoder import retrieve, retrieve_prefixes
+from catid2_jax.models.param_dtype import quantize
 from catid2_jax.docids.vocabulary import PAD
 from catid2_jax.evaluation.recall import recall_at_k
 from catid2_jax.steps.retrieve import Retriever, load_retriever

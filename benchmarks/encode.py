@@ -22,8 +22,8 @@ import transformers
 
 from catid2_jax.checkpoints.names import hugging_face_names, turned
 from catid2_jax.checkpoints.tree import parameter_shapes, unflatten
-from catid2_jax.embedding.encoder import encode_texts
-from catid2_jax.embedding.t5 import T5Encoder
+from catid2_jax.encoders.encoder import encode_texts
+from catid2_jax.encoders.t5 import T5Encoder
 from catid2_jax.models.t5.shapes import SHAPES
 
 SHAPE = SHAPES["t5_small"]

@@ -24,7 +24,7 @@ from catid2_jax.models.rqvae import RQVAE, RQVAEConfig
 from catid2_jax.training.checkpoint import Checkpoints
 from catid2_jax.training.loop import TrainState, train
 from catid2_jax.training.optimizer import TrainingConfig, make_optimizer
-from catid2_jax.training.rqvae_step import RQVAEData, make_rqvae_step
+from catid2_jax.schemes.rqvae.step import RQVAEData, make_rqvae_step
 from catid2_jax.training.sampler import EpochSampler
 
 WIDTH, LEAVES = 768, 600

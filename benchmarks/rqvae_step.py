@@ -26,7 +26,7 @@ from catid2_jax.losses import TIGER, LossWeights
 from catid2_jax.models.rqvae import RQVAE, RQVAEConfig
 from catid2_jax.training.loop import TrainState
 from catid2_jax.training.optimizer import TrainingConfig, make_optimizer
-from catid2_jax.training.rqvae_step import RQVAEData, make_rqvae_step
+from catid2_jax.schemes.rqvae.step import RQVAEData, make_rqvae_step
 
 BATCH, WIDTH, LEAVES = 4096, 768, 600
 STEPS = 4  # of a turn; training dispatches 16 at once

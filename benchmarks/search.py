@@ -34,7 +34,7 @@ import numpy as np
 from turns import medians, product_rates
 
 from catid2_jax.decoding.beam_search import beam_search
-from catid2_jax.decoding.generate import Scores, retrieve
+from catid2_jax.seq2seq.decoder import NormalizeOver, retrieve
 from catid2_jax.decoding.trie import Trie, build_trie
 from catid2_jax.models.t5.config import T5Config
 from catid2_jax.models.t5.network import Transformer
@@ -199,7 +199,7 @@ def with_t5(batches: list[int], rounds: int) -> None:
         )
 
 
-def operations(config: T5Config, scores: Scores) -> float:
+def operations(config: T5Config, normalize_over: NormalizeOver) -> float:
     """Floating-point operations of a query: the products with the weights, and with its keys."""
     E, A = config.emb_dim, config.num_heads * config.head_dim
     feed_forward = (len(config.mlp_activations) + 1) * E * config.mlp_dim
@@ -249,7 +249,7 @@ def random_queries(batch: int) -> np.ndarray:
 
 
 def compiled_search(
-    model: Transformer, scores: Scores, params: Any, tokens: np.ndarray, trie: Trie
+    model: Transformer, normalize_over: NormalizeOver, params: Any, tokens: np.ndarray, trie: Trie
 ) -> Any:
     """`retrieve`, compiled for arguments of these shapes."""
 

@@ -40,11 +40,11 @@ from catid2_jax.models.t5.network import Transformer
 from catid2_jax.training.loop import TrainState
 from catid2_jax.training.optimizer import TrainingConfig, make_optimizer
 from catid2_jax.training.sampler import EpochSampler
-from catid2_jax.training.seq2seq_step import (
+from catid2_jax.seq2seq.step import (
     Seq2SeqData,
     Seq2SeqObjective,
     make_seq2seq_step,
-    places_for_tokens,
+    count_packed_tokens,
 )
 
 ROWS, SOURCE, TARGET = 33152, 32, 5
@@ -66,7 +66,7 @@ def text_lengths(folder: pathlib.Path) -> np.ndarray:
     with tempfile.TemporaryDirectory() as directory:
         path = pathlib.Path(directory, "vocabulary.model")
         path.write_bytes(train_vocabulary(texts, 4000))
-        tokens, _ = Vocabulary(path, levels=4, codes=256).encode_and_count(texts, SOURCE)
+        tokens, _ = Vocabulary(path, levels=4, codebook_size=256).encode_and_count(texts, SOURCE)
     return np.sum(tokens != 0, axis=1)
 
 
@@ -82,8 +82,8 @@ def random_pairs(lengths: np.ndarray, batch_size: int) -> tuple[Seq2SeqData, Epo
         np.ones(count, np.float32),
     )
     sampler = EpochSampler(count, batch_size, seed=0)
-    places = places_for_tokens(data, sampler, epochs=1, devices=1)
-    return dataclasses.replace(data, places=places), sampler
+    packed_tokens = count_packed_tokens(data, sampler, epochs=1, devices=1)
+    return dataclasses.replace(data, packed_tokens=packed_tokens), sampler
 
 
 def our_steps(config: T5Config, data: Seq2SeqData, sampler: EpochSampler) -> Callable[[], None]:
@@ -182,12 +182,12 @@ def main() -> None:
     lengths = {f"{SOURCE} each": np.full(16 * arguments.batch, SOURCE)}
     if arguments.texts:
         lengths[f"of {arguments.texts.name}"] = text_lengths(arguments.texts)
-    runs, places = {}, {}
+    runs, packed_tokens = {}, {}
     for name, each in lengths.items():
         data, sampler = random_pairs(each, arguments.batch)
         runs["ours", name] = our_steps(config, data, sampler)
         runs[peer, name] = peer_steps(config, data, sampler, arguments.compile)
-        places[name] = data.places or arguments.batch * SOURCE
+        packed_tokens[name] = data.packed_tokens or arguments.batch * SOURCE
     seconds = {k: v / STEPS for k, v in medians(runs, arguments.rounds).items()}
     kind = jax.devices()[0].device_kind
     peak = arguments.peak or next((v for name, v in PEAK.items() if name in kind), 0)
@@ -204,7 +204,7 @@ def main() -> None:
         tokens = arguments.batch * (mean + TARGET) / value
         mfu = f"{100 * total / value / peak:.1f} %" if peak else ""
         print(
-            f"| {name} | {mean:.1f} | {places[name]:,} of {arguments.batch * SOURCE:,} | {step} | "
+            f"| {name} | {mean:.1f} | {packed_tokens[name]:,} of {arguments.batch * SOURCE:,} | {step} | "
             f"{value:.3f} | {value / seconds['ours', name]:.2f} | {tokens:,.0f} | "
             f"{1e-9 * total / value:,.0f} | {mfu} |",
             flush=True,

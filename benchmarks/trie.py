@@ -1,6 +1,6 @@
 """Building the trie beside sorting its table, and its size.
 
-    python benchmarks/trie.py [--documents 386392 10000000] [--codes 256] [--levels 4] [--rounds 3]
+    python benchmarks/trie.py [--documents 386392 10000000] [--codebook_size 256] [--levels 4] [--rounds 3]
 
 IDs are drawn at random and are unique. The peer is `numpy.lexsort` of the same table, the sort that
 a trie of sorted prefixes needs at least. The two take turns; medians. A filter is the mask of a
@@ -23,7 +23,7 @@ def main() -> None:
     """Measures and prints."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--documents", type=int, nargs="+", default=[386_392, 10_000_000])
-    parser.add_argument("--codes", type=int, default=256)
+    parser.add_argument("--codebook_size", type=int, default=256)
     parser.add_argument("--levels", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
@@ -33,12 +33,12 @@ def main() -> None:
     )
     print("|---" * 7 + "|")
     for documents in arguments.documents:
-        codes = random_ids(documents, arguments.codes, arguments.levels)
+        codes = random_ids(documents, arguments.codebook_size, arguments.levels)
         sorting, building = [], []
         for _ in range(arguments.rounds):
             sorting.append(seconds(lambda codes=codes: np.lexsort(codes.T[::-1])))
-            building.append(seconds(lambda codes=codes: build_trie(codes, arguments.codes)))
-        trie = build_trie(codes, arguments.codes)
+            building.append(seconds(lambda codes=codes: build_trie(codes, arguments.codebook_size)))
+        trie = build_trie(codes, arguments.codebook_size)
         size = sum(leaf.nbytes for leaf in jax.tree.leaves(trie))
         used = sum(leaf[:count].nbytes for leaf, count in zip(*parts(trie), strict=True))
         allowed = np.arange(documents) % 2 == 0

@@ -15,8 +15,8 @@ import ml_collections
 from catid2_jax.data.catalog import PRODUCT_FIELDS
 from catid2_jax.data.preprocessing import PreprocessingConfig
 from catid2_jax.data.synthetic import SyntheticConfig
-from catid2_jax.decoding.generate import Scores
-from catid2_jax.decoding.weights import Weights
+from catid2_jax.seq2seq.decoder import Scores
+from catid2_jax.models.param_dtype import Weights
 from catid2_jax.docids.collisions import CollisionConfig
 from catid2_jax.errors import InputError
 from catid2_jax.losses import LossWeights
@@ -24,7 +24,7 @@ from catid2_jax.models.rqvae import RQVAEConfig
 from catid2_jax.models.t5.config import T5Config
 from catid2_jax.training.checkpoint import Which
 from catid2_jax.training.optimizer import TrainingConfig
-from catid2_jax.training.seq2seq_step import Seq2SeqObjective
+from catid2_jax.seq2seq.step import Seq2SeqObjective
 
 Section = TypeVar("Section")
 

@@ -1,14 +1,14 @@
 """Turns a T5's checkpoint into another form, and makes room in it for the ID tokens.
 
     python -m catid2_jax.convert_checkpoint --from=PATH --to=DIR --format=t5x|huggingface
-        [--vocabulary=spiece.model --extra_ids=100 --levels=4 --codes=256]
+        [--vocabulary=spiece.model --extra_ids=100 --levels=4 --codebook_size=256]
         [--init=codebooks --codebooks=WORKDIR|FILE.npy] [--seed=0] [--which=best]
 
 PATH: T5X's (Orbax, or the older msgpack with zarr), Hugging Face's (safetensors), or a work
 directory with a trained stage 2, whose last checkpoint it is without --which. DIR must be new.
 --vocabulary: what lies beside the checkpoint if it is left out; Hugging Face's form needs one.
 --extra_ids: ids after the pieces; 100 for T5's 32,000 pieces.
---levels, --codes: ID tokens that a checkpoint without them gets. --init=statistics draws their
+--levels, --codebook_size: ID tokens that a checkpoint without them gets. --init=statistics draws their
 rows with the mean and spread of the text's; =codebooks turns them from those of stage 1.
 """
 
@@ -41,7 +41,7 @@ def _convert(flags: argparse.Namespace) -> None:
     checkpoint = read_checkpoint(flags.source, flags.which)
     rows = checkpoint.rows
     vocabulary = find_vocabulary(
-        checkpoint, flags.vocabulary, flags.levels, flags.codes, flags.extra_ids
+        checkpoint, flags.vocabulary, flags.levels, flags.codebook_size, flags.extra_ids
     )
     if vocabulary:
         codebooks = read_codebooks(flags.codebooks, flags.which) if flags.codebooks else None
@@ -60,7 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--which", choices=get_args(Which), default="last")
     for name in ("vocabulary", "codebooks"):
         parser.add_argument(f"--{name}", default="")
-    for name in ("levels", "codes", "extra_ids", "seed"):
+    for name in ("levels", "codebook_size", "extra_ids", "seed"):
         parser.add_argument(f"--{name}", type=int, default=0)
     return parser
 

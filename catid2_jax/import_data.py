@@ -13,7 +13,7 @@ import pathlib
 import sys
 from collections.abc import Callable, Iterable, Sequence
 
-from catid2_jax.data.esci import EsciConfig, dataset_figures, read_esci, table_1
+from catid2_jax.data.sources.esci import EsciConfig, dataset_figures, read_esci, table_1
 from catid2_jax.data.sources.amazon_reviews import AmazonReviewsConfig, read_amazon_reviews
 from catid2_jax.data.sources.dataset import Source, WritingConfig, report, write_dataset
 from catid2_jax.data.sources.delimited import CsvConfig, read_csv

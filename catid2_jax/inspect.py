@@ -25,8 +25,8 @@ from catid2_jax.types import Qrels, Query
 def run(config: Config, workdir: Workdir) -> None:
     """Inspects the configured data, or the synthetic catalogue if none is configured."""
     try:
-        from catid2_jax.analysis.health import Split, inspect_data
-        from catid2_jax.analysis.health_report import print_health, write_health
+        from catid2_jax.data.health.inspection import Split, inspect_data
+        from catid2_jax.data.health.report import print_health, write_health
     except ImportError as error:
         raise InputError(
             f"found no package {error.name}, expected it: pip install 'catid2_jax[inspect]'"

@@ -34,7 +34,7 @@ _FIGURE_5: Mapping[str, tuple[str, tuple[float, ...]]] = {
     "alpha": ("loss_weights.dispersion", (0.01, 0.03, 0.1, 0.3, 1.0)),
     "beta": ("loss_weights.hierarchical_class", (1e-5, 1e-4, 1e-3, 1e-2, 1e-1)),
     "gamma": ("loss_weights.cluster_scale", (0.1, 0.3, 1.0, 3.0, 10.0)),
-    "codes": ("rqvae.codes", (64, 128, 256, 512, 1024)),
+    "codes": ("rqvae.codebook_size", (64, 128, 256, 512, 1024)),
     "depth": ("rqvae.category_levels", (1, 2, 3)),
 }
 
@@ -66,7 +66,7 @@ PRESETS: Mapping[str, Fields] = {
         for value in values
     },
     **{
-        f"figure5_tiger_codes_{value:g}": {**_TIGER, "rqvae.codes": value}
+        f"figure5_tiger_codes_{value:g}": {**_TIGER, "rqvae.codebook_size": value}
         for value in _FIGURE_5["codes"][1]
     },
 }

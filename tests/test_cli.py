@@ -237,7 +237,7 @@ def test_embeddings_follow_the_products_that_are_kept(data):
         ("--config.nothing=3", "nothing"),
         ("--config.rqvae.levels=many", "many"),
         ("--config.rqvae.category_levels=4", "category_levels is 4 and levels is 4"),
-        ("--config.rqvae.codes=0", "config.rqvae.codes is 0: expected at least 1"),
+        ("--config.rqvae.codebook_size=0", "config.rqvae.codebook_size is 0: expected at least 1"),
         (
             "--config.embedding.encoder=bert",
             "'bert': expected one of 'lsa', 't5', 'sentence_transformers', ",
@@ -261,7 +261,7 @@ def test_more_documents_than_ids(data, capsys):
     code = run(
         data,
         "--config.rqvae.levels=2",
-        "--config.rqvae.codes=2",
+        "--config.rqvae.codebook_size=2",
         "--config.rqvae.category_levels=1",
         step="train_rqvae",
     )

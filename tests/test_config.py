@@ -30,7 +30,7 @@ SILVER = ["grocery", "offers", "grocery_vectors", "offers_vectors"]
 @pytest.mark.parametrize("name", ["quickstart", "rqvae", "seq2seq", *SILVER])
 def test_cat_id2_is_all_of_equation_8_and_tiger_is_equation_3(name):
     ours, tiger = freeze(load(name)), freeze(load(name, "tiger"))
-    assert (ours.rqvae.levels, ours.rqvae.codes, ours.rqvae.category_levels) == (4, 256, 3)
+    assert (ours.rqvae.levels, ours.rqvae.codebook_size, ours.rqvae.category_levels) == (4, 256, 3)
     w = ours.loss_weights
     assert (w.dispersion, w.hierarchical_class, w.cluster_scale) == (0.1, 1e-4, 1.0)
     w = tiger.loss_weights
@@ -44,7 +44,7 @@ def test_paper_settings_are_those_of_section_4_1(codes):
     config = load("paper/table2", f"cat_id2_{codes}")
     config.embedding.path = "vectors.npy"
     frozen = freeze(config)
-    assert frozen.rqvae.codes == codes
+    assert frozen.rqvae.codebook_size == codes
     assert (frozen.rqvae_training.batch_size, frozen.rqvae_training.epochs) == (4096, 300)
     assert frozen.rqvae.hidden_dims == (2048, 1024, 512, 256, 128, 64)
     assert (frozen.t5.emb_dim, frozen.t5.num_encoder_layers, frozen.t5.mlp_dim) == (768, 12, 2048)

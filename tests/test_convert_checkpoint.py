@@ -33,7 +33,7 @@ def convert(source, to, kind, *flags):
 
 def test_from_google_to_both_forms_and_back(tmp_path, legacy, spiece):
     place, pretrained = legacy
-    flags = [f"--vocabulary={spiece}", "--extra_ids=20", "--levels=3", "--codes=50", "--seed=4"]
+    flags = [f"--vocabulary={spiece}", "--extra_ids=20", "--levels=3", "--codebook_size=50", "--seed=4"]
     shown = convert(place, tmp_path / "t5x", "t5x", *flags)
     vocabulary = Vocabulary(spiece, 3, 50, 20)
     assert shown == f"{tmp_path / 't5x'}: step 31, 128 -> {vocabulary.rows} rows\n"
@@ -68,7 +68,7 @@ def test_without_a_vocabulary_nothing_grows(tmp_path, legacy):
 
 def test_codebooks(tmp_path, legacy, spiece):
     place, _ = legacy
-    flags = [f"--vocabulary={spiece}", "--extra_ids=20", "--levels=3", "--codes=50"]
+    flags = [f"--vocabulary={spiece}", "--extra_ids=20", "--levels=3", "--codebook_size=50"]
     codebooks = np.random.default_rng(0).normal(size=(3, 50, 5)).astype(np.float32)
     np.save(tmp_path / "codebooks.npy", codebooks)
     codebook_flags = ["--init=codebooks", f"--codebooks={tmp_path / 'codebooks.npy'}"]
@@ -87,7 +87,7 @@ def fixed(tmp_path, spiece):
     """A checkpoint of 3 x 50 ID tokens, with its vocabulary."""
     vocabulary = Vocabulary(spiece, 3, 50, 20)
     place = tmp_path / "fixed"
-    convert_flags = [f"--vocabulary={spiece}", "--extra_ids=20", "--levels=3", "--codes=50"]
+    convert_flags = [f"--vocabulary={spiece}", "--extra_ids=20", "--levels=3", "--codebook_size=50"]
     write_checkpoint(tmp_path / "plain", "t5x", random_checkpoint(UNTIED))
     convert(tmp_path / "plain", place, "t5x", *convert_flags)
     assert read_checkpoint(place).rows == vocabulary.rows
@@ -139,5 +139,5 @@ def test_the_help_explains_every_flag(capsys):
     with pytest.raises(SystemExit):
         convert_checkpoint.main(["--help"])
     shown = capsys.readouterr().out
-    for flag in ("from", "to", "format", "init", "which", "vocabulary", "levels", "codes"):
+    for flag in ("from", "to", "format", "init", "which", "vocabulary", "levels", "codebook_size"):
         assert shown.count(f"--{flag}") >= 2  # among the flags, and in what is said of them

@@ -58,7 +58,7 @@ FIGURE_5 = {
     "alpha": (ALPHA, ("0.01", "0.03", "0.1", "0.3", "1")),
     "beta": (BETA, ("1e-05", "0.0001", "0.001", "0.01", "0.1")),
     "gamma": (GAMMA, ("0.1", "0.3", "1", "3", "10")),
-    "codes": ("rqvae.codes", ("64", "128", "256", "512", "1024")),
+    "codes": ("rqvae.codebook_size", ("64", "128", "256", "512", "1024")),
     "depth": ("rqvae.category_levels", ("1", "2", "3")),
 }
 OF_THE_PAPER = {"alpha": 0.1, "beta": 1e-4, "gamma": 1.0, "codes": 256, "depth": 3}
@@ -119,7 +119,7 @@ def test_the_rows_start_from_the_paper_s_cat_id2():
     assert {name: fields[name] for name in TIGER} == {
         RECONSTRUCTION: 0.0, ALPHA: 0.1, BETA: 1e-4, GAMMA: 1.0
     }  # fmt: skip
-    assert (fields["rqvae.levels"], fields["rqvae.codes"]) == (4, 256)
+    assert (fields["rqvae.levels"], fields["rqvae.codebook_size"]) == (4, 256)
     assert fields["rqvae.category_levels"] == 3
     assert fields["loss_weights.negatives"] == "hard"
     assert (fields["rqvae.masked_categories"], fields["embedding.with_categories"]) == (0.0, True)

@@ -11,7 +11,7 @@ from catid2_jax.errors import InputError
 
 
 def find_vocabulary(
-    checkpoint: Checkpoint, path: str = "", levels: int = 0, codes: int = 0, extra_ids: int = 0
+    checkpoint: Checkpoint, path: str = "", levels: int = 0, codebook_size: int = 0, extra_ids: int = 0
 ) -> Vocabulary | None:
     """The vocabulary that is asked for; what is not said is as in the checkpoint.
 
@@ -19,7 +19,7 @@ def find_vocabulary(
         checkpoint: what it is for.
         path: a SentencePiece model; empty for the one beside the checkpoint.
         levels: L; 0 as in the checkpoint, or none.
-        codes: K; likewise.
+        codebook_size: K; likewise.
         extra_ids: ids after the pieces; 0 as in the checkpoint, or none.
 
     Returns:
@@ -30,18 +30,18 @@ def find_vocabulary(
     """
     place, tokens = path or checkpoint.vocabulary, checkpoint.id_tokens
     if not place:
-        if levels or codes or extra_ids:
+        if levels or codebook_size or extra_ids:
             raise InputError("vocabulary is missing: expected the path of a SentencePiece model")
         return None
     if tokens:
-        levels, codes = levels or tokens.levels, codes or tokens.codes
+        levels, codebook_size = levels or tokens.levels, codebook_size or tokens.codebook_size
         extra_ids = extra_ids or tokens.first - Vocabulary(place, 0, 0).pieces
-    if bool(levels) != bool(codes) or min(levels, codes, extra_ids) < 0:
+    if bool(levels) != bool(codebook_size) or min(levels, codebook_size, extra_ids) < 0:
         raise InputError(
-            f"found {levels} levels, {codes} codes and {extra_ids} extra ids: expected levels and "
+            f"found {levels} levels, {codebook_size} codes and {extra_ids} extra ids: expected levels and "
             "codes or neither, and none below 0"
         )
-    return Vocabulary(place, levels, codes, extra_ids)
+    return Vocabulary(place, levels, codebook_size, extra_ids)
 
 
 def with_id_tokens(
@@ -70,13 +70,13 @@ def with_id_tokens(
     Raises:
         InputError: the vocabulary is not that of the checkpoint, or the codebooks are not of L x K.
     """
-    wanted = IdTokens(vocabulary.first_id_token, vocabulary.levels, vocabulary.codes)
+    wanted = IdTokens(vocabulary.first_id_token, vocabulary.levels, vocabulary.codebook_size)
     first, rows = wanted.first, checkpoint.rows
     if checkpoint.id_tokens not in (None, wanted):
         found = checkpoint.id_tokens
         raise InputError(
-            f"{where}: found ID tokens of {found.levels} x {found.codes} codes from {found.first} "
-            f"on, expected {wanted.levels} x {wanted.codes} from {first} on"
+            f"{where}: found ID tokens of {found.levels} x {found.codebook_size} codes from {found.first} "
+            f"on, expected {wanted.levels} x {wanted.codebook_size} from {first} on"
         )
     has_them = checkpoint.id_tokens == wanted or rows > padded_rows(first)
     if rows != vocabulary.rows if has_them else rows < first:
@@ -114,11 +114,11 @@ def _scores(wanted: IdTokens, width: int, codebooks: np.ndarray | None, seed: in
     """
     generator = np.random.default_rng(seed)
     if codebooks is None:
-        return generator.standard_normal((wanted.levels * wanted.codes, width))
-    if codebooks.ndim != 3 or codebooks.shape[:2] != (wanted.levels, wanted.codes):
+        return generator.standard_normal((wanted.levels * wanted.codebook_size, width))
+    if codebooks.ndim != 3 or codebooks.shape[:2] != (wanted.levels, wanted.codebook_size):
         raise InputError(
             f"found codebooks of shape {codebooks.shape}, expected {wanted.levels} levels of "
-            f"{wanted.codes} codes"
+            f"{wanted.codebook_size} codes"
         )
     latent = codebooks.shape[2]
     random = generator.standard_normal((max(latent, width), min(latent, width)))

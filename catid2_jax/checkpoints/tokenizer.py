@@ -67,7 +67,7 @@ def extra_names(vocabulary: Vocabulary) -> list[str]:
     return [f"<extra_id_{i}>" for i in reversed(range(extra))] + [
         f"<id_{level}_{code}>"
         for level in range(vocabulary.levels)
-        for code in range(vocabulary.codes)
+        for code in range(vocabulary.codebook_size)
     ]
 
 

@@ -33,9 +33,9 @@ def read_trained(workdir: pathlib.Path, which: Which = "last") -> Checkpoint:
     leaves, step = _read_last(workdir / "seq2seq" / which, "params")
     fields = sections["t5"] | {"mlp_activations": tuple(sections["t5"]["mlp_activations"])}
     path = pathlib.Path(sections["seq2seq"]["vocabulary"] or workdir / "vocabulary.model")
-    levels, codes = sections["rqvae"]["levels"], sections["rqvae"]["codes"]
-    vocabulary = Vocabulary(path, levels, codes, sections["seq2seq"]["extra_ids"])
-    tokens = IdTokens(vocabulary.first_id_token, levels, codes)
+    levels, codebook_size = sections["rqvae"]["levels"], sections["rqvae"]["codebook_size"]
+    vocabulary = Vocabulary(path, levels, codebook_size, sections["seq2seq"]["extra_ids"])
+    tokens = IdTokens(vocabulary.first_id_token, levels, codebook_size)
     return Checkpoint(leaves, T5Config(**fields), step, tokens, path)
 
 
@@ -58,7 +58,7 @@ def read_codebooks(path: str | pathlib.Path, which: Which = "last") -> np.ndarra
     if codebooks.ndim != 3 or codebooks.dtype.kind != "f" or not np.isfinite(codebooks).all():
         raise InputError(
             f"{path}: found an array of shape {codebooks.shape} and type {codebooks.dtype}, "
-            "expected codebooks [levels, codes, width] of finite real numbers"
+            "expected codebooks [levels, codebook_size, width] of finite real numbers"
         )
     return codebooks
 

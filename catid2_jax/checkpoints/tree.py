@@ -31,12 +31,12 @@ class IdTokens:
     Attributes:
         first: id of level 0's code 0.
         levels: L.
-        codes: K.
+        codebook_size: K.
     """
 
     first: int
     levels: int
-    codes: int
+    codebook_size: int
 
 
 @dataclasses.dataclass(frozen=True)

@@ -165,7 +165,7 @@ def search_prefixes(
             for array in (children, child_codes)
         )
         # A beam that has ended has no code; whatever the model makes of this one is not used.
-        codes = jnp.minimum(codes, trie.codes_per_level - 1)
+        codes = jnp.minimum(codes, trie.codebook_size - 1)
         cache = _reorder(cache, chosen // candidates.shape[2])
     return Prefixes(nodes, scores, bound)
 
@@ -191,7 +191,7 @@ def _gains(
         log_probabilities = jnp.pad(log_probabilities, ((0, 0), (0, 0), (0, 1)))
     gains = jnp.take_along_axis(log_probabilities, codes, axis=-1)
     if renormalize:
-        coded = valid & (codes < trie.codes_per_level)
+        coded = valid & (codes < trie.codebook_size)
         total = jax.nn.logsumexp(gains, axis=-1, keepdims=True, where=coded)
         # A total of -inf: nothing to normalise, and -inf - -inf would be no number.
         gains -= jnp.where(coded & (total > -jnp.inf), total, 0.0)

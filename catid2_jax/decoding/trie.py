@@ -45,7 +45,7 @@ class Trie:
         offsets: per level l, int32 [nodes + 1]: node n's edges are offsets[n]..offsets[n + 1]-1.
             Level l has one node for l = 0 and E_{l-1} otherwise, the surplus without edges.
         documents: int32 [E_{L-1}], leaf -> row of the table; -1 in the surplus.
-        codes_per_level: K.
+        codebook_size: K.
         max_children: per level, C_l, at least the most children of a node.
         has_ends: whether an ID has fewer than L codes.
     """
@@ -53,7 +53,7 @@ class Trie:
     codes: tuple[UInt[Array, " _"], ...]
     offsets: tuple[Int[Array, " _"], ...]
     documents: Int[Array, " _"]
-    codes_per_level: int = flax.struct.field(pytree_node=False)
+    codebook_size: int = flax.struct.field(pytree_node=False)
     max_children: tuple[int, ...] = flax.struct.field(pytree_node=False)
     has_ends: bool = flax.struct.field(pytree_node=False, default=False)
 
@@ -135,13 +135,13 @@ def _node_mask(trie: Trie, allowed: Bool[Array, "*batch _"]) -> NodeMask:
     return tuple(masks)
 
 
-def build_trie(codes: np.ndarray, codes_per_level: int) -> Trie:
+def build_trie(codes: np.ndarray, codebook_size: int) -> Trie:
     """Builds the trie of a table of document IDs.
 
     Args:
         codes: integers [N, L], row n the ID of document n, in any order; an ID of fewer codes is
             padded with -1 at its end.
-        codes_per_level: K.
+        codebook_size: K.
 
     Returns:
         The trie; `documents` maps its leaves to rows of `codes`.
@@ -150,8 +150,8 @@ def build_trie(codes: np.ndarray, codes_per_level: int) -> Trie:
         InputError: no row or no level, a code outside 0..K-1, codes after an ID's end, an ID
             without codes, or two rows with the same codes.
     """
-    has_ends = _check_codes(codes, codes_per_level)
-    end = codes_per_level
+    has_ends = _check_codes(codes, codebook_size)
+    end = codebook_size
     if has_ends:
         codes = np.where(codes < 0, end, codes)
     levels = codes.shape[1]
@@ -162,7 +162,7 @@ def build_trie(codes: np.ndarray, codes_per_level: int) -> Trie:
     differs[1:] = np.logical_or.accumulate(ordered[1:] != ordered[:-1], axis=1)
     _check_unique(differs, order, codes, end)
 
-    code_type = np.min_scalar_type(codes_per_level - 1 + has_ends)
+    code_type = np.min_scalar_type(codebook_size - 1 + has_ends)
     edge_codes, offsets, max_children = [], [], []
     parent_starts = np.zeros(len(codes), bool)
     parent_starts[0] = True
@@ -175,13 +175,13 @@ def build_trie(codes: np.ndarray, codes_per_level: int) -> Trie:
         capacity = _capacity(len(edges))
         edge_codes.append(_padded(ordered[edges, level].astype(code_type), capacity, 0))
         offsets.append(_padded(first.astype(np.int32), node_capacity + 1, len(edges)))
-        max_children.append(min(1 << (branch - 1).bit_length(), codes_per_level + has_ends))
+        max_children.append(min(1 << (branch - 1).bit_length(), codebook_size + has_ends))
         parent_starts, node_capacity = differs[:, level], capacity
     return Trie(
         codes=tuple(map(jnp.asarray, edge_codes)),
         offsets=tuple(map(jnp.asarray, offsets)),
         documents=jnp.asarray(_padded(order.astype(np.int32), node_capacity, -1)),
-        codes_per_level=codes_per_level,
+        codebook_size=codebook_size,
         max_children=tuple(max_children),
         has_ends=has_ends,
     )
@@ -211,18 +211,18 @@ def _padded(array: np.ndarray, length: int, value: int) -> np.ndarray:
     return np.pad(array, (0, length - len(array)), constant_values=value)
 
 
-def _check_codes(codes: np.ndarray, codes_per_level: int) -> bool:
+def _check_codes(codes: np.ndarray, codebook_size: int) -> bool:
     """Whether an ID is shorter than others; raises InputError unless `codes` is a table of IDs."""
     if codes.ndim != 2 or codes.size == 0:
         raise InputError(
             f"document IDs: found a table of shape {codes.shape}, expected at least one row and "
             "one level"
         )
-    if codes.min() < -1 or codes.max() >= codes_per_level:
-        row, level = np.argwhere((codes < -1) | (codes >= codes_per_level))[0]
+    if codes.min() < -1 or codes.max() >= codebook_size:
+        row, level = np.argwhere((codes < -1) | (codes >= codebook_size))[0]
         raise InputError(
             f"document IDs: found code {codes[row, level]} in row {row}, level {level}, expected "
-            f"0 to {codes_per_level - 1}, or -1 after the end of a shorter ID"
+            f"0 to {codebook_size - 1}, or -1 after the end of a shorter ID"
         )
     if codes.min() >= 0:
         return False

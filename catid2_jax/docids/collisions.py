@@ -56,12 +56,12 @@ def collision_rate(codes: np.ndarray) -> float:
     return float(np.mean(_sharing(codes) > 1))
 
 
-def check_room(documents: int, levels: int, codes_per_level: int) -> None:
+def check_room(documents: int, levels: int, codebook_size: int) -> None:
     """Raises InputError if there are more documents than IDs, N > K^L."""
-    if documents > codes_per_level**levels:
+    if documents > codebook_size**levels:
         raise InputError(
-            f"found {documents} documents, expected at most K^L = {codes_per_level}^{levels} = "
-            f"{codes_per_level**levels}: raise rqvae.codes or rqvae.levels"
+            f"found {documents} documents, expected at most K^L = {codebook_size}^{levels} = "
+            f"{codebook_size**levels}: raise rqvae.codebook_size or rqvae.levels"
         )
 
 
@@ -88,9 +88,9 @@ def resolve_collisions(
         InputError: more documents than there are IDs, N + T > K^L.
     """
     documents, levels = codes.shape
-    codes_per_level = codebooks.shape[1]
+    codebook_size = codebooks.shape[1]
     taken = np.empty((0, levels), np.int32) if taken is None else taken
-    check_room(documents + len(taken), levels, codes_per_level)
+    check_room(documents + len(taken), levels, codebook_size)
     everyone = np.concatenate([codes, taken], dtype=np.int32)
     colliding = _sharing(everyone)[:documents] > 1
     if not colliding.any():
@@ -100,12 +100,12 @@ def resolve_collisions(
     everyone, latents = everyone[order], latents[colliding]
     parent = np.zeros(len(everyone), np.int64)
     for level in range(levels):
-        room = min(codes_per_level ** (levels - 1 - level), len(everyone))
-        node, counts = _number(parent * codes_per_level + everyone[:, level])
+        room = min(codebook_size ** (levels - 1 - level), len(everyone))
+        node, counts = _number(parent * codebook_size + everyone[:, level])
         moving = np.flatnonzero(counts[node[: len(latents)]] > room)
         if moving.size:
             _make_room(latents, codebooks, everyone, parent, moving, level, room, config)
-            node, _ = _number(parent * codes_per_level + everyone[:, level])
+            node, _ = _number(parent * codebook_size + everyone[:, level])
         parent = node
     unique = np.empty_like(everyone)
     unique[order] = everyone
@@ -137,10 +137,10 @@ def _make_room(
     config: CollisionConfig,
 ) -> None:
     """Gives `moving` other codes, in place, so that no node of this level is overfull."""
-    codes_per_level = codebooks.shape[1]
+    codebook_size = codebooks.shape[1]
     parents, group, sizes = np.unique(parent[moving], return_inverse=True, return_counts=True)
     # Groups of like size come one after another, so that some of them fill an array well.
-    padded = _padded(sizes, codes_per_level)
+    padded = _padded(sizes, codebook_size)
     order = np.argsort(padded, kind="stable")
     place = np.argsort(order)
     moving = moving[np.argsort(place[group], kind="stable")]
@@ -154,12 +154,12 @@ def _make_room(
     home = place[nearby[staying]]
 
     before = codes[moving, level]
-    for first, last in _slices(padded[order], codes_per_level):
+    for first, last in _slices(padded[order], codebook_size):
         rows = moving[offsets[first] : offsets[last]]
         held = slice(*np.searchsorted(home, (first, last)))
-        cells = (home[held] - first) * codes_per_level + codes[staying[held], level]
-        used = np.bincount(cells, minlength=(last - first) * codes_per_level)
-        capacity = room - used.reshape(last - first, codes_per_level)
+        cells = (home[held] - first) * codebook_size + codes[staying[held], level]
+        used = np.bincount(cells, minlength=(last - first) * codebook_size)
+        capacity = room - used.reshape(last - first, codebook_size)
         residuals = latents[rows] - prefix_sum(codebooks, codes[rows], level)
         codes[rows, level] = _assign(
             residuals, np.diff(offsets[first : last + 1]), codebooks[level], capacity, room, config
@@ -168,17 +168,17 @@ def _make_room(
     requantize(latents, codebooks, codes, changed, level + 1)
 
 
-def _padded(sizes: np.ndarray, codes_per_level: int) -> np.ndarray:
+def _padded(sizes: np.ndarray, codebook_size: int) -> np.ndarray:
     """Rows of the array that holds a group for Sinkhorn: few distinct ones, few compilations."""
     powers = 4 ** np.arange(1, 32, dtype=np.int64)
-    return np.minimum(powers[np.searchsorted(powers, sizes)], max(_SAMPLE, codes_per_level))
+    return np.minimum(powers[np.searchsorted(powers, sizes)], max(_SAMPLE, codebook_size))
 
 
-def _slices(padded: np.ndarray, codes_per_level: int) -> Iterator[tuple[int, int]]:
+def _slices(padded: np.ndarray, codebook_size: int) -> Iterator[tuple[int, int]]:
     """Ranges of groups of one padded size, as many as the bound on cells allows, in even parts."""
     runs = np.unique(padded, return_index=True, return_counts=True)
     for rows, first, groups in zip(*(run.tolist() for run in runs), strict=True):
-        at_once = max(1, _CELLS_AT_ONCE // (rows * codes_per_level))
+        at_once = max(1, _CELLS_AT_ONCE // (rows * codebook_size))
         edges = np.linspace(first, first + groups, -(-groups // at_once) + 1).astype(int)
         yield from zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True)
 

@@ -181,13 +181,13 @@ def _unchanged(
 
 def _check_free(coming: int, in_use: int, resting: int, codebooks: np.ndarray) -> None:
     """Raises InputError if there are fewer free IDs than products that need one."""
-    levels, codes_per_level, _ = codebooks.shape
-    free = codes_per_level**levels - in_use - resting
+    levels, codebook_size, _ = codebooks.shape
+    free = codebook_size**levels - in_use - resting
     if coming > free:
         raise InputError(
             f"found {coming} new and changed products, expected at most {free}: of K^L = "
-            f"{codes_per_level}^{levels} IDs {in_use} are in use and {resting} rest; lower "
-            "docids.grace, or train stage 1 anew with more rqvae.codes or rqvae.levels"
+            f"{codebook_size}^{levels} IDs {in_use} are in use and {resting} rest; lower "
+            "docids.grace, or train stage 1 anew with more rqvae.codebook_size or rqvae.levels"
         )
 
 

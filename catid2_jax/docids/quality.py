@@ -20,7 +20,7 @@ from sklearn.preprocessing import normalize
 
 def docid_quality(
     codes: np.ndarray,
-    codes_per_level: int,
+    codebook_size: int,
     categories: np.ndarray | None = None,
     neighbors: np.ndarray | None = None,
 ) -> dict[str, float]:
@@ -28,23 +28,23 @@ def docid_quality(
 
     Args:
         codes: int [N, L].
-        codes_per_level: K.
+        codebook_size: K.
         categories: int [N, H] as `category_ids` gives them; -1 where a path is shorter.
         neighbors: int [P, 2] as `neighbor_pairs` gives them.
     """
     return {
-        **codebook_usage(codes, codes_per_level),
+        **codebook_usage(codes, codebook_size),
         **(category_agreement(codes, categories) if categories is not None else {}),
         **common_prefixes(codes, categories, neighbors),
     }
 
 
-def codebook_usage(codes: np.ndarray, codes_per_level: int) -> dict[str, float]:
+def codebook_usage(codes: np.ndarray, codebook_size: int) -> dict[str, float]:
     """How evenly each level uses its codes.
 
     Args:
         codes: int [N, L].
-        codes_per_level: K.
+        codebook_size: K.
 
     Returns:
         Per level l from 1: `perplexity/level_l`, exp of the usage's entropy (K at the best),
@@ -53,7 +53,7 @@ def codebook_usage(codes: np.ndarray, codes_per_level: int) -> dict[str, float]:
     """
     usage: dict[str, float] = {}
     for level, column in enumerate(codes.T, 1):
-        share = np.bincount(column, minlength=codes_per_level) / len(column)
+        share = np.bincount(column, minlength=codebook_size) / len(column)
         used = share[share > 0]
         usage[f"perplexity/level_{level}"] = float(np.exp(-np.sum(used * np.log(used))))
         usage[f"codes_used/level_{level}"] = float(np.mean(share > 0))

@@ -24,20 +24,20 @@ class CodeVocabulary:
     Attributes:
         first_id_token: id of level 0's code 0.
         levels: L; 0 where there are no ID tokens.
-        codes: K.
+        codebook_size: K.
         rows: ids in use, rounded up to a multiple of 128.
     """
 
-    def __init__(self, levels: int, codes: int, first_id_token: int = PAD + 1) -> None:
+    def __init__(self, levels: int, codebook_size: int, first_id_token: int = PAD + 1) -> None:
         """ID tokens from `first_id_token` on; by default there is nothing else but padding.
 
         Args:
             levels: L.
-            codes: K.
+            codebook_size: K.
             first_id_token: id of level 0's code 0.
         """
-        self.levels, self.codes, self.first_id_token = levels, codes, first_id_token
-        self.rows = padded_rows(first_id_token + levels * codes)
+        self.levels, self.codebook_size, self.first_id_token = levels, codebook_size, first_id_token
+        self.rows = padded_rows(first_id_token + levels * codebook_size)
 
     def encode_codes(self, codes: np.ndarray) -> np.ndarray:
         """ID tokens of codes: int [..., L] to int32 [..., L].
@@ -47,11 +47,11 @@ class CodeVocabulary:
         """
         codes = np.asarray(codes)
         self._check_levels(codes, "codes")
-        outside = (codes < 0) | (codes >= self.codes)
+        outside = (codes < 0) | (codes >= self.codebook_size)
         if outside.any():
             raise InputError(
                 f"found code {codes[outside][0]} of level {np.argwhere(outside)[0, -1]}, expected "
-                f"0 to {self.codes - 1}"
+                f"0 to {self.codebook_size - 1}"
             )
         return (codes + self._level_starts()).astype(np.int32)
 
@@ -64,19 +64,19 @@ class CodeVocabulary:
         tokens = np.asarray(tokens)
         self._check_levels(tokens, "ID tokens")
         codes = tokens - self._level_starts()
-        outside = (codes < 0) | (codes >= self.codes)
+        outside = (codes < 0) | (codes >= self.codebook_size)
         if outside.any():
             level = np.argwhere(outside)[0, -1]
             start = self._level_starts()[level]
             raise InputError(
                 f"found token {tokens[outside][0]} at level {level}, expected {start} to "
-                f"{start + self.codes - 1}"
+                f"{start + self.codebook_size - 1}"
             )
         return codes.astype(np.int32)
 
     def _level_starts(self) -> np.ndarray:
         """The ID token of each level's code 0, [L]."""
-        return self.first_id_token + np.arange(self.levels) * self.codes
+        return self.first_id_token + np.arange(self.levels) * self.codebook_size
 
     def _check_levels(self, array: np.ndarray, name: str) -> None:
         if array.ndim == 0 or array.shape[-1] != self.levels:
@@ -96,14 +96,14 @@ class Vocabulary(CodeVocabulary):
     """
 
     def __init__(
-        self, path: str | os.PathLike[str], levels: int, codes: int, extra_ids: int = 0
+        self, path: str | os.PathLike[str], levels: int, codebook_size: int, extra_ids: int = 0
     ) -> None:
         """Loads a SentencePiece model.
 
         Args:
             path: the model; its piece 0 must be the padding, as in T5's.
             levels: L.
-            codes: K.
+            codebook_size: K.
             extra_ids: ids kept free after the pieces (T5: 100).
 
         Raises:
@@ -125,7 +125,7 @@ class Vocabulary(CodeVocabulary):
         if self.end < 0:
             raise InputError(f"{path}: found no end-of-sequence piece, expected one as in T5")
         self.pieces = self._processor.get_piece_size()
-        super().__init__(levels, codes, self.pieces + extra_ids)
+        super().__init__(levels, codebook_size, self.pieces + extra_ids)
 
     def text_ids(self, text: str) -> list[int]:
         """Ids of a text's pieces, without an end."""

@@ -98,7 +98,7 @@ class ResidualQuantizer(nn.Module):
 
     Attributes:
         levels: L.
-        codes: K.
+        codebook_size: K.
         temperature: of p^l.
         residual_gradient: see `quantize`.
         code_distance: see `quantize`.
@@ -106,7 +106,7 @@ class ResidualQuantizer(nn.Module):
     """
 
     levels: int
-    codes: int
+    codebook_size: int
     temperature: float = 1.0
     residual_gradient: ResidualGradient = "stop_codes"
     code_distance: CodeDistance = "euclidean"
@@ -117,8 +117,8 @@ class ResidualQuantizer(nn.Module):
         """Quantises a batch with the module's own codebooks."""
         codebooks = self.param(
             "codebooks",
-            nn.initializers.normal(1.0 / self.codes),
-            (self.levels, self.codes, latents.shape[-1]),
+            nn.initializers.normal(1.0 / self.codebook_size),
+            (self.levels, self.codebook_size, latents.shape[-1]),
         )
         return quantize(
             latents,

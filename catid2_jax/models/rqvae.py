@@ -24,7 +24,7 @@ class RQVAEConfig:
 
     Attributes:
         levels: L, tokens of a document ID.
-        codes: K, codes per level.
+        codebook_size: K, codes per level.
         category_levels: H, category levels that L_HCC sees; H < L (section 3.1).
         latent_dim: Z.
         hidden_dims: widths between the embedding and the latent; the decoder mirrors them.
@@ -47,7 +47,7 @@ class RQVAEConfig:
     """
 
     levels: int = 4
-    codes: int = 256
+    codebook_size: int = 256
     category_levels: int = 3
     latent_dim: int = 32
     hidden_dims: tuple[int, ...] = (2048, 1024, 512, 256, 128, 64)
@@ -71,7 +71,7 @@ class RQVAEConfig:
                 f"{self.levels}: expected 0 <= H < L, so that the last level can tell documents "
                 "of one category apart"
             )
-        for name in ("codes", "latent_dim"):
+        for name in ("codebook_size", "latent_dim"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}: expected at least 1")
         if self.code_temperature <= 0:
@@ -118,7 +118,7 @@ class RQVAE(nn.Module):
         self.encoder = MLP((*config.hidden_dims, config.latent_dim), **options)
         self.quantizer = ResidualQuantizer(
             config.levels,
-            config.codes,
+            config.codebook_size,
             config.code_temperature,
             config.residual_gradient,
             config.code_distance,

@@ -18,7 +18,7 @@ from catid2_jax.processes import first_alone
 from catid2_jax.progress import console
 from catid2_jax.steps.train_rqvae import load_trained
 from catid2_jax.steps.workdir import Workdir, read_record
-from catid2_jax.training.rqvae_evaluation import corpus_latents, nearest_codes
+from catid2_jax.schemes.rqvae.evaluation import corpus_latents, nearest_codes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +50,7 @@ def run(config: Config, workdir: Workdir) -> None:
             corpus.latents, corpus.codebooks, corpus.nearest, config.docids.collisions
         )
         table = DocidTable(ids, codes, corpus.nearest)
-        metrics = _figures(corpus, codes, config.rqvae.codes)
+        metrics = _figures(corpus, codes, config.rqvae.codebook_size)
     for name, value in metrics.items():
         console.print(f"  {name}: {value:.4g}")
     write_docids(workdir.docids, table)
@@ -65,10 +65,10 @@ def _quantize_corpus(config: Config, workdir: Workdir) -> Quantized:
     return Quantized(latents, codebooks, nearest_codes(codebooks, latents))
 
 
-def _figures(corpus: Quantized, codes: np.ndarray, codes_per_level: int) -> dict[str, float]:
+def _figures(corpus: Quantized, codes: np.ndarray, codebook_size: int) -> dict[str, float]:
     """What uniqueness costs; `evaluate` measures the IDs themselves."""
     before = {
-        **codebook_usage(corpus.nearest, codes_per_level),
+        **codebook_usage(corpus.nearest, codebook_size),
         **quantization_error(corpus.latents, corpus.codebooks, corpus.nearest),
     }
     return {
@@ -106,7 +106,7 @@ def _update(
     )
     # Before the table: without the record of this step, both are written again.
     write_resting(resting_path(workdir.docids), resting)
-    return table, {**counts, **_figures(corpus, table.codes, config.rqvae.codes)}
+    return table, {**counts, **_figures(corpus, table.codes, config.rqvae.codebook_size)}
 
 
 def _of_variant(docids: pathlib.Path, variant: str) -> pathlib.Path:
@@ -140,11 +140,11 @@ def _read_fitting(path: str | pathlib.Path, config: Config) -> DocidTable:
 
 def _check_codes(codes: np.ndarray, path: str | pathlib.Path, config: Config) -> None:
     """Raises InputError unless the codes are of the configured L and K."""
-    levels, codes_per_level = config.rqvae.levels, config.rqvae.codes
-    if codes.shape[1] != levels or codes.max(initial=0) >= codes_per_level:
+    levels, codebook_size = config.rqvae.levels, config.rqvae.codebook_size
+    if codes.shape[1] != levels or codes.max(initial=0) >= codebook_size:
         raise InputError(
             f"{path}: found {codes.shape[1]} levels and codes up to {codes.max()}, expected "
-            f"rqvae.levels = {levels} and codes below rqvae.codes = {codes_per_level}"
+            f"rqvae.levels = {levels} and codes below rqvae.codebook_size = {codebook_size}"
         )
 
 

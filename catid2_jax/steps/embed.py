@@ -14,12 +14,12 @@ from catid2_jax.config import Config, EmbeddingConfig
 from catid2_jax.data.catalog import read_catalog
 from catid2_jax.data.queries import read_queries
 from catid2_jax.docids.vocabulary import Vocabulary
-from catid2_jax.embedding.encoder import Encoder, embed_in_shards
-from catid2_jax.embedding.lsa import lsa_embeddings
-from catid2_jax.embedding.precomputed import read_embeddings
-from catid2_jax.embedding.sentence_transformers import SentenceTransformersEncoder
-from catid2_jax.embedding.t5 import T5Encoder
-from catid2_jax.embedding.text import document_texts
+from catid2_jax.encoders.encoder import Encoder, embed_in_shards
+from catid2_jax.encoders.lsa import lsa_embeddings
+from catid2_jax.encoders.precomputed import read_embeddings
+from catid2_jax.encoders.sentence_transformers import SentenceTransformersEncoder
+from catid2_jax.encoders.t5 import T5Encoder
+from catid2_jax.encoders.text import document_texts
 from catid2_jax.errors import InputError
 from catid2_jax.files import atomic_write, write_json, write_npy
 from catid2_jax.progress import console

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 from rich.table import Table
 
-from catid2_jax.baselines.bm25 import bm25_rankings
+from catid2_jax.retrievers.bm25 import bm25_rankings
 from catid2_jax.config import Config
 from catid2_jax.data.catalog import product_text, read_catalog
 from catid2_jax.data.category_tree import category_ids
@@ -84,7 +84,7 @@ def _docid_figures(
         assigned = variant.metrics("assign")
         found = json.loads(assigned.read_text(encoding="utf-8")) if assigned.exists() else {}
         codes = _codes_of(products, variant.docids)
-        quality = docid_quality(codes, config.rqvae.codes, categories, neighbors)
+        quality = docid_quality(codes, config.rqvae.codebook_size, categories, neighbors)
         figures[variant.variant] = found | quality
     return figures
 

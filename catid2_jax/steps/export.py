@@ -30,7 +30,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from catid2_jax.config import Config
-from catid2_jax.decoding.generate import retrieve
+from catid2_jax.seq2seq.decoder import retrieve
 from catid2_jax.docids.vocabulary import PAD, Vocabulary
 from catid2_jax.errors import InputError
 from catid2_jax.files import atomic_write, write_json
@@ -123,7 +123,7 @@ def export_retrieve(
             config.retrieve.beams,
             config.retrieve.k,
             given["mask"],
-            config.retrieve.scores,
+            config.retrieve.normalize_over,
         )
         return {"documents": found.documents, "scores": found.scores, "exact": found.exact}
 

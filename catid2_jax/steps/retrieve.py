@@ -14,13 +14,13 @@ from catid2_jax.data.queries import read_queries
 from catid2_jax.decoding.beam_search import SearchResult, widen_until_exact
 from catid2_jax.decoding.clusters import Clusters
 from catid2_jax.decoding.filters import FIELDS, FilterIndex, parse_filter, read_filter
-from catid2_jax.decoding.generate import retrieve, retrieve_prefixes
+from catid2_jax.seq2seq.decoder import retrieve, retrieve_prefixes
 from catid2_jax.decoding.trie import Trie, build_trie
-from catid2_jax.decoding.weights import quantize
+from catid2_jax.models.param_dtype import quantize
 from catid2_jax.docids.table import DocidTable
 from catid2_jax.docids.vocabulary import CodeVocabulary, Vocabulary
-from catid2_jax.embedding.encoder import encode_texts
-from catid2_jax.embedding.precomputed import read_embeddings
+from catid2_jax.encoders.encoder import encode_texts
+from catid2_jax.encoders.precomputed import read_embeddings
 from catid2_jax.errors import InputError
 from catid2_jax.evaluation.run_file import write_run
 from catid2_jax.models.t5.network import Transformer
@@ -53,7 +53,7 @@ class Retriever:
 
     Attributes:
         model: stage 2's network.
-        params: its parameters, as `retrieve.weights` says.
+        params: its parameters, as `retrieve.param_dtype` says.
         vocabulary: its tokens.
         table: the document IDs, in the catalogue's order.
         trie: of the table.
@@ -110,11 +110,11 @@ def load_retriever(config: Config, workdir: Workdir) -> Retriever:
     """
     vocabulary = load_vocabulary(config, workdir)
     table = read_fitting_docids(workdir, vocabulary)
-    trie = build_trie(table.codes, vocabulary.codes)
+    trie = build_trie(table.codes, vocabulary.codebook_size)
     model, params = load_trained(config, workdir, vocabulary)
     # The search is no work for several devices yet: each process has it on one of its own.
     params = jax.device_put(jax.device_get(params), jax.local_devices()[0])
-    return Retriever(model, quantize(params, config.retrieve.weights), vocabulary, table, trie)
+    return Retriever(model, quantize(params, config.retrieve.param_dtype), vocabulary, table, trie)
 
 
 def allowed_documents(
@@ -238,5 +238,5 @@ def _arguments(
         "trie": retriever.trie,
         "first_id_token": retriever.vocabulary.first_id_token,
         "mask": None if allowed is None else retriever.trie.mask(allowed),
-        "scores": config.retrieve.scores,
+        "scores": config.retrieve.normalize_over,
     }

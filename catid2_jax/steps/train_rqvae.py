@@ -8,7 +8,7 @@ from catid2_jax.config import Config
 from catid2_jax.data.catalog import read_catalog
 from catid2_jax.data.category_tree import category_ids
 from catid2_jax.docids.collisions import check_room
-from catid2_jax.embedding.standardization import (
+from catid2_jax.schemes.rqvae.standardization import (
     Standardization,
     fit_standardization,
     no_standardization,
@@ -19,15 +19,15 @@ from catid2_jax.steps.workdir import Workdir
 from catid2_jax.training.checkpoint import Checkpoints, Which
 from catid2_jax.training.loop import TrainState, train
 from catid2_jax.training.optimizer import make_optimizer
-from catid2_jax.training.rqvae_evaluation import corpus_latents, make_rqvae_evaluator
-from catid2_jax.training.rqvae_step import RQVAEData, initialize_codebooks, make_rqvae_step
+from catid2_jax.schemes.rqvae.evaluation import corpus_latents, make_rqvae_evaluator
+from catid2_jax.schemes.rqvae.step import RQVAEData, initialize_codebooks, make_rqvae_step
 from catid2_jax.training.sampler import EpochSampler
 
 
 def run(config: Config, workdir: Workdir) -> None:
     """Trains the RQ-VAE to its last epoch; the checkpoint holds the standardisation too."""
     embeddings = np.load(workdir.embeddings, allow_pickle=False)
-    check_room(len(embeddings), config.rqvae.levels, config.rqvae.codes)
+    check_room(len(embeddings), config.rqvae.levels, config.rqvae.codebook_size)
     standardization = (
         fit_standardization(embeddings)
         if config.embedding.standardize

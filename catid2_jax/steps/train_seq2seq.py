@@ -28,11 +28,11 @@ from catid2_jax.training.checkpoint import Checkpoints, Which
 from catid2_jax.training.loop import Evaluator, TrainState, train
 from catid2_jax.training.optimizer import make_optimizer
 from catid2_jax.training.sampler import EpochSampler
-from catid2_jax.training.seq2seq_evaluation import make_recall_evaluator
-from catid2_jax.training.seq2seq_step import (
+from catid2_jax.seq2seq.evaluation import make_recall_evaluator
+from catid2_jax.seq2seq.step import (
     Seq2SeqData,
     make_seq2seq_step,
-    places_for_tokens,
+    count_packed_tokens,
 )
 from catid2_jax.training.sharding import data_mesh
 from catid2_jax.types import GRADES, Product, Query
@@ -47,7 +47,7 @@ def run(config: Config, workdir: Workdir) -> None:
     sources = f"texts, {vocabulary.first_id_token:,} text ids" if text else "vectors"
     console.print(
         f"{len(data.source):,} pairs, {len(data.sources):,} {sources} and "
-        f"{vocabulary.levels} x {vocabulary.codes} ID tokens"
+        f"{vocabulary.levels} x {vocabulary.codebook_size} ID tokens"
     )
     training = config.seq2seq_training
     model = Transformer(config.t5, vocabulary.rows)
@@ -57,7 +57,7 @@ def run(config: Config, workdir: Workdir) -> None:
         len(data.source), training.batch_size, config.seed, mesh.shape[DATA_AXIS]
     )
     objective = config.seq2seq.objective
-    places = places_for_tokens(
+    packed_tokens = count_packed_tokens(
         data, sampler, training.epochs, mesh.shape[DATA_AXIS], objective.microbatches
     )
     optimizer = make_optimizer(training, training.epochs * sampler.steps_per_epoch)
@@ -74,7 +74,7 @@ def run(config: Config, workdir: Workdir) -> None:
         train(
             step,
             state,
-            dataclasses.replace(data, places=places),
+            dataclasses.replace(data, packed_tokens=packed_tokens),
             sampler,
             training,
             checkpoints,
@@ -173,11 +173,11 @@ def load_vocabulary(config: Config, workdir: Workdir) -> CodeVocabulary:
     """
     section, rqvae = config.seq2seq, config.rqvae
     if config.t5.memory_tokens:
-        return CodeVocabulary(rqvae.levels, rqvae.codes)
+        return CodeVocabulary(rqvae.levels, rqvae.codebook_size)
     if not section.vocabulary:
         first_alone(functools.partial(_train_vocabulary, section.vocabulary_size, workdir))
     path = section.vocabulary or workdir.vocabulary
-    return Vocabulary(path, rqvae.levels, rqvae.codes, section.extra_ids)
+    return Vocabulary(path, rqvae.levels, rqvae.codebook_size, section.extra_ids)
 
 
 def _train_vocabulary(size: int, workdir: Workdir) -> None:
@@ -200,10 +200,10 @@ def read_fitting_docids(workdir: Workdir, vocabulary: CodeVocabulary) -> DocidTa
     """
     table = read_docids(workdir.docids)
     levels = table.codes.shape[1]
-    if levels != vocabulary.levels or table.codes.max() >= vocabulary.codes:
+    if levels != vocabulary.levels or table.codes.max() >= vocabulary.codebook_size:
         raise InputError(
             f"{workdir.docids}: found IDs of {levels} codes up to {table.codes.max()}, expected "
-            f"{vocabulary.levels} codes below {vocabulary.codes} as the model has them"
+            f"{vocabulary.levels} codes below {vocabulary.codebook_size} as the model has them"
         )
     ids = workdir.embeddings.with_suffix(".ids.txt").read_text(encoding="utf-8").split("\n")[:-1]
     if list(table.ids) != ids:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from t5x import decoding, models
 from t5x.examples.t5 import network
 
-from catid2_jax.decoding.generate import Scores, retrieve
+from catid2_jax.seq2seq.decoder import NormalizeOver, retrieve
 from catid2_jax.decoding.trie import build_trie
 from catid2_jax.docids.vocabulary import PAD
 from catid2_jax.errors import InputError
@@ -33,7 +33,7 @@ class RetrievalModel(models.EncoderDecoderModel):
         output_vocabulary: IdVocabulary,
         optimizer_def: Any,
         workdir: str,
-        scores: Scores = "full",
+        normalize_over: NormalizeOver = "full",
         **options: Any,
     ) -> None:
         """Builds the trie of the catalogue.
@@ -44,7 +44,7 @@ class RetrievalModel(models.EncoderDecoderModel):
             output_vocabulary: of IDs.
             optimizer_def: T5X's optimizer.
             workdir: whose products may be found.
-            scores: see `catid2_jax.decoding.generate.Scores`.
+            normalize_over: see `catid2_jax.seq2seq.decoder.NormalizeOver`.
             **options: of `EncoderDecoderModel`.
 
         Raises:
@@ -52,9 +52,9 @@ class RetrievalModel(models.EncoderDecoderModel):
         """
         super().__init__(module, input_vocabulary, output_vocabulary, optimizer_def, **options)
         ids, codes = output_vocabulary.ids, table(workdir).codes
-        self._network, self._scores = same_network(module), scores
+        self._network, self._normalize_over = same_network(module), normalize_over
         self._first_id_token = ids.first_id_token
-        self._trie = build_trie(codes, ids.codes)
+        self._trie = build_trie(codes, ids.codebook_size)
         self._tokens = jnp.asarray(ids.encode_codes(codes))
 
     def predict_batch_with_aux(
@@ -102,7 +102,7 @@ class RetrievalModel(models.EncoderDecoderModel):
             first_id_token=self._first_id_token,
             beams=beams,
             k=beams,
-            scores=self._scores,
+            normalize_over=self._normalize_over,
         )
         documents = found.documents[:, ::-1]
         exists = documents >= 0

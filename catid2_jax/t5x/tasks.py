@@ -8,7 +8,7 @@ import functools
 import pathlib
 from collections.abc import Sequence
 
-from catid2_jax.data.seqio_tasks import register_tasks
+from catid2_jax.t5x.seqio_tasks import register_tasks
 from catid2_jax.docids.table import DocidTable, format_docid, read_docids
 from catid2_jax.errors import InputError
 from catid2_jax.evaluation.recall import CUTOFFS, recall_at_k
@@ -18,14 +18,14 @@ from catid2_jax.types import GRADES
 
 
 @functools.lru_cache(maxsize=4)
-def vocabulary(workdir: str, model: str = "", extra_ids: int = 0, codes: int = 0) -> IdVocabulary:
+def vocabulary(workdir: str, model: str = "", extra_ids: int = 0, codebook_size: int = 0) -> IdVocabulary:
     """Text and ID tokens.
 
     Args:
         workdir: of a run.
         model: the SentencePiece model; empty for the work directory's own.
         extra_ids: ids after the pieces; T5's model has 100.
-        codes: K; 0 for that of the work directory's stage 1.
+        codebook_size: K; 0 for that of the work directory's stage 1.
 
     Raises:
         InputError: no IDs, no such model, or nothing says what K is.
@@ -33,12 +33,12 @@ def vocabulary(workdir: str, model: str = "", extra_ids: int = 0, codes: int = 0
     place = Workdir(pathlib.Path(workdir))
     levels = table(workdir).codes.shape[1]
     record = read_record(place.record("train_rqvae"))
-    if not codes and record is None:
+    if not codebook_size and record is None:
         raise InputError(
             f"{workdir}: found no record of stage 1, expected one, or codes to be given"
         )
-    codes = codes or record["config"]["rqvae"]["codes"]  # type: ignore[index]
-    return IdVocabulary(model or place.vocabulary, levels, codes, extra_ids)
+    codebook_size = codebook_size or record["config"]["rqvae"]["codebook_size"]  # type: ignore[index]
+    return IdVocabulary(model or place.vocabulary, levels, codebook_size, extra_ids)
 
 
 def rows(vocabulary: IdVocabulary) -> int:

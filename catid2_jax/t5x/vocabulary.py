@@ -24,13 +24,13 @@ class IdVocabulary(seqio.Vocabulary):
     """
 
     def __init__(
-        self, path: str | PathLike[str], levels: int, codes: int, extra_ids: int = 0
+        self, path: str | PathLike[str], levels: int, codebook_size: int, extra_ids: int = 0
     ) -> None:
         """Loads a SentencePiece model; arguments and errors are those of `ids`."""
         super().__init__(extra_ids=0)
-        self.ids = Vocabulary(path, levels, codes, extra_ids)
+        self.ids = Vocabulary(path, levels, codebook_size, extra_ids)
         self._text = seqio.SentencePieceVocabulary(fspath(path), extra_ids=0)
-        code = "|".join(map(str, range(codes)))
+        code = "|".join(map(str, range(codebook_size)))
         self._docid = "".join(f"<{level}_({code})>" for level in string.ascii_lowercase[:levels])
 
     @property
@@ -50,7 +50,7 @@ class IdVocabulary(seqio.Vocabulary):
 
     @property
     def _base_vocab_size(self) -> int:
-        return self.ids.first_id_token + self.ids.levels * self.ids.codes
+        return self.ids.first_id_token + self.ids.levels * self.ids.codebook_size
 
     def _encode(self, s: str) -> Sequence[int]:
         docid = re.fullmatch(self._docid, s)
@@ -61,7 +61,7 @@ class IdVocabulary(seqio.Vocabulary):
     def _encode_tf(self, s: tf.Tensor) -> tf.Tensor:
         def docid() -> tf.Tensor:
             codes = tf.strings.split(tf.strings.regex_replace(s, "<[a-z]_([0-9]+)>", "\\1 "))
-            levels = tf.range(self.ids.levels) * self.ids.codes
+            levels = tf.range(self.ids.levels) * self.ids.codebook_size
             return self.ids.first_id_token + levels + tf.strings.to_number(codes, tf.int32)
 
         return tf.cond(
@@ -83,7 +83,7 @@ class IdVocabulary(seqio.Vocabulary):
         return tf.reshape(tf.numpy_function(decode, [rows], tf.string), tf.shape(ids)[:-1])
 
     def _mark(self, token: int) -> str:
-        level, code = divmod(token - self.ids.first_id_token, self.ids.codes)
+        level, code = divmod(token - self.ids.first_id_token, self.ids.codebook_size)
         return f"<{string.ascii_lowercase[level]}_{code}>"
 
     def __eq__(self, other: object) -> bool:
@@ -97,7 +97,7 @@ class IdVocabulary(seqio.Vocabulary):
         return hash(self._key())
 
     def _key(self) -> tuple[int, int, int]:
-        return self.ids.levels, self.ids.codes, self.ids.first_id_token
+        return self.ids.levels, self.ids.codebook_size, self.ids.first_id_token
 
     def __str__(self) -> str:
-        return f"{self._text} and {self.ids.levels} x {self.ids.codes} ID tokens"
+        return f"{self._text} and {self.ids.levels} x {self.ids.codebook_size} ID tokens"

@@ -23,7 +23,7 @@ def get_config(preset: str = "cat_id2_256") -> ml_collections.ConfigDict:
     config = default_config()
     set_preset(config, losses)
     # Stage 1's other defaults (L = 4, H = 3, batch 4096, 300 epochs, the MLP) are the paper's.
-    config.rqvae.codes = int(codes)
+    config.rqvae.codebook_size = int(codes)
     config.embedding.encoder = "precomputed"
 
     config.seq2seq.vocabulary = "t5.spiece.model"

@@ -218,20 +218,20 @@ def test_the_vocabulary_is_the_checkpoints_where_nothing_is_said(untied, spiece,
     assert find_vocabulary(untied) is None
     beside = dataclasses.replace(untied, vocabulary=spiece)
     assert find_vocabulary(beside).rows == 128
-    asked = find_vocabulary(beside, levels=L, codes=K, extra_ids=20)
+    asked = find_vocabulary(beside, levels=L, codebook_size=K, extra_ids=20)
     assert (asked.first_id_token, asked.rows) == (vocabulary.first_id_token, vocabulary.rows)
     grown = dataclasses.replace(with_id_tokens(untied, vocabulary, ""), vocabulary=spiece)
     found = find_vocabulary(grown)
-    assert (found.first_id_token, found.levels, found.codes) == (vocabulary.first_id_token, L, K)
-    assert find_vocabulary(grown, codes=7).codes == 7
+    assert (found.first_id_token, found.levels, found.codebook_size) == (vocabulary.first_id_token, L, K)
+    assert find_vocabulary(grown, codebook_size=7).codebook_size == 7
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ({"levels": 3}, "found 3 levels, 0 codes and 0 extra ids"),
-        ({"codes": 3}, "found 0 levels, 3 codes"),
-        ({"levels": -1, "codes": -1}, "none below 0"),
+        ({"codebook_size": 3}, "found 0 levels, 3 codes"),
+        ({"levels": -1, "codebook_size": -1}, "none below 0"),
         ({"extra_ids": -1}, "-1 extra ids"),
     ],
 )

@@ -22,7 +22,7 @@ from catid2_jax.training.loop import TrainState
 from catid2_jax.training.optimizer import TrainingConfig, make_optimizer
 from tests.checkpoints.examples import UNTIED
 
-RQVAE_CONFIG = RQVAEConfig(hidden_dims=(6, 4), levels=3, codes=50, category_levels=2)
+RQVAE_CONFIG = RQVAEConfig(hidden_dims=(6, 4), levels=3, codebook_size=50, category_levels=2)
 CONFIG = Config(
     rqvae=RQVAE_CONFIG,
     seq2seq=Seq2SeqConfig(extra_ids=20),

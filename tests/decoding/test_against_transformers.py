@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from catid2_jax.decoding.generate import retrieve
+from catid2_jax.seq2seq.decoder import retrieve
 from catid2_jax.decoding.trie import build_trie
 from catid2_jax.models.t5.config import T5Config
 from catid2_jax.models.t5.network import Transformer

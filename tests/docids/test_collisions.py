@@ -125,10 +125,10 @@ def test_added_error_of_every_group_is_within_one_percent_of_the_optimal_assignm
     assert extra > 0
 
 
-def prefixes_with_room(codes, codes_per_level):
+def prefixes_with_room(codes, codebook_size):
     """Rows whose prefix holds no more documents than it has IDs."""
     _, which, counts = np.unique(codes[:, :-1], axis=0, return_inverse=True, return_counts=True)
-    return counts[which.ravel()] <= codes_per_level
+    return counts[which.ravel()] <= codebook_size
 
 
 @settings(max_examples=40, deadline=None)

@@ -28,10 +28,10 @@ def labels(rows, length):
 def catalogues(draw):
     """Codes [N, L] and categories [N, H] of a tree, paths of all lengths from none on."""
     documents = draw(st.integers(1, 40))
-    codes_per_level, names = draw(st.integers(1, 5)), draw(st.integers(1, 4))
+    codebook_size, names = draw(st.integers(1, 5)), draw(st.integers(1, 4))
     levels, depth = draw(st.integers(1, 4)), draw(st.integers(1, 4))
     generator = np.random.default_rng(draw(st.integers(0, 10_000)))
-    codes = generator.integers(codes_per_level, size=(documents, levels))
+    codes = generator.integers(codebook_size, size=(documents, levels))
     paths = generator.integers(names, size=(documents, depth))
     nodes = np.stack([labels(paths, level) for level in range(1, depth + 1)], axis=1)
     shortest = draw(st.integers(0, depth))
@@ -41,7 +41,7 @@ def catalogues(draw):
 
 
 def test_usage_by_hand():
-    usage = codebook_usage(np.array([[0, 0], [1, 0], [2, 0], [3, 1]]), codes_per_level=8)
+    usage = codebook_usage(np.array([[0, 0], [1, 0], [2, 0], [3, 1]]), codebook_size=8)
     assert usage["perplexity/level_1"] == pytest.approx(4.0)  # four codes, evenly
     assert usage["codes_used/level_1"] == 0.5
     assert usage["dead_codes/level_1"] == 4

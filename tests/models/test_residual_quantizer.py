@@ -56,7 +56,7 @@ def test_whether_a_later_residual_reaches_the_encoder(inputs, residual_gradient,
 
 
 def test_module_holds_one_codebook_per_level(inputs):
-    module = ResidualQuantizer(levels=L, codes=K)
+    module = ResidualQuantizer(levels=L, codebook_size=K)
     variables = module.init(jax.random.key(0), jnp.asarray(inputs[0]))
     assert jax.tree.map(jnp.shape, variables) == {"params": {"codebooks": (L, K, Z)}}
     np.testing.assert_array_equal(
@@ -116,7 +116,7 @@ def test_sinkhorn_codes_are_the_largest_of_a_transport_plan_on_the_last_level_on
 
 def test_sinkhorn_is_for_training_only(inputs):
     z = jnp.asarray(inputs[0])
-    module = ResidualQuantizer(levels=L, codes=K, sinkhorn_epsilon=0.05)
+    module = ResidualQuantizer(levels=L, codebook_size=K, sinkhorn_epsilon=0.05)
     variables = {"params": {"codebooks": jnp.asarray(inputs[1])}}
     training = module.apply(variables, z, training=True)
     expected = quantize(z, variables["params"]["codebooks"], sinkhorn_epsilon=0.05)
@@ -130,7 +130,7 @@ def test_sinkhorn_is_for_training_only(inputs):
 
 
 def test_codebooks_start_normal_with_a_deviation_of_one_in_k():
-    module = ResidualQuantizer(levels=2, codes=100)
+    module = ResidualQuantizer(levels=2, codebook_size=100)
     codebooks = module.init(jax.random.key(0), jnp.zeros((1, 50)))["params"]["codebooks"]
     np.testing.assert_allclose(np.std(codebooks, axis=(1, 2)), 0.01, rtol=0.05)
     np.testing.assert_allclose(np.mean(codebooks, axis=(1, 2)), 0, atol=5e-4)

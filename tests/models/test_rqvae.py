@@ -10,7 +10,7 @@ from catid2_jax.models.mlp import MLP
 from catid2_jax.models.residual_quantizer import quantize
 from catid2_jax.models.rqvae import RQVAE, RQVAEConfig
 
-CONFIG = RQVAEConfig(levels=3, codes=5, category_levels=2, latent_dim=4, hidden_dims=(8, 6))
+CONFIG = RQVAEConfig(levels=3, codebook_size=5, category_levels=2, latent_dim=4, hidden_dims=(8, 6))
 
 
 def dense(params, x):
@@ -41,7 +41,7 @@ def test_forward_is_encoder_quantiser_decoder_written_out():
 
 def test_default_shape_is_the_paper_s():
     config = RQVAEConfig()
-    assert (config.levels, config.codes, config.category_levels) == (4, 256, 3)
+    assert (config.levels, config.codebook_size, config.category_levels) == (4, 256, 3)
     assert (*config.hidden_dims, config.latent_dim) == (2048, 1024, 512, 256, 128, 64, 32)
 
 
@@ -50,7 +50,7 @@ def test_default_shape_is_the_paper_s():
     [
         ({"category_levels": 4}, r"category_levels is 4 and levels is 4: expected 0 <= H < L"),
         ({"levels": 3}, "H < L"),
-        ({"codes": 0}, "codes is 0"),
+        ({"codebook_size": 0}, "codebook_size is 0"),
         ({"latent_dim": 0}, "latent_dim is 0: expected at least 1"),
         ({"code_temperature": 0.0}, "code_temperature is 0.0"),
         ({"sinkhorn_epsilon": -0.1}, "sinkhorn_epsilon is -0.1: expected at least 0"),
@@ -98,7 +98,7 @@ def test_activation_lies_between_the_layers_and_not_after_the_last(activation, f
 )
 def test_kernels_start_with_the_deviation_of_their_papers(kernel, deviation):
     """He et al. (2015); LeCun et al. (1998); Glorot and Bengio (2010); of 300 inputs to 200."""
-    config = RQVAEConfig(hidden_dims=(200,), latent_dim=300, codes=2, kernel=kernel)
+    config = RQVAEConfig(hidden_dims=(200,), latent_dim=300, codebook_size=2, kernel=kernel)
     params = RQVAE(config, 300).init(jax.random.key(0), jnp.zeros((1, 300)))["params"]
     start = np.asarray(params["encoder"]["Dense_0"]["kernel"])
     assert start.shape == (300, 200)

@@ -10,7 +10,7 @@ import pytest
 from catid2_jax.config import default_config, freeze
 from catid2_jax.docids.living import RestingIds, read_resting, resting_path, write_resting
 from catid2_jax.docids.table import DocidTable, read_docids, write_docids
-from catid2_jax.embedding.standardization import no_standardization
+from catid2_jax.schemes.rqvae.standardization import no_standardization
 from catid2_jax.errors import InputError
 from catid2_jax.files import write_json, write_npy
 from catid2_jax.models.rqvae import RQVAE
@@ -27,12 +27,12 @@ CODEBOOKS = np.array([[[-3, 0], [-1, 0], [1, 0], [3, 0]], [[0, -1], [0, -0.5], [
 def config(**changes):
     values = default_config()
     values.embedding.encoder, values.embedding.path = "precomputed", "vectors.npy"
-    values.rqvae.update(levels=2, codes=4, category_levels=1, latent_dim=2, hidden_dims=())
+    values.rqvae.update(levels=2, codebook_size=4, category_levels=1, latent_dim=2, hidden_dims=())
     for name, value in changes.items():
         if name == "encoder":
             values.embedding.update(encoder=value, path="")
         elif name == "codes":
-            values.rqvae.codes = value
+            values.rqvae.codebook_size = value
         else:
             values.docids[name] = str(value) if name in ("path", "previous") else value
     return freeze(values)
@@ -165,7 +165,7 @@ def test_what_cannot_be_gone_on_from(monday, tmp_path):
 
     refused("missing.jsonl: .*no such file", previous=tmp_path / "missing.jsonl")
     refused("'lsa', which is fitted to each catalogue anew", encoder="lsa")
-    refused("found 2 levels and codes up to 3, expected .* below rqvae.codes = 3", codes=3)
+    refused("found 2 levels and codes up to 3, expected .* below rqvae.codebook_size = 3", codebook_size=3)
 
     levels = tmp_path / "three.jsonl"
     write_docids(levels, DocidTable(["a"], np.array([[1, 2, 3]], np.int32)))

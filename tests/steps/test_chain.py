@@ -26,7 +26,7 @@ SMALL = {
     "embedding.dim": 16,
     "rqvae.levels": 3,
     "rqvae.category_levels": 2,
-    "rqvae.codes": 8,
+    "rqvae.codebook_size": 8,
     "rqvae.latent_dim": 8,
     "rqvae.hidden_dims": "(16,)",
     "rqvae_training.batch_size": 32,

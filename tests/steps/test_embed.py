@@ -10,7 +10,7 @@ from catid2_jax.config import default_config, freeze
 from catid2_jax.data.catalog import write_catalog
 from catid2_jax.data.queries import write_queries
 from catid2_jax.docids.vocabulary import Vocabulary
-from catid2_jax.embedding.encoder import encode_texts
+from catid2_jax.encoders.encoder import encode_texts
 from catid2_jax.errors import InputError
 from catid2_jax.steps import embed
 from catid2_jax.steps.workdir import Workdir
@@ -117,7 +117,7 @@ def test_another_vocabulary_or_checkpoint_after_a_kill_uses_no_old_shard(
     write_checkpoint(tmp_path / "other", "t5x", other)
     (tmp_path / "spiece.model").write_bytes((t5 / "spiece.model").read_bytes())
     with monkeypatch.context() as patched:
-        patched.setattr("catid2_jax.embedding.encoder._join", None)
+        patched.setattr("catid2_jax.encoders.encoder._join", None)
         with pytest.raises(TypeError):
             embed.run(configured(path=str(t5)), workdir)
     assert len(list(workdir.root.glob("embeddings.shards/*.npz"))) == 1

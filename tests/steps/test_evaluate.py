@@ -57,7 +57,7 @@ BEFORE = {
 
 def config(**changes):
     values = default_config()
-    values.rqvae.codes = 8
+    values.rqvae.codebook_size = 8
     values.rqvae.levels = 3
     values.rqvae.category_levels = 2
     values.evaluate.cutoffs = (1, 2)

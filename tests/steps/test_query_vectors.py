@@ -81,7 +81,7 @@ def config(data, **changes):
     values.data.catalog = str(data / "catalog.jsonl")
     values.embedding.update(encoder="precomputed", path=str(data / "catalog.npy"))
     values.docids.path = str(data / "ids.jsonl")
-    values.rqvae.update(levels=L, codes=K, category_levels=2)
+    values.rqvae.update(levels=L, codebook_size=K, category_levels=2)
     values.t5.update(
         emb_dim=32,
         num_heads=2,

@@ -32,7 +32,7 @@ VECTORS = RNG.normal(size=(len(QUERIES), D)).astype(np.float16)
 def config(**changes):
     """The configuration that it is of; `changes` are of the section `retrieve`."""
     values = default_config()
-    values.rqvae.update(levels=L, codes=K, category_levels=2)
+    values.rqvae.update(levels=L, codebook_size=K, category_levels=2)
     values.seq2seq.source_tokens = 6
     values.t5.update(
         emb_dim=16, num_heads=2, head_dim=8, mlp_dim=16, num_encoder_layers=1, num_decoder_layers=1

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from catid2_jax.decoding.generate import retrieve
+from catid2_jax.seq2seq.decoder import retrieve
 from catid2_jax.decoding.trie import build_trie
 from catid2_jax.docids.table import DocidTable, write_docids
 from catid2_jax.docids.vocabulary import train_vocabulary

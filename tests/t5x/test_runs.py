@@ -17,7 +17,7 @@ from catid2_jax.checkpoints.folder import read_checkpoint, write_checkpoint
 from catid2_jax.checkpoints.tree import Checkpoint, parameter_shapes, unflatten
 from catid2_jax.config import default_config, freeze
 from catid2_jax.data.queries import read_qrels, read_queries
-from catid2_jax.decoding.generate import retrieve
+from catid2_jax.seq2seq.decoder import retrieve
 from catid2_jax.decoding.trie import build_trie
 from catid2_jax.docids.table import DocidTable, format_docid, read_docids, write_docids
 from catid2_jax.docids.vocabulary import Vocabulary
@@ -44,7 +44,7 @@ def workdir(tmp_path_factory):
     workdir = Workdir(tmp_path_factory.mktemp("runs") / "work")
     values = default_config()
     values.data.synthetic.update(products=120, train_queries=200, dev_queries=20, test_queries=40)
-    values.rqvae.update(levels=L, codes=K)
+    values.rqvae.update(levels=L, codebook_size=K)
     values.seq2seq.vocabulary_size = 400
     config = freeze(values)
     prepare.run(config, workdir)
@@ -54,7 +54,7 @@ def workdir(tmp_path_factory):
     numbers = np.random.default_rng(0).permutation(K**L)[: len(ids)]
     codes = np.stack([numbers // K**level % K for level in range(L)], axis=1)
     write_docids(workdir.docids, DocidTable(ids, codes.astype(np.int32)))
-    write_record(workdir.record("train_rqvae"), {"rqvae": {"codes": K}}, 1.0)
+    write_record(workdir.record("train_rqvae"), {"rqvae": {"codebook_size": K}}, 1.0)
     return workdir
 
 
@@ -69,7 +69,7 @@ def grown(workdir):
         for name, shape in parameter_shapes(TINY, rows).items()
     }
     write_checkpoint(place / "random", "t5x", Checkpoint(params, TINY, 1000))
-    flags = [f"--vocabulary={workdir.vocabulary}", f"--levels={L}", f"--codes={K}"]
+    flags = [f"--vocabulary={workdir.vocabulary}", f"--levels={L}", f"--codebook_size={K}"]
     paths = [f"--from={place / 'random'}", f"--to={place / 'grown'}", "--format=t5x"]
     convert_checkpoint.main([*paths, *flags])
     return place / "grown/checkpoint_1000"

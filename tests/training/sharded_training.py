@@ -22,13 +22,13 @@ from catid2_jax.ops.kmeans import kmeans
 from catid2_jax.training.checkpoint import Checkpoints
 from catid2_jax.training.loop import TrainState, train
 from catid2_jax.training.optimizer import TrainingConfig, make_optimizer
-from catid2_jax.training.rqvae_evaluation import corpus_latents, make_rqvae_evaluator
-from catid2_jax.training.rqvae_step import RQVAEData, initialize_codebooks, make_rqvae_step
+from catid2_jax.schemes.rqvae.evaluation import corpus_latents, make_rqvae_evaluator
+from catid2_jax.schemes.rqvae.step import RQVAEData, initialize_codebooks, make_rqvae_step
 from catid2_jax.training.sampler import EpochSampler
 from catid2_jax.training.sharding import data_mesh, place
 
 WEIGHTS = LossWeights(reconstruction=0.5, hierarchical_class=0.1, cluster_scale=1.0)
-CONFIG = RQVAEConfig(levels=3, codes=16, category_levels=2, latent_dim=8, hidden_dims=(32,))
+CONFIG = RQVAEConfig(levels=3, codebook_size=16, category_levels=2, latent_dim=8, hidden_dims=(32,))
 
 
 def main(output: pathlib.Path) -> None:

@@ -10,7 +10,7 @@ import tensorflow_datasets as tfds
 from absl import logging
 
 from catid2_jax.data.catalog import read_catalog
-from catid2_jax.data.esci import LOCALES, EsciConfig, preprocess_dataset, read_esci
+from catid2_jax.data.sources.esci import LOCALES, EsciConfig, preprocess_dataset, read_esci
 from catid2_jax.data.queries import read_queries
 from catid2_jax.data.sources.dataset import CATALOG, write_dataset
 from catid2_jax.data.tfds import examples

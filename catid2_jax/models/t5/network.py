@@ -264,7 +264,7 @@ class Transformer(nn.Module):
         encoder_mask: Bool[Array, "B S"],
         decoder_input_tokens: Int[Array, "B T"],
         deterministic: bool = True,
-        places: int = 0,
+        packed_tokens: int = 0,
     ) -> Float[Array, "B T V"]:
         """Teacher-forced logits.
 
@@ -273,13 +273,13 @@ class Transformer(nn.Module):
             encoder_mask: of `source_mask`; False on what is then seen by no position.
             decoder_input_tokens: the target, shifted right by one with token 0 in front.
             deterministic: no dropout.
-            places: where not 0, only the tokens that the mask shows are encoded: there must be no
+            packed_tokens: where not 0, only the tokens that the mask shows are encoded: there must be no
                 more of them in any device's part of the batch. The logits are the same.
 
         Returns:
             Logits of each next token, float32.
         """
-        packing = make_packing(encoder_mask, places) if places else None
+        packing = make_packing(encoder_mask, packed_tokens) if packed_tokens else None
         encoded = self._encode(encoder_tokens, encoder_mask, deterministic, packing)
         cross = self.decoder.cross_keys_values(encoded, packing)
         x = self.token_embedder(decoder_input_tokens)

@@ -4,7 +4,7 @@ What acts on each token alone, which is most of an encoder, then costs nothing f
 attention sees sources as rows again. Where the rows of a batch lie on several devices, each packs
 its own.
 
-G is the number of those devices, C the places for tokens on each; B, S and E as in `network`.
+G is the number of those devices, C the packed_tokens for tokens on each; B, S and E as in `network`.
 """
 
 import functools
@@ -25,7 +25,7 @@ class Packing:
     Attributes:
         mask: what is packed, bool [B, S].
         position: of each place's token in its device's part of the sources, row by row; int [G, C].
-        filled: which places have a token, bool [G, C].
+        filled: which packed_tokens have a token, bool [G, C].
         place: of each token among its device's; int [G, B / G * S], of no meaning on padding.
     """
 
@@ -35,17 +35,17 @@ class Packing:
     place: Any
 
 
-def make_packing(mask: Bool[Array, "B S"], places: int) -> Packing:
+def make_packing(mask: Bool[Array, "B S"], packed_tokens: int) -> Packing:
     """Packs the tokens where `mask` is True.
 
     Args:
         mask: False on padding.
-        places: C; tokens beyond it, of a device's part of the batch, are lost.
+        packed_tokens: C; tokens beyond it, of a device's part of the batch, are lost.
     """
     parts = mask.reshape(data_devices(), -1)
     # The positions of tokens, then those of padding.
-    position = jnp.argsort(~parts, axis=1, stable=True)[:, :places]
-    filled = jnp.arange(places)[None] < jnp.sum(parts, axis=1, keepdims=True)
+    position = jnp.argsort(~parts, axis=1, stable=True)[:, :packed_tokens]
+    filled = jnp.arange(packed_tokens)[None] < jnp.sum(parts, axis=1, keepdims=True)
     return Packing(mask, position, filled, jnp.cumsum(parts, axis=1) - 1)
 
 

@@ -99,7 +99,7 @@ def test_packed_sources_have_the_logits_and_the_gradient_of_padded_ones(rate, re
     direction = jnp.asarray(np.random.default_rng(5).normal(size=(2, 13, V)), jnp.float32)
 
     @functools.partial(jax.jit, static_argnums=1)
-    def derivative(params, places):
+    def derivative(params, packed_tokens):
         def along(params):
             logits = Transformer(config, V).apply(
                 {"params": params},
@@ -107,7 +107,7 @@ def test_packed_sources_have_the_logits_and_the_gradient_of_padded_ones(rate, re
                 mask,
                 target,
                 deterministic=False,
-                places=places,
+                packed_tokens=packed_tokens,
                 rngs={"dropout": jax.random.key(2)},
             )
             return jnp.sum(logits * direction), logits
@@ -116,8 +116,8 @@ def test_packed_sources_have_the_logits_and_the_gradient_of_padded_ones(rate, re
 
     params = random_params(GATED)
     gradient, logits = derivative(params, 0)
-    for places in (19, 23):  # of 30: as many as there are tokens, and more
-        found_gradient, found_logits = derivative(params, places)
+    for packed_tokens in (19, 23):  # of 30: as many as there are tokens, and more
+        found_gradient, found_logits = derivative(params, packed_tokens)
         np.testing.assert_allclose(found_logits, logits, atol=3e-5)
         jax.tree.map(
             lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5 * np.abs(b).max()),

@@ -13,11 +13,11 @@ MASKS = arrays(bool, st.tuples(st.integers(1, 5), st.integers(1, 6)))
 @settings(max_examples=30)
 @given(MASKS, st.integers(0, 3))
 def test_tokens_lie_side_by_side_in_their_order(mask, spare):
-    places = max(1, min(int(mask.sum()) + spare, mask.size))
+    packed_tokens = max(1, min(int(mask.sum()) + spare, mask.size))
     x = np.random.default_rng(0).normal(size=(*mask.shape, 2)).astype(np.float32)
-    packing = make_packing(jnp.asarray(mask), places)
+    packing = make_packing(jnp.asarray(mask), packed_tokens)
     packed = pack(jnp.asarray(x), packing)
-    expected = np.zeros((1, places, 2), np.float32)
+    expected = np.zeros((1, packed_tokens, 2), np.float32)
     expected[0, : mask.sum()] = x[mask]
     np.testing.assert_array_equal(packed, expected)
     np.testing.assert_array_equal(unpack(packed, packing), np.where(mask[..., None], x, 0))
@@ -31,9 +31,9 @@ def test_tokens_lie_side_by_side_in_their_order(mask, spare):
 def test_derivatives_are_the_transposes(mask):
     rng = np.random.default_rng(1)
     x = jnp.asarray(rng.normal(size=(*mask.shape, 3)), jnp.float32)
-    places = max(1, mask.size - 1, int(mask.sum()))  # one has no token, unless there is no padding
-    packing = make_packing(jnp.asarray(mask), places)
-    y = jnp.asarray(rng.normal(size=(1, places, 3)), jnp.float32)
+    packed_tokens = max(1, mask.size - 1, int(mask.sum()))  # one has no token, unless there is no padding
+    packing = make_packing(jnp.asarray(mask), packed_tokens)
+    y = jnp.asarray(rng.normal(size=(1, packed_tokens, 3)), jnp.float32)
     # <pack(x), y> = <x, packed by its transpose(y)>, and the transposes have no part on padding.
     back = jax.vjp(lambda x: pack(x, packing), x)[1](y)[0]
     expected = np.zeros(x.shape, np.float32)

@@ -1,0 +1,95 @@
+"""T5's encoder: the mean of its last hidden states over a text's tokens."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
+from jaxtyping import Array, Float, Int
+
+from catid2_jax.encoders.encoder import fingerprint
+from catid2_jax.models.t5.config import T5Config
+from catid2_jax.models.t5.network import Transformer
+from catid2_jax.ops.mesh import DATA_AXIS, local_mesh
+
+
+@functools.partial(jax.jit, static_argnames="model")
+def mean_of_states(
+    model: Transformer, params: Any, tokens: Int[Array, "B S"], lengths: Int[Array, " B"]
+) -> Float[Array, "B E"]:
+    """Masked mean pooling, float32.
+
+    Args:
+        model: the network.
+        params: those of its embedding and its encoder.
+        tokens: of the texts.
+        lengths: tokens of each that are no padding; 0 gives a vector of zeros.
+    """
+    mask = jnp.arange(tokens.shape[1])[None] < lengths[:, None]
+    # By default GPUs and TPUs round what they multiply, to 3 digits or so: more than 1e-5 would
+    # depend on the shape of a batch.
+    with jax.default_matmul_precision("highest"):
+        states: Any = model.apply({"params": params}, tokens, mask, method="encode")
+    total = jnp.sum(jnp.where(mask[:, :, None], states, 0.0), axis=1)
+    return total / jnp.maximum(lengths, 1)[:, None]
+
+
+class T5Encoder:
+    """An `Encoder` in float32 on all devices of this process, which share the texts of a batch.
+
+    Attributes:
+        key: of the parameters, the tokens and the length.
+        max_tokens: longer texts are cut there and still end with the end of sequence.
+    """
+
+    def __init__(
+        self,
+        config: T5Config,
+        params: Mapping[str, Any],
+        token_ids: Callable[[str], list[int]],
+        token_key: bytes,
+        max_tokens: int,
+    ) -> None:
+        """Places the parameters.
+
+        Args:
+            config: the network.
+            params: `token_embedder` and `encoder`, nested; others are left alone.
+            token_ids: ids of a text's tokens with the end of sequence.
+            token_key: differs from that of every other `token_ids`.
+            max_tokens: at least 1.
+        """
+        config = dataclasses.replace(config, dtype="float32", remat=False)
+        used = {name: params[name] for name in ("token_embedder", "encoder")}
+        used = jax.tree.map(lambda leaf: np.asarray(leaf, np.float32), used)
+        mesh = local_mesh()
+        self._rows = NamedSharding(mesh, PartitionSpec(DATA_AXIS))
+        self._params = jax.device_put(used, NamedSharding(mesh, PartitionSpec()))
+        self._model = Transformer(config, len(used["token_embedder"]["embedding"]))
+        self._token_ids = token_ids
+        self.max_tokens = max_tokens
+        about = f"T5 {config} {max_tokens}".encode()
+        self.key = fingerprint(about, token_key, *jax.tree.leaves(used))
+
+    def tokenize(self, texts: Sequence[str]) -> tuple[list[list[int]], np.ndarray]:
+        """Ids of each text, and how many there were before the cut."""
+        ids = [self._token_ids(text) for text in texts]
+        lengths = np.array([len(text) for text in ids])
+        limit = self.max_tokens
+        return [t if len(t) <= limit else [*t[: limit - 1], t[-1]] for t in ids], lengths
+
+    def encode(self, items: Sequence[list[int]], rows: int, width: int) -> np.ndarray:
+        """Means of the states of tokenised texts, float32 [len(items), E]."""
+        tokens, lengths = np.zeros((rows, width), np.int32), np.zeros(rows, np.int32)
+        for row, ids in enumerate(items):
+            tokens[row, : len(ids)], lengths[row] = ids, len(ids)
+        tokens, lengths = jax.device_put((tokens, lengths), self._rows)
+        return np.asarray(mean_of_states(self._model, self._params, tokens, lengths))[: len(items)]
+
+    def for_queries(self) -> "T5Encoder":
+        """Itself: T5 makes no difference."""
+        return self

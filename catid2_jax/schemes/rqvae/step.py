@@ -1,0 +1,187 @@
+"""Stage 1: one step of Eq. 8, and what surrounds it."""
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.sharding import NamedSharding, PartitionSpec
+from jaxtyping import Array, Float, Int
+
+from catid2_jax import losses
+from catid2_jax.losses import LossWeights
+from catid2_jax.models.rqvae import RQVAE, RQVAEOutput
+from catid2_jax.ops.kmeans import kmeans
+from catid2_jax.ops.mesh import DATA_AXIS
+from catid2_jax.ops.similarity import squared_distance
+from catid2_jax.training.loop import Metrics, StepFunction, TrainState
+from catid2_jax.training.sharding import data_mesh, place
+from catid2_jax.types import CategoryIds, Embeddings, Scalar
+
+
+@flax.struct.dataclass
+class RQVAEData:
+    """The corpus or a batch of it.
+
+    Attributes:
+        embeddings: standardised, float [N, D]; on the host or on devices, as the next.
+        categories: ids of the category path's prefixes, int [N, H]; -1 where there is no such
+            level.
+    """
+
+    embeddings: Any
+    categories: Any
+
+    def batch(self, indices: Any) -> "RQVAEData":
+        """The documents of `indices`."""
+        return RQVAEData(self.embeddings[indices], self.categories[indices])
+
+
+def docid_loss_terms(
+    output: RQVAEOutput,
+    embeddings: Embeddings,
+    categories: CategoryIds,
+    weights: LossWeights,
+    key: jax.Array,
+) -> dict[str, Scalar]:
+    """The terms of Eq. 8, by the argument names of `losses.docid_loss`; those of weight 0 left out.
+
+    The category levels are those of `categories`; L_CSC is over all code levels. `key` draws
+    positives if `weights.positives` is "one".
+    """
+    quantization = output.quantization
+    # Unstacked, so that what the quantiser stacked costs nothing, forward or backward: the gradient
+    # of a slice would be padded to all levels.
+    residuals = jnp.unstack(quantization.residuals, axis=1)
+    log_probabilities = jnp.unstack(quantization.log_probabilities, axis=1)
+    terms = {
+        "residual_quantization": losses.residual_quantization_loss(
+            quantization.residuals, quantization.selected, weights.commitment, weights.reduction
+        )
+    }
+    if weights.reconstruction:
+        terms["reconstruction"] = losses.reconstruction_loss(embeddings, output.reconstructions)
+    if weights.dispersion:
+        terms["dispersion"] = losses.dispersion_loss(
+            output.reconstructions, embeddings, weights.temperature
+        )
+    if weights.hierarchical_class and categories.shape[1]:
+        terms["hierarchical_class"] = sum(
+            (
+                losses.hierarchical_class_constraint_loss(
+                    residuals[level],
+                    categories,
+                    level,
+                    weights.temperature,
+                    weights.negatives,
+                    jax.random.fold_in(key, level) if weights.positives == "one" else None,
+                )
+                for level in range(categories.shape[1])
+            ),
+            start=jnp.zeros(()),
+        )
+    if weights.cluster_scale:
+        terms["cluster_scale"] = sum(
+            map(losses.cluster_scale_constraint_loss, log_probabilities), start=jnp.zeros(())
+        )
+    return terms
+
+
+def make_rqvae_step(
+    model: RQVAE, optimizer: optax.GradientTransformation, weights: LossWeights, seed: int = 0
+) -> StepFunction:
+    """The step of stage 1 for the training loop, over batches of `RQVAEData`.
+
+    `seed` is that of dropout and of drawn positives; each step derives its own key.
+    """
+
+    def loss_function(params: dict, batch: RQVAEData, key: jax.Array) -> tuple[Scalar, Metrics]:
+        dropout_key, positives_key = jax.random.split(key)
+        output: Any = model.apply(
+            {"params": params}, batch.embeddings, training=True, rngs={"dropout": dropout_key}
+        )
+        terms = docid_loss_terms(output, batch.embeddings, batch.categories, weights, positives_key)
+        loss = losses.docid_loss(weights, **terms)
+        usage = usage_perplexities(output.quantization.codes, model.config.codebook_size)
+        log_probabilities = output.quantization.log_probabilities
+        log_means = [
+            losses.log_mean_probabilities(log_probabilities[:, level])
+            for level in range(model.config.levels)
+        ]
+        soft = jnp.exp(_entropy(jnp.exp(jnp.stack(log_means))))
+        levels = {f"perplexity/level_{i}": value for i, value in enumerate(usage, 1)}
+        # A small L_CSC says something only where soft and hard usage agree.
+        levels |= {f"soft_perplexity/level_{i}": value for i, value in enumerate(soft, 1)}
+        return loss, {"loss": loss, **terms, **levels}
+
+    def step(state: TrainState, batch: RQVAEData) -> tuple[TrainState, Metrics]:
+        key = jax.random.fold_in(jax.random.key(seed), state.step)
+        gradients, metrics = jax.grad(loss_function, has_aux=True)(state.params, batch, key)
+        return state.descend(gradients, optimizer), metrics
+
+    return step
+
+
+def usage_perplexities(codes: Int[Array, "B L"], codebook_size: int) -> Float[Array, " L"]:
+    """Perplexity of each level's hard code usage in the batch; far below K is a collapse."""
+    share = jax.vmap(
+        lambda column: jnp.zeros(codebook_size).at[column].add(1.0 / len(column)), in_axes=1
+    )(codes)
+    return jnp.exp(_entropy(share))
+
+
+def _entropy(shares: Float[Array, "L K"]) -> Float[Array, " L"]:
+    return jnp.sum(jax.scipy.special.entr(shares), axis=1)
+
+
+def initialize_codebooks(params: dict, latents: np.ndarray, key: jax.Array) -> dict:
+    """Parameters whose codebooks are the k-means centroids of the corpus, level by level.
+
+    All devices share the points; the result does not depend on how many they are.
+
+    Args:
+        params: of an `RQVAE`.
+        latents: z of the whole corpus under `params`, float32 [N, Z].
+        key: random key.
+    """
+    levels, codes, _ = params["quantizer"]["codebooks"].shape
+    mesh = data_mesh()
+    with jax.set_mesh(mesh):
+        rows = PartitionSpec(DATA_AXIS if len(latents) % mesh.size == 0 else None)
+        residuals = place(latents, mesh, rows)
+        codebooks = []
+        for level in range(levels):
+            codebook = kmeans(residuals, codes, jax.random.fold_in(key, level))
+            residuals = _subtract_nearest(residuals, codebook)
+            codebooks.append(np.asarray(codebook))
+    return {**params, "quantizer": {"codebooks": jnp.asarray(np.stack(codebooks))}}
+
+
+@jax.jit
+def _subtract_nearest(
+    residuals: Float[Array, "N Z"], codebook: Float[Array, "K Z"]
+) -> Float[Array, "N Z"]:
+    return residuals - codebook[jnp.argmin(squared_distance(residuals, codebook), axis=1)]
+
+
+def in_batches(
+    function: Callable[..., jax.Array], rows: np.ndarray, *arguments: Any, batch_size: int = 4096
+) -> np.ndarray:
+    """`function(batch, *arguments)` for all rows, a batch at a time, sharded over all devices.
+
+    The last batch is padded with zeros. The same function object is compiled once.
+    """
+    mesh = data_mesh()
+    compiled = jax.jit(function, out_shardings=NamedSharding(mesh, PartitionSpec()))
+    arguments = place(arguments, mesh)
+    batch_size = -(-min(batch_size, len(rows)) // mesh.size) * mesh.size
+    outputs = []
+    for start in range(0, len(rows), batch_size):
+        batch = rows[start : start + batch_size]
+        padding = [(0, batch_size - len(batch))] + [(0, 0)] * (rows.ndim - 1)
+        sharded = place(np.pad(batch, padding), mesh, PartitionSpec(DATA_AXIS))
+        outputs.append(np.asarray(compiled(sharded, *arguments))[: len(batch)])
+    return np.concatenate(outputs)

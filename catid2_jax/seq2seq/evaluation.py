@@ -1,0 +1,79 @@
+"""Recall while stage 2 trains."""
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import PartitionSpec
+
+from catid2_jax.seq2seq.decoder import NormalizeOver, retrieve
+from catid2_jax.decoding.trie import build_trie
+from catid2_jax.docids.table import DocidTable
+from catid2_jax.docids.vocabulary import CodeVocabulary
+from catid2_jax.evaluation.recall import recall_at_k
+from catid2_jax.models.t5.network import Transformer
+from catid2_jax.ops.mesh import DATA_AXIS
+from catid2_jax.progress import console
+from catid2_jax.training.loop import Evaluator, TrainState
+from catid2_jax.training.sharding import place
+from catid2_jax.types import Qrels
+
+_BATCH = 64  # queries per device and call
+
+
+def make_recall_evaluator(
+    model: Transformer,
+    vocabulary: CodeVocabulary,
+    table: DocidTable,
+    sources: np.ndarray,
+    qrels: Qrels,
+    beams: int,
+    normalize_over: NormalizeOver,
+    cutoffs: Sequence[int],
+) -> Evaluator:
+    """An evaluator for the training loop: `dev/recall@k` of a constrained beam search.
+
+    Args:
+        model: of stage 2.
+        vocabulary: its tokens.
+        table: the document IDs, for the trie.
+        sources: tokens of the queries, int [Q, S], or their vectors, float [Q, D], in the order of
+            `qrels`.
+        qrels: their judgements, as `recall_at_k` takes them.
+        beams: of the search.
+        normalize_over: of the search.
+        cutoffs: the k, of which those above `beams` are left out.
+    """
+    trie = build_trie(table.codes, vocabulary.codebook_size)
+    cutoffs = [k for k in cutoffs if k <= beams]
+
+    @functools.partial(jax.jit, out_shardings=PartitionSpec())
+    def search(params: dict, batch: jax.Array) -> Any:
+        first, most = vocabulary.first_id_token, max(cutoffs)
+        mask = model.source_mask(batch)
+        return retrieve(
+            model, params, batch, mask, trie, first, beams, most, normalize_over=normalize_over
+        ).documents
+
+    def evaluate(state: TrainState) -> tuple[TrainState, dict[str, float]]:
+        mesh = jax.sharding.get_mesh()
+        size = _BATCH * mesh.shape[DATA_AXIS]
+        found = []
+        for start in range(0, len(sources), size):
+            batch = sources[start : start + size]
+            batch = np.pad(batch, ((0, size - len(batch)), (0, 0)), constant_values=1)
+            found.append(
+                np.asarray(search(state.params, place(batch, mesh, PartitionSpec(DATA_AXIS))))
+            )
+        run = {
+            query: [table.ids[d] for d in documents.tolist() if d >= 0]
+            for query, documents in zip(qrels, np.concatenate(found), strict=False)
+        }
+        figures = {f"dev/{name}": value for name, value in recall_at_k(run, qrels, cutoffs).items()}
+        shown = ", ".join(f"{name} {100 * value:.1f} %" for name, value in figures.items())
+        console.print(f"step {int(state.step):,}: {shown}")
+        return state, figures
+
+    return evaluate

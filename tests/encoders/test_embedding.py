@@ -1,0 +1,85 @@
+import numpy as np
+import pytest
+
+from catid2_jax.encoders.lsa import lsa_embeddings
+from catid2_jax.encoders.precomputed import read_embeddings
+from catid2_jax.schemes.rqvae.standardization import fit_standardization, no_standardization
+from catid2_jax.errors import InputError
+
+TEXTS = [
+    "red cotton shirt",
+    "blue cotton shirt",
+    "steel kettle",
+    "steel tea kettle tea tea",
+    "garden hose",
+]
+
+
+def tf_idf(texts):
+    """Sublinear TF-IDF with smoothed document frequencies, rows of unit norm."""
+    words = sorted({word for text in texts for word in text.split()})
+    counts = np.array([[text.split().count(word) for word in words] for text in texts], float)
+    tf = np.where(counts > 0, 1 + np.log(np.maximum(counts, 1)), 0)
+    idf = np.log((1 + len(texts)) / (1 + (counts > 0).sum(axis=0))) + 1
+    matrix = tf * idf
+    return matrix / np.linalg.norm(matrix, axis=1, keepdims=True)
+
+
+def test_lsa_is_the_svd_of_tf_idf_written_out():
+    u, s, _ = np.linalg.svd(tf_idf(TEXTS), full_matrices=False)
+    expected = u[:, :4] * s[:4]
+    expected /= np.linalg.norm(expected, axis=1, keepdims=True)
+    ours = lsa_embeddings(TEXTS, 4, seed=0)
+    # A singular vector's sign is free, so the cosines are compared.
+    np.testing.assert_allclose(ours @ ours.T, expected @ expected.T, atol=1e-4)
+    assert ours.dtype == np.float32
+
+
+def test_lsa_is_reproducible_and_narrower_where_the_corpus_is_small():
+    first = lsa_embeddings(TEXTS, 100, seed=3)
+    np.testing.assert_array_equal(first, lsa_embeddings(TEXTS, 100, seed=3))
+    assert first.shape == (5, 4)
+    assert lsa_embeddings(["shoe"], 8, seed=0).shape == (1, 1)
+
+
+def test_standardization_gives_unit_variance_and_leaves_constants():
+    x = np.random.default_rng(0).normal(3, [1, 5, 0.01], size=(500, 3)).astype(np.float32)
+    x = np.concatenate([x, np.full((500, 1), 7, np.float32)], axis=1)
+    y = fit_standardization(x)(x)
+    np.testing.assert_allclose(y.mean(axis=0), 0, atol=1e-4)
+    np.testing.assert_allclose(y.std(axis=0), [1, 1, 1, 0], atol=1e-4)
+    np.testing.assert_array_equal(no_standardization(4)(x), x)
+
+
+def test_precomputed_embeddings_come_back_as_float32(tmp_path):
+    x = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float16)
+    np.save(tmp_path / "x.npy", x)
+    y = read_embeddings(tmp_path / "x.npy", 4)
+    assert y.dtype == np.float32
+    np.testing.assert_array_equal(x, y)
+
+
+BAD = {
+    "found 3 embeddings, expected 4": np.zeros((3, 2)),
+    r"NaN or infinity in 2 rows, the first is row 1": np.array(
+        [[0.0, 1], [np.nan, 1], [0, 1], [np.inf, 0]]
+    ),
+    "expected floats": np.zeros((4, 2), int),
+    r"found float64 \(4,\), expected floats": np.zeros(4),
+}
+
+
+@pytest.mark.parametrize("message", BAD)
+def test_bad_embeddings(tmp_path, message):
+    np.save(tmp_path / "x.npy", BAD[message])
+    with pytest.raises(InputError, match=message):
+        read_embeddings(tmp_path / "x.npy", 4)
+
+
+def test_no_embeddings(tmp_path):
+    with pytest.raises(InputError, match="cannot be read"):
+        read_embeddings(tmp_path / "x.npy", 4)
+    for content in (b"", b"not an array"):
+        (tmp_path / "x.npy").write_bytes(content)
+        with pytest.raises(InputError, match=r"no \.npy array"):
+            read_embeddings(tmp_path / "x.npy", 4)

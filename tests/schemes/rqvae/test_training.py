@@ -1,0 +1,117 @@
+"""What stage 1 starts from, field by field of its configuration."""
+
+import dataclasses
+import json
+
+import jax
+import numpy as np
+import pytest
+from scipy.spatial.distance import cdist
+
+from catid2_jax.config import Config
+from catid2_jax.models.rqvae import RQVAEConfig
+from catid2_jax.steps import train_rqvae
+from catid2_jax.steps.workdir import Workdir
+from catid2_jax.training.optimizer import TrainingConfig
+
+PATHS = [(f"a{i % 2}", f"b{i % 4 // 2}", f"c{i % 10}") for i in range(40)]
+CONFIG = Config(
+    rqvae=RQVAEConfig(levels=3, codebook_size=4, category_levels=2, latent_dim=3, hidden_dims=(6,)),
+    rqvae_training=TrainingConfig(batch_size=20, epochs=1),
+)
+
+
+def configured(**fields):
+    return dataclasses.replace(CONFIG, rqvae=dataclasses.replace(CONFIG.rqvae, **fields))
+
+
+def nodes(paths, identity):
+    """Numbers of the nodes of each level, in order of first appearance."""
+    columns = []
+    for level in range(max(map(len, paths))):
+        names = []
+        for path in paths:
+            key = path[: level + 1] if identity == "path" else path[level : level + 1]
+            names.append(key if len(path) > level else None)
+        order = list(dict.fromkeys(name for name in names if name is not None))
+        columns.append([-1 if name is None else order.index(name) for name in names])
+    return np.array(columns).T
+
+
+@pytest.mark.parametrize("identity", ["path", "name"])
+@pytest.mark.parametrize("levels", [0, 1, 2, 3])
+def test_category_identity(identity, levels):
+    paths = [("a", "x", "u"), ("b", "x", "u"), ("a", "y"), ("b",), ("a", "x", "v"), ("c", "y", "u")]
+    config = configured(levels=4, category_levels=levels, category_identity=identity)
+    found = train_rqvae.training_categories(config, paths)
+    assert found.shape == (6, levels)
+    np.testing.assert_array_equal(found, nodes(paths, identity)[:, :levels])
+
+
+@pytest.mark.parametrize("share", [0.0, 0.25, 0.5, 1.0])
+def test_masked_categories_lose_their_last_level(share):
+    """Whole nodes of level H, each with all of its documents."""
+    config = configured(levels=4, category_levels=3, masked_categories=share)
+    found, whole = train_rqvae.training_categories(config, PATHS), nodes(PATHS, "path")
+    np.testing.assert_array_equal(found[:, :2], whole[:, :2])
+    masked = found[:, 2] < 0
+    np.testing.assert_array_equal(found[~masked, 2], whole[~masked, 2])
+    count = len(set(whole[:, 2]))
+    assert count == 20
+    assert len(set(whole[masked, 2])) == share * count
+    assert set(whole[masked, 2]).isdisjoint(whole[~masked, 2])
+
+
+def test_masked_categories_are_drawn_by_the_seed():
+    config = configured(levels=4, category_levels=3, masked_categories=0.5)
+
+    def masked(seed):
+        found = train_rqvae.training_categories(dataclasses.replace(config, seed=seed), PATHS)
+        return tuple(found[:, 2] < 0)
+
+    assert masked(0) == masked(0)
+    assert len({masked(seed) for seed in range(5)}) > 1
+
+
+@pytest.fixture
+def workdir(tmp_path):
+    products = [{"id": f"p{i}", "title": "t", "categories": path} for i, path in enumerate(PATHS)]
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "catalog.jsonl").write_text("\n".join(map(json.dumps, products)))
+    embeddings = np.random.default_rng(0).normal(2.0, 3.0, size=(40, 5)).astype(np.float32)
+    np.save(tmp_path / "embeddings.npy", embeddings)
+    return Workdir(tmp_path)
+
+
+def test_codebook_start(workdir, monkeypatch):
+    """k-means centroids level by level: each is the mean of the residuals that choose it."""
+    starts = {}
+    for way in ("kmeans", "random"):
+
+        def catch(step, state, data, *_, way=way):
+            starts[way] = (state, data)
+
+        monkeypatch.setattr(train_rqvae, "train", catch)
+        train_rqvae.run(configured(codebook_start=way), workdir)
+    (kmeans, data), (random, _) = starts["kmeans"], starts["random"]
+    embeddings = np.load(workdir.embeddings)
+    np.testing.assert_allclose(
+        data.embeddings, (embeddings - embeddings.mean(0)) / embeddings.std(0), atol=1e-5
+    )
+    np.testing.assert_array_equal(data.categories, nodes(PATHS, "path")[:, :2])
+
+    params = jax.tree.map(np.asarray, kmeans.params["encoder"])
+    first, last = params["Dense_0"], params["Dense_1"]
+    residuals = np.maximum(data.embeddings @ first["kernel"] + first["bias"], 0) @ last["kernel"]
+    for codebook in np.asarray(kmeans.params["quantizer"]["codebooks"]):
+        nearest = cdist(residuals, codebook).argmin(axis=1)
+        for code in range(4):
+            np.testing.assert_allclose(
+                codebook[code], residuals[nearest == code].mean(axis=0), atol=1e-4
+            )
+        residuals = residuals - codebook[nearest]
+
+    # Normal with a deviation of 1 / K = 0.25, and the same network around them.
+    codebooks = np.asarray(random.params["quantizer"]["codebooks"])
+    assert 0.15 < codebooks.std() < 0.35
+    np.testing.assert_array_equal(random.params["encoder"]["Dense_0"]["kernel"], first["kernel"])
