@@ -3,6 +3,35 @@
 import pathlib
 
 import setuptools
+from setuptools.command.build_py import build_py
+
+FOLDERS = {"configs": "*.py", "gin": "*.gin"}
+"""What stands beside the package in a checkout and in it once installed: folder -> its files."""
+
+
+class BuildWithFolders(build_py):
+    """Copies `FOLDERS` into the built package, where `catid2_jax.resources` finds them."""
+
+    def run(self):
+        """Builds the package; an editable install has the folders already, beside it."""
+        super().run()
+        if not self.editable_mode:
+            for path in self._in_folders():
+                target = pathlib.Path(self.build_lib, "catid2_jax", path)
+                self.mkpath(str(target.parent))
+                self.copy_file(str(path), str(target))
+
+    def get_source_files(self):
+        """Returns what a source distribution has."""
+        return [*super().get_source_files(), *map(str, self._in_folders())]
+
+    def _in_folders(self):
+        return [
+            path
+            for folder, files in FOLDERS.items()
+            for path in sorted(pathlib.Path(folder).rglob(files))
+        ]
+
 
 CORE = [
     "absl-py>=2.1",
@@ -51,8 +80,15 @@ TEST = [
     "tensorboard>=2.18",
 ]
 
-# seqio brings TensorFlow. What T5X needs beside: T5X itself is not on PyPI, see docs/t5x.md.
-SEQIO = ["importlib-resources>=6", "seqio>=0.0.20", "tensorflow-datasets>=4.9"]
+# seqio brings TensorFlow. It imports sentencepiece's generated module, which from 0.2.3 on needs a
+# protobuf that Apache Beam (in TFDS, and for seqio_cache_tasks) forbids; 0.2.2 goes with any.
+SEQIO = [
+    "importlib-resources>=6",
+    "seqio>=0.0.20",
+    "sentencepiece>=0.2,<0.2.3",
+    "tensorflow-datasets>=4.9",
+]
+# What T5X needs beside: T5X itself is not on PyPI, see docs/t5x.md.
 T5X = ["cached_property", "chex", "clu", "fiddle>=0.2.5", "gin-config", "grain", "tensorboard"]
 
 # What other implementations the tests and benchmarks compare with; the tests skip without them.
@@ -64,11 +100,15 @@ setuptools.setup(
     description="Generative product retrieval with category-tree document IDs (CAT-ID2), in JAX",
     long_description=pathlib.Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
+    license="MIT",
+    license_files=["LICENSE"],
     python_requires=">=3.11",
     packages=setuptools.find_packages(include=["catid2_jax", "catid2_jax.*"]),
     package_data={
         "catid2_jax": ["py.typed", "data/*.json", "data/tfds/checksums.tsv", "data/health/*.html"]
     },
+    cmdclass={"build_py": BuildWithFolders},
+    entry_points={"console_scripts": ["catid2 = catid2_jax.cli:console"]},
     install_requires=CORE,
     extras_require={
         "benchmarks": [*ORACLES, "vector-quantize-pytorch>=1.22"],

@@ -32,7 +32,7 @@ import torch
 import transformers
 from turns import medians, product_rates
 
-from catid2_jax.data.catalog import read_catalog
+from catid2_jax.data.catalog import stream_products
 from catid2_jax.data.queries import read_queries
 from catid2_jax.docids.vocabulary import Vocabulary, train_vocabulary
 from catid2_jax.models.t5.config import T5Config
@@ -62,7 +62,7 @@ SIZES = {
 def text_lengths(folder: pathlib.Path) -> np.ndarray:
     """Tokens of a set's training queries and titles, each at most SOURCE."""
     texts = [query.text for query in read_queries(folder / "queries.train.jsonl")]
-    texts += [product.title for product in read_catalog(folder / "catalog.jsonl")]
+    texts += [product.title for product in stream_products(folder / "catalog.jsonl")]
     with tempfile.TemporaryDirectory() as directory:
         path = pathlib.Path(directory, "vocabulary.model")
         path.write_bytes(train_vocabulary(texts, 4000))

@@ -1,11 +1,27 @@
-"""Gives every product its document ID: DIR/docids.jsonl.
+"""Gives every product a document ID of its own (stage 1).
 
-    python -m catid2_jax.assign --config=configs/rqvae.py [--workdir=DIR] [--config.x=y ...]
+    python -m catid2_jax.assign --config=configs/quickstart.py [--workdir=DIR] [--config.x=y ...]
 
 Steps before it that the work directory lacks are run first; an interrupted one is taken up again.
 """
 
+from collections.abc import Sequence
+
 from catid2_jax import cli
+from catid2_jax.config import Config
+from catid2_jax.steps.chain import run_until
+from catid2_jax.workdir import Workdir
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Runs the verb as the command line asks for."""
+    cli.main(run, __doc__ or "", argv)
+
+
+def run(config: Config, workdir: Workdir) -> None:
+    """Brings the work directory up to the step."""
+    run_until(config, workdir, "docids")
+
 
 if __name__ == "__main__":
-    cli.main(lambda config: "assign")
+    main()

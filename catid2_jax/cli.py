@@ -1,48 +1,107 @@
 """What every entry point does around its work: flags, one clear line for bad input, exit codes."""
 
+import contextlib
+import importlib
 import os
 import pathlib
+import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from absl import flags
 from ml_collections import config_flags
 
 from catid2_jax import processes
 from catid2_jax.config import Config, freeze
+from catid2_jax.config_help import field_help
 from catid2_jax.errors import InputError
-from catid2_jax.progress import console
-from catid2_jax.steps.chain import run_until
-from catid2_jax.steps.workdir import Workdir
+from catid2_jax.progress import console as output
+from catid2_jax.resources import config_path
+from catid2_jax.workdir import Workdir
+
+VERBS = (
+    "pipeline",
+    "prepare",
+    "embed",
+    "train",
+    "assign",
+    "retrieve",
+    "evaluate",
+    "export",
+    "inspect",
+    "import_data",
+    "convert_checkpoint",
+)
+"""The entry points: `catid2 <verb>` and `python -m catid2_jax.<verb>` are the same."""
 
 
-def main(last_step: Callable[[Config], str], argv: Sequence[str] | None = None) -> None:
-    """Runs the chain up to `last_step(config)`, as `main_with` runs anything."""
-    main_with(lambda config, workdir: run_until(config, workdir, last_step(config)), argv)
+def console(argv: Sequence[str] | None = None) -> None:
+    """The command `catid2 <verb> ...`."""
+    arguments = list(sys.argv if argv is None else argv)
+    # As `python -m` does, so that a dotted path may name a module of the user's folder.
+    sys.path.insert(0, os.getcwd())
+    with exit_codes():
+        verb = arguments[1] if len(arguments) > 1 else ""
+        if verb in ("", "-h", "--help"):
+            print(f"catid2 <verb> [--help], verbs: {', '.join(VERBS)}")
+            sys.exit(0 if verb else 2)
+        if verb not in VERBS:
+            raise InputError("catid2", f"the verb {verb!r}", f"one of {', '.join(VERBS)}")
+    importlib.import_module(f"catid2_jax.{verb}").main([f"catid2 {verb}", *arguments[2:]])
 
 
-def main_with(run: Callable[[Config, Workdir], None], argv: Sequence[str] | None = None) -> None:
-    """Runs `run` as the command line asks for; exits with 2 after one line about bad input."""
+@contextlib.contextmanager
+def exit_codes() -> Iterator[None]:
+    """Turns bad input into one line on standard error and exit code 2, an interrupt into 130."""
     try:
-        config, workdir, distributed = _parse(list(sys.argv if argv is None else argv))
-        if distributed:
-            processes.join()
-            console.quiet = not processes.is_first()
-        run(config, Workdir(workdir))
-        console.print(f"everything is in {workdir}")
+        yield
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from here", file=sys.stderr)
         sys.exit(130)
 
 
-def _parse(argv: list[str]) -> tuple[Config, pathlib.Path, bool]:
+def main(
+    run: Callable[[Config, Workdir], None], about: str, argv: Sequence[str] | None = None
+) -> None:
+    """Runs `run` with the configuration and the work directory that the command line names.
+
+    Args:
+        run: the work.
+        about: what the verb does, for --help.
+        argv: the command line, the program's name first; `sys.argv` if None.
+    """
+    with exit_codes():
+        config, workdir, distributed = _parse(list(sys.argv if argv is None else argv), about)
+        if distributed:
+            try:
+                processes.join()
+            except InputError as error:
+                raise error.within("--distributed") from error
+            output.quiet = not processes.is_first()
+        run(config, Workdir(workdir))
+        output.print(f"everything is in {workdir}")
+
+
+def _parse(argv: list[str], about: str) -> tuple[Config, pathlib.Path, bool]:
     """The frozen configuration, the work directory, whether this is one process of several."""
+    wants_help = any(argument in ("--help", "-h") for argument in argv[1:])
+    argv = [argument for argument in argv if argument not in ("--help", "-h")]
+    path, preset = _find_config(argv)
+    if wants_help and not path:
+        print(f"{about.strip()}\n\n{field_help()}")
+        sys.exit(0)
+    if not path:
+        raise InputError("--config", "none", "a file or a name, such as --config=quickstart")
     parser = flags.FlagValues()
     config = config_flags.DEFINE_config_file(
-        "config", None, "Configuration file, configs/*.py.", flag_values=parser, sys_argv=argv
+        "config",
+        None,
+        "Configuration: a file or a packaged name.",
+        flag_values=parser,
+        sys_argv=argv,
     )
     workdir = flags.DEFINE_string(
         "workdir", "", "Where everything goes; runs/<configuration> if empty.", flag_values=parser
@@ -54,25 +113,50 @@ def _parse(argv: list[str]) -> tuple[Config, pathlib.Path, bool]:
         f"{', '.join(processes.VARIABLES)} say; see launch/.",
         flag_values=parser,
     )
-    if any(argument in ("--help", "-h") for argument in argv[1:]):
-        print((sys.modules["__main__"].__doc__ or "").strip())
-        sys.exit(0)
     try:
         rest = parser(argv)[1:]
-        if not parser["config"].present:
-            raise InputError("--config is missing, expected a file such as configs/quickstart.py")
-        path = config_flags.get_config_filename(parser["config"])
-        if not pathlib.Path(path.split(":")[0]).is_file():
-            raise FileNotFoundError(path)
-    except OSError as error:
-        raise InputError(f"--config: no such file ({error})") from error
-    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, ImportError) as error:
-        # ml_collections passes a KeyError's message on as it prints: quoted and escaped.
-        message = str(error).replace("\\n", " ").replace("\\'", "'")
-        raise InputError(" ".join(message.split()).strip("'")) from error
+    except InputError:
+        raise
+    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
+        raise _as_input_error(error) from error
     if rest:
-        raise InputError(f"found argument {rest[0]!r}, expected flags only (--config, --workdir)")
-    file, _, preset = path.partition(":")
-    name = "-".join(filter(None, (pathlib.Path(file).stem, preset)))
+        raise InputError("", f"the argument {rest[0]!r}", "flags only (--config, --workdir)")
+    if wants_help:
+        print(f"{about.strip()}\n\n{field_help(config.value)}")
+        sys.exit(0)
+    name = "-".join(filter(None, (path.stem, preset)))
     place = pathlib.Path(workdir.value or os.path.join("runs", name))
     return freeze(config.value), place, bool(distributed.value)
+
+
+def _find_config(argv: list[str]) -> tuple[pathlib.Path | None, str]:
+    """The configuration's file, whose path replaces its name in `argv`, and its preset."""
+    for place, argument in enumerate(argv[1:], 1):
+        found = re.fullmatch(r"--?config(?:=(.*))?", argument)
+        if found is None:
+            continue
+        given = found[1]
+        if given is None and place + 1 < len(argv):
+            given = argv.pop(place + 1)
+        name, _, preset = (given or "").partition(":")
+        try:
+            path = config_path(name)
+        except InputError as error:
+            raise InputError("--config", error.found, error.expected) from error
+        argv[place] = f"--config={path}" + (f":{preset}" if preset else "")
+        return path, preset
+    return None, ""
+
+
+def _as_input_error(error: BaseException) -> InputError:
+    """What a configuration file or a flag went wrong with, from whatever it was wrapped in."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, InputError):
+            return cause
+        cause = cause.__cause__ or cause.__context__
+    # ml_collections passes a KeyError's message on as it prints: quoted and escaped.
+    message = str(error).replace("\\n", " ").replace("\\'", "'")
+    return InputError(
+        "command line", " ".join(message.split()).strip("'"), "fields as --help lists"
+    )

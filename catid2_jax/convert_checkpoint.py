@@ -8,36 +8,37 @@ PATH: T5X's (Orbax, or the older msgpack with zarr), Hugging Face's (safetensors
 directory with a trained stage 2, whose last checkpoint it is without --which. DIR must be new.
 --vocabulary: what lies beside the checkpoint if it is left out; Hugging Face's form needs one.
 --extra_ids: ids after the pieces; 100 for T5's 32,000 pieces.
---levels, --codebook_size: ID tokens that a checkpoint without them gets. --init=statistics draws their
-rows with the mean and spread of the text's; =codebooks turns them from those of stage 1.
+--levels, --codebook_size: ID tokens that a checkpoint without them gets. --init=statistics draws
+their rows with the mean and spread of the text's; =codebooks turns them from those of stage 1.
 """
 
 import argparse
-import sys
 from collections.abc import Sequence
 from typing import get_args
 
 from catid2_jax.checkpoints.folder import Format, read_checkpoint, write_checkpoint
 from catid2_jax.checkpoints.id_rows import find_vocabulary, with_id_tokens
 from catid2_jax.checkpoints.trained import read_codebooks
+from catid2_jax.cli import exit_codes
 from catid2_jax.errors import InputError
 from catid2_jax.progress import console
 from catid2_jax.training.checkpoint import Which
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Converts; exits with 2 after one line about bad input."""
-    flags = _parser().parse_args(argv)
-    try:
+    """Converts as the command line asks for; `argv` has the program's name first."""
+    flags = _parser().parse_args(None if argv is None else argv[1:])
+    with exit_codes():
         _convert(flags)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
 
 
 def _convert(flags: argparse.Namespace) -> None:
     if (flags.init == "codebooks") != bool(flags.codebooks):
-        raise InputError("--codebooks: expected a path with --init=codebooks, and none otherwise")
+        raise InputError(
+            "--codebooks",
+            repr(flags.codebooks),
+            "a path with --init=codebooks, and none otherwise",
+        )
     checkpoint = read_checkpoint(flags.source, flags.which)
     rows = checkpoint.rows
     vocabulary = find_vocabulary(

@@ -1,6 +1,6 @@
-"""Atomic writes: a file is either there whole or not there.
+"""Atomic writes: a path holds either the whole file or what it held before.
 
-Of several processes that do the same work, the first writes.
+Where several processes do the same work, only the first one writes.
 """
 
 import contextlib
@@ -19,15 +19,16 @@ from catid2_jax.processes import is_first
 def atomic_write(
     path: str | os.PathLike[str], mode: str = "w", own: bool = False
 ) -> Iterator[IO[Any]]:
-    r"""Opens a temporary file beside `path` that takes its place when the block ends well.
+    r"""Opens a temporary file beside `path` that replaces it when the block ends without error.
 
     Args:
-        path: the file to write; parent directories are made.
+        path: the file to write; missing parent directories are created.
         mode: "w" (UTF-8 text, "\n" line ends) or "wb".
-        own: whether no other process writes this file, which then does not fall to the first one.
+        own: True if every process writes a file of its own; False if the first one writes for all
+            and the others get a file that discards what they write.
 
     Yields:
-        The open temporary file. After an exception it is removed and `path` is as before.
+        The open temporary file. After an exception it is removed and `path` is unchanged.
     """
     text: dict[str, Any] = {} if "b" in mode else {"encoding": "utf-8", "newline": "\n"}
     if not (own or is_first()):
@@ -36,7 +37,7 @@ def atomic_write(
         return
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # A fixed name, so that what a killed process left is overwritten by the next one.
+    # A fixed name, so that the next write overwrites what a killed process left behind.
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         with open(temporary, mode, **text) as file:

@@ -10,18 +10,17 @@ import argparse
 import dataclasses
 import inspect
 import pathlib
-import sys
 from collections.abc import Callable, Iterable, Sequence
 
-from catid2_jax.data.sources.esci import EsciConfig, dataset_figures, read_esci, table_1
+from catid2_jax.cli import exit_codes
 from catid2_jax.data.sources.amazon_reviews import AmazonReviewsConfig, read_amazon_reviews
 from catid2_jax.data.sources.dataset import Source, WritingConfig, report, write_dataset
 from catid2_jax.data.sources.delimited import CsvConfig, read_csv
+from catid2_jax.data.sources.esci import EsciConfig, dataset_figures, read_esci, table_1
 from catid2_jax.data.sources.huggingface import HuggingFaceConfig, read_huggingface
 from catid2_jax.data.sources.parquet import ParquetConfig, read_parquet
 from catid2_jax.data.sources.sql import SqlConfig, read_sql
 from catid2_jax.data.sources.wands import WandsConfig, read_wands
-from catid2_jax.errors import InputError
 from catid2_jax.progress import console
 
 SOURCES: dict[str, tuple[type, Callable[..., Iterable[Source]]]] = {
@@ -36,11 +35,11 @@ SOURCES: dict[str, tuple[type, Callable[..., Iterable[Source]]]] = {
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Imports; exits with 2 after one line about bad input."""
-    flags = vars(_parser().parse_args(argv))
+    """Imports as the command line asks for; `argv` has the program's name first."""
+    flags = vars(_parser().parse_args(None if argv is None else argv[1:]))
     output, source = pathlib.Path(flags.pop("output")), flags.pop("source")
     config_class, read = SOURCES[source]
-    try:
+    with exit_codes():
         shared = [field.name for field in dataclasses.fields(WritingConfig)]
         writing = WritingConfig(**{name: flags.pop(name) for name in shared})
         for dataset in read(config_class(**flags)):
@@ -48,9 +47,6 @@ def main(argv: Sequence[str] | None = None) -> None:
             if source == "esci":
                 figures = dataset_figures(output / dataset.name)
                 console.print(table_1(dataset.name, figures))
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
 
 
 def _parser() -> argparse.ArgumentParser:

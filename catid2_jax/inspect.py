@@ -8,18 +8,23 @@ and in DIR/inspect.rejected.jsonl the records of the catalogue that cannot be re
 
 import json
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from catid2_jax import cli
-from catid2_jax.config import Config, DataConfig
-from catid2_jax.data.catalog import CatalogReader, read_catalog
+from catid2_jax.config import Config
+from catid2_jax.data.catalog import CatalogReader, stream_products
+from catid2_jax.data.config import SPLITS, DataConfig
 from catid2_jax.data.queries import read_qrels, read_queries
 from catid2_jax.data.synthetic import generate_products, generate_queries
 from catid2_jax.errors import InputError
 from catid2_jax.progress import console
-from catid2_jax.steps.prepare import SPLITS
-from catid2_jax.steps.workdir import Workdir
 from catid2_jax.types import Qrels, Query
+from catid2_jax.workdir import Workdir
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Runs the verb as the command line asks for."""
+    cli.main(run, __doc__ or "", argv)
 
 
 def run(config: Config, workdir: Workdir) -> None:
@@ -29,13 +34,13 @@ def run(config: Config, workdir: Workdir) -> None:
         from catid2_jax.data.health.report import print_health, write_health
     except ImportError as error:
         raise InputError(
-            f"found no package {error.name}, expected it: pip install 'catid2_jax[inspect]'"
+            "inspect", f"no package {error.name}", "it: pip install 'catid2_jax[inspect]'"
         ) from error
     data = config.data
     splits = {name: Split(*split) for name, split in _splits(data, config.seed)}
     if data.catalog:
         rejects = workdir.root / "inspect.rejected.jsonl"
-        reader = read_catalog(data.catalog, "skip", rejects)
+        reader = stream_products(data.catalog, "skip", rejects)
         health = inspect_data(reader, splits, data.preprocessing, lambda: _errors(reader))
     else:
         products = generate_products(data.synthetic, config.seed)
@@ -65,4 +70,4 @@ def _errors(reader: CatalogReader) -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    cli.main_with(run)
+    main()

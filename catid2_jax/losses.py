@@ -11,20 +11,23 @@
     8    docid_loss                             stage 1
     9    sequence_loss                          stage 2
 
+A term of Eq. 8 is one function here, one row of `TERMS` and one weight in `LossWeights`.
+
 B, L, K, H, D, Z are those of `catid2_jax.types`; losses are in nats or squared units of the input.
 """
 
 import dataclasses
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from catid2_jax.errors import InputError
 from catid2_jax.ops.info_nce import class_info_nce, instance_info_nce
 from catid2_jax.ops.similarity import normalize
-from catid2_jax.types import Embeddings, Latents, Residuals, Scalar
+from catid2_jax.types import CategoryIds, Embeddings, Latents, Residuals, Scalar
 
 Negatives = Literal["hard", "global"]
 Positives = Literal["all", "one"]
@@ -33,20 +36,23 @@ Reduction = Literal["mean", "sum"]
 
 @dataclasses.dataclass(frozen=True)
 class LossWeights:
-    """Weights of Eq. 8's terms beside L_rq, and what the terms need; the defaults are the paper's.
+    """Weights of Eq. 8's terms beside L_rq, and their options; the defaults are the paper's.
+
+    A term of weight 0 is not computed.
 
     Attributes:
-        reconstruction: of L_recon; 0 in the full model, where L_Dis replaces it, else 1.
-        dispersion: alpha.
-        hierarchical_class: beta.
-        cluster_scale: gamma.
-        commitment: eta of Eq. 2; the paper is silent, sibling code has 0.25.
-        temperature: tau of both contrastive losses; the paper is silent, sibling code has 0.1.
-        negatives: "hard" takes them within the parent category from level 1 on (section 3.1),
-            "global" from everywhere (Table 5, "Random Sampling").
-        positives: "all" of an anchor's are averaged outside the logarithm; "one" is drawn per step.
-        reduction: of L_rq over dimensions and levels; the literal "sum" of Eq. 2 is Z L times the
-            "mean", and would shift alpha, beta and gamma by as much.
+        reconstruction: weight of L_recon; 0 in the full model, where L_Dis replaces it, else 1.
+        dispersion: alpha, weight of L_Dis.
+        hierarchical_class: beta, weight of L_HCC.
+        cluster_scale: gamma, weight of L_CSC.
+        commitment: eta of Eq. 2; the paper is silent, related code has 0.25.
+        temperature: tau of both contrastive losses; the paper is silent, related code has 0.1.
+        negatives: "hard" takes L_HCC's negatives within the parent category from level 1 on
+            (section 3.1), "global" from everywhere (Table 5, "Random Sampling").
+        positives: "all" averages an anchor's positives outside the logarithm, "one" draws a
+            positive per step.
+        reduction: reduction of L_rq over dimensions and levels. The literal "sum" of Eq. 2 is Z L
+            times the "mean", which shifts alpha, beta and gamma by as much.
     """
 
     reconstruction: float = 0.0
@@ -61,11 +67,11 @@ class LossWeights:
 
     def __post_init__(self) -> None:
         if self.temperature <= 0:
-            raise InputError(f"temperature is {self.temperature}: expected more than 0")
+            raise InputError("temperature", self.temperature, "more than 0")
 
 
 TIGER = LossWeights(reconstruction=1.0, dispersion=0.0, hierarchical_class=0.0, cluster_scale=0.0)
-"""The weights that leave Eq. 3 of Eq. 8."""
+"""The weights with which Eq. 8 is Eq. 3."""
 
 
 def reconstruction_loss(embeddings: Embeddings, reconstructions: Embeddings) -> Scalar:
@@ -82,7 +88,7 @@ def residual_quantization_loss(
         residuals: r_l before quantisation, [B, L, Z].
         selected: the chosen code vectors e_{c^l}, [B, L, Z].
         commitment: eta.
-        reduction: over dimensions and levels; see `LossWeights`.
+        reduction: reduction over dimensions and levels, which `LossWeights` explains.
     """
     codebook = jnp.mean(jnp.square(jax.lax.stop_gradient(residuals) - selected))
     encoder = jnp.mean(jnp.square(residuals - jax.lax.stop_gradient(selected)))
@@ -105,10 +111,10 @@ def hierarchical_class_constraint_loss(
 ) -> Scalar:
     """Eq. 4: cosine InfoNCE on the residuals r^l of one level, by category.
 
-    Positives are the documents of the same node, without the anchor itself; negatives those of
-    another node, from level 1 on (if "hard") under the same parent. Documents without this level
-    are in neither. Several positives are averaged outside the logarithm; anchors without a positive
-    or without a negative are dropped from the mean, which is 0 if none is left.
+    Positives are the other documents of the anchor's node; negatives are those of another node,
+    from level 1 on (if "hard") under the same parent. Documents without this level are neither.
+    Several positives are averaged outside the logarithm; anchors without a positive or without a
+    negative are dropped from the mean, which is 0 if none is left.
 
     Args:
         residuals: r^l before quantisation, [B, Z].
@@ -116,7 +122,7 @@ def hierarchical_class_constraint_loss(
         level: l < H, from 0.
         temperature: tau.
         negatives: "hard" or "global".
-        key: where given, one positive per anchor is drawn instead of the mean.
+        key: if given, one positive per anchor is drawn instead of the mean.
     """
     nodes = categories[:, level]
     parents = None if level == 0 or negatives == "global" else categories[:, level - 1]
@@ -125,7 +131,7 @@ def hierarchical_class_constraint_loss(
 
 
 def log_mean_probabilities(log_probabilities: Float[Array, "B K"]) -> Float[Array, " K"]:
-    """Log p~ of Eq. 5, p~ being the mean of p^l over the batch."""
+    """Computes log p~ of Eq. 5, with p~ the mean of p^l over the batch."""
     return jax.nn.logsumexp(log_probabilities, axis=0) - jnp.log(len(log_probabilities))
 
 
@@ -163,26 +169,80 @@ def dispersion_loss(
     return jnp.mean(instance_info_nce(normalize(reconstructions), candidates, temperature))
 
 
+@dataclasses.dataclass(frozen=True)
+class TermInputs:
+    """The arrays of a step from which the terms of Eq. 8 are computed.
+
+    Attributes:
+        embeddings: d, [B, D].
+        reconstructions: d^ = D(z^), [B, D].
+        residuals: r^l before quantisation, [B, Z] for each level.
+        log_probabilities: log p^l, [B, K] for each level.
+        categories: node id of the path prefix at each of the H category levels; -1 where the path
+            is shorter.
+        key: random key of the step.
+    """
+
+    embeddings: Embeddings
+    reconstructions: Embeddings
+    residuals: Sequence[Latents]
+    log_probabilities: Sequence[Float[Array, "B K"]]
+    categories: CategoryIds
+    key: jax.Array
+
+
+def _reconstruction_term(inputs: TermInputs, weights: LossWeights) -> Scalar:
+    return reconstruction_loss(inputs.embeddings, inputs.reconstructions)
+
+
+def _dispersion_term(inputs: TermInputs, weights: LossWeights) -> Scalar:
+    return dispersion_loss(inputs.reconstructions, inputs.embeddings, weights.temperature)
+
+
+def _hierarchical_class_term(inputs: TermInputs, weights: LossWeights) -> Scalar:
+    """Sums L_HCC over the category levels."""
+
+    def of_level(level: int) -> Scalar:
+        key = jax.random.fold_in(inputs.key, level) if weights.positives == "one" else None
+        return hierarchical_class_constraint_loss(
+            inputs.residuals[level],
+            inputs.categories,
+            level,
+            weights.temperature,
+            weights.negatives,
+            key,
+        )
+
+    return sum(map(of_level, range(inputs.categories.shape[1])), start=jnp.zeros(()))
+
+
+def _cluster_scale_term(inputs: TermInputs, weights: LossWeights) -> Scalar:
+    """Sums L_CSC over the code levels."""
+    return sum(map(cluster_scale_constraint_loss, inputs.log_probabilities), start=jnp.zeros(()))
+
+
+TERMS: Mapping[str, Callable[[TermInputs, LossWeights], Scalar]] = {
+    "reconstruction": _reconstruction_term,
+    "dispersion": _dispersion_term,
+    "hierarchical_class": _hierarchical_class_term,
+    "cluster_scale": _cluster_scale_term,
+}
+"""The function of each term of Eq. 8 beside L_rq, by the name of its weight in `LossWeights`."""
+
+
 def docid_loss(
-    weights: LossWeights,
-    *,
-    residual_quantization: Scalar,
-    reconstruction: Scalar | float = 0.0,
-    dispersion: Scalar | float = 0.0,
-    hierarchical_class: Scalar | float = 0.0,
-    cluster_scale: Scalar | float = 0.0,
+    weights: LossWeights, *, residual_quantization: Scalar, **terms: Scalar | float
 ) -> Scalar:
     """Eq. 8: L_rq + alpha L_Dis + beta sum_l L_HCC^l + gamma sum_l L_CSC^l (+ L_recon).
 
-    `hierarchical_class` and `cluster_scale` are the sums over levels. With L_recon alone it is
-    Eq. 3.
+    Args:
+        weights: the weights of the terms.
+        residual_quantization: L_rq, whose weight is 1.
+        **terms: the terms of `TERMS` by name; those left out are 0. With L_recon alone, of weight
+            1, it is Eq. 3.
     """
-    return (
-        rqvae_loss(weights.reconstruction * reconstruction, residual_quantization)
-        + weights.dispersion * dispersion
-        + weights.hierarchical_class * hierarchical_class
-        + weights.cluster_scale * cluster_scale
-    )
+    weighted = (getattr(weights, name) * value for name, value in terms.items())
+    return sum(weighted, start=residual_quantization)
 
 
 def sequence_loss(
@@ -192,18 +252,20 @@ def sequence_loss(
     position_weights: Float[Array, " L"] | None = None,
     label_smoothing: float = 0.0,
     z_loss: float = 0.0,
+    scored: Bool[Array, "B L"] | None = None,
 ) -> Scalar:
     """Eq. 9: -sum_t log P(y_t | y_<t, q), weighted mean over the pairs of the batch.
 
     Args:
         logits: over the whole vocabulary.
         targets: vocabulary ids y of the document's ID tokens.
-        weights: one per query-document pair, not negative.
-        position_weights: of each t in the sum; 1 if None.
+        weights: weight of each query-document pair, not negative.
+        position_weights: weight of each t in the sum; None for 1.
         label_smoothing: share of the target's probability that all V tokens get in equal parts
             (Szegedy et al., 2016).
-        z_loss: weight of the squared log-normalizer, which is to stay near 0 (Chowdhery et al.,
+        z_loss: weight of the squared log-normalizer, which keeps that near 0 (Chowdhery et al.,
             2022, section 5).
+        scored: the positions that count; None for all. Those after the end of a shorter ID do not.
     """
     log_normalizer = jax.nn.logsumexp(logits, axis=-1)
     chosen = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
@@ -214,5 +276,7 @@ def sequence_loss(
         per_token += z_loss * jnp.square(log_normalizer)
     if position_weights is not None:
         per_token *= position_weights[None]
+    if scored is not None:
+        per_token = jnp.where(scored, per_token, 0.0)
     per_pair = jnp.sum(per_token, axis=-1)
     return jnp.sum(weights * per_pair) / jnp.maximum(jnp.sum(weights), 1e-9)

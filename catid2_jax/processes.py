@@ -1,7 +1,8 @@
-"""Several processes with one work directory: all do the same work, the first one writes.
+"""Several processes on one work directory: all run the same steps, the first one writes.
 
-Collectives need every process at the same place, so a step of the chain is run by all; what a
-process reads back from files that it wrote itself is for the first one alone.
+Collective operations need every process at the same point of the program, so all processes run
+every step of the chain. Work that reads back the files it has written itself is left to the first
+process (`first_alone`).
 """
 
 import itertools
@@ -16,21 +17,22 @@ from jax.experimental import multihost_utils
 from catid2_jax.errors import InputError
 
 VARIABLES = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
-"""host:port of the first process, how many there are, and which of them this is, from 0 on."""
+"""The first process's host:port, the number of processes, and the index of this one, from 0."""
 
-_LONGEST_STEP = 7 * 24 * 3600  # seconds for which the others wait for the first
+_LONGEST_STEP = 7 * 24 * 3600  # seconds that the other processes wait for the first one
 
 _barriers = itertools.count()
 
 
 def join() -> None:
-    """Makes this process one of several; to be called before any of JAX's operations.
+    """Makes this process one of several; call it before any JAX operation.
 
-    SLURM and Cloud TPU say who takes part; elsewhere `VARIABLES` of the environment must.
+    SLURM and Cloud TPU tell JAX which processes take part. Elsewhere the environment variables
+    named in `VARIABLES` must.
 
     Raises:
-        InputError: none of them says it, or only some of the variables are set, or to what makes
-            no sense.
+        InputError: there is neither SLURM, nor a Cloud TPU, nor a variable; or the variables are
+            incomplete or invalid.
     """
     found = {name: os.environ[name] for name in VARIABLES if name in os.environ}
     try:
@@ -39,13 +41,14 @@ def join() -> None:
     except ValueError as error:
         variables = ", ".join(f"{name}={value}" for name, value in found.items())
         raise InputError(
-            f"--distributed: found {variables or 'neither SLURM nor a Cloud TPU'}, expected one of "
-            f"these or {VARIABLES[0]}=host:port, {VARIABLES[1]} and {VARIABLES[2]} below it"
+            "",
+            variables or "neither SLURM nor a Cloud TPU",
+            f"one of these or {VARIABLES[0]}=host:port, {VARIABLES[1]} and {VARIABLES[2]} below it",
         ) from error
 
 
 def _read(found: Mapping[str, str]) -> tuple[str, int, int]:
-    """The values of `VARIABLES`; ValueError if one is missing or makes no sense."""
+    """Returns the values of `VARIABLES`; raises ValueError if one is missing or invalid."""
     if len(found) < len(VARIABLES):
         raise ValueError
     address, count, number = (found[name] for name in VARIABLES)
@@ -55,7 +58,7 @@ def _read(found: Mapping[str, str]) -> tuple[str, int, int]:
 
 
 def is_first() -> bool:
-    """Whether this process writes; true where it is the only one."""
+    """Tells whether this process writes files; true if it is the only one."""
     return not jax.distributed.is_initialized() or jax.process_index() == 0
 
 
@@ -63,7 +66,8 @@ def first_alone(work: Callable[[], None]) -> None:
     """Runs `work` in the first process while the others wait.
 
     Raises:
-        InputError: what `work` raised, in the first process; the others exit with 2, in silence.
+        InputError: `work` raised it; only the first process does so.
+        SystemExit: `work` raised InputError; the other processes exit silently with code 2.
     """
     if not jax.distributed.is_initialized():
         work()
@@ -83,11 +87,15 @@ def first_alone(work: Callable[[], None]) -> None:
 
 
 def wait_for_all(where: str) -> None:
-    """Returns once every process has come here, so that the files of the first one are there."""
+    """Blocks until every process has arrived, so that the first one's files are complete.
+
+    Args:
+        where: the barrier's name, the same in all processes.
+    """
     if not jax.distributed.is_initialized():
         return
-    from orbax.checkpoint import multihost  # here, since importing it takes a second
+    from orbax.checkpoint import multihost  # here because importing it takes a second
 
-    # No collective: on CPUs those give up after half a minute.
+    # Not a collective operation: on CPUs those time out after half a minute.
     wait = multihost.get_barrier_sync_fn()
     wait(key=f"{where} {next(_barriers)}", timeout_ms=_LONGEST_STEP * 1000)

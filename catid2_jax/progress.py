@@ -1,4 +1,4 @@
-"""Progress of long work: a bar with the remaining time on a terminal, some lines in a log."""
+"""Progress of long tasks: a bar on a terminal, a line every ten seconds in a log."""
 
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -9,7 +9,7 @@ import rich.progress
 from rich.console import Console
 
 console = Console(highlight=False, soft_wrap=True)
-"""Where the toolkit speaks to its user."""
+"""The console on which the package prints to its user."""
 
 _LINE_EVERY = 10.0  # seconds between lines when the output is not a terminal
 
@@ -17,12 +17,12 @@ Item = TypeVar("Item")
 
 
 class Progress:
-    """Shows how far a piece of work is.
+    """Context manager that shows how much of a task is done and how long the rest will take.
 
     Args:
-        description: what is being done.
-        total: units of work.
-        done: units that were done before (a resumed training).
+        description: the task in a word or two.
+        total: number of units in the whole task.
+        done: number of units finished earlier, as when a training run is resumed.
     """
 
     def __init__(self, description: str, total: int, done: int = 0) -> None:
@@ -61,7 +61,7 @@ class Progress:
             self._line()
 
     def advance(self, units: int, values: Mapping[str, float] | None = None) -> None:
-        """Counts units as done and shows values (losses, say) beside them."""
+        """Counts `units` as finished and shows `values`, such as losses, beside the count."""
         self._done += units
         if values:
             self._values = " ".join(f"{name} {value:.4g}" for name, value in values.items())
@@ -83,7 +83,7 @@ class Progress:
 
 
 def track(items: Sequence[Item] | Iterable[Item], description: str, total: int) -> Iterator[Item]:
-    """Yields `items` and shows how many of `total` have been dealt with."""
+    """Yields `items` and shows how many of `total` have been processed."""
     with Progress(description, total) as progress:
         for item in items:
             yield item

@@ -1,12 +1,12 @@
-"""The dimension legend, array aliases and the records every layer shares.
+"""Dimension letters, array types and records that all modules share.
 
-Dimensions, in the paper's letters where it has them:
+The dimensions, with the paper's letter where it has one:
 
     B  documents or queries in a batch      N  documents in the catalogue
     L  levels of a document ID (layers)     K  codes per level (codebook size)
     H  category levels used, H < L          D  width of an embedding d
     Z  width of the latent z                S  tokens of a query (source length)
-    M  beams                                V  rows of the vocabulary
+    M  beams                                V  size of the vocabulary
 """
 
 import dataclasses
@@ -24,12 +24,13 @@ CodeProbabilities: TypeAlias = Float[Array, "B L K"]
 CategoryIds: TypeAlias = Int[Array, "B H"]
 
 Qrels: TypeAlias = dict[str, dict[str, int]]
-"""Query id -> document id -> grade (E = 3, S = 2, C = 1, I = 0)."""
+"""Relevance judgements: query id -> document id -> grade (E = 3, S = 2, C = 1, I = 0)."""
 
 CategoryIdentity: TypeAlias = Literal["path", "name"]
+"""What tells two categories of one level apart: their whole paths or only their names."""
 
 GRADES: Mapping[str, int] = {"E": 3, "S": 2, "C": 1, "I": 0}
-"""ESCI's labels: exact, substitute, complement, irrelevant."""
+"""ESCI label -> grade. The labels are exact, substitute, complement and irrelevant."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -37,11 +38,11 @@ class Product:
     """A document of the catalogue.
 
     Attributes:
-        id: unique, not empty, no white space (it stands in TREC files).
-        title: not empty.
-        text: everything else worth reading; may be empty.
-        categories: the category path, root first, no empty name.
-        extra: further fields of the catalogue, kept as they came.
+        id: unique id, not empty and without white space, as TREC files require.
+        title: title, not empty.
+        text: description and other prose; may be empty.
+        categories: category path, root first, without empty names.
+        extra: all other fields of the product's record in the catalogue, unchanged.
     """
 
     id: str
@@ -53,7 +54,13 @@ class Product:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Query:
-    """A query as typed; `extra` holds further fields of its file."""
+    """A query of a shopper.
+
+    Attributes:
+        id: unique id, not empty and without white space, as TREC files require.
+        text: the query as typed, not empty.
+        extra: all other fields of the query's record, unchanged.
+    """
 
     id: str
     text: str

@@ -8,14 +8,18 @@ Hardware: 2 CPU cores.  Time: 2 minutes.  Expect near 1 % collisions before reas
 
 import ml_collections
 
-from catid2_jax.config import default_config, set_two_core_size
-from catid2_jax.presets import set_preset
+from catid2_jax.config import default_config
 
 
-def get_config(preset: str = "cat_id2") -> ml_collections.ConfigDict:
-    """Stage 1 with a preset of `catid2_jax.presets`."""
+def get_config(system: str = "cat_id2") -> ml_collections.ConfigDict:
+    """Stage 1 of a system."""
     config = default_config()
-    set_preset(config, preset)
-    set_two_core_size(config)
-    config.stage = "rqvae"
+    config.systems = (system,)
+    config.stage = "docids"
+
+    # The paper's 2048-1024-...-64 is for 768-dimensional embeddings of 386,392 products.
+    config.rqvae.hidden_dims = (512, 256, 128, 64)
+    config.rqvae_training.batch_size = 1024  # the paper's is 4096
+    config.rqvae_training.checkpoint_every = 200
+    config.rqvae_training.evaluate_every = 500
     return config

@@ -1,10 +1,15 @@
 """Shapes are checked at every call, ranks are never promoted in silence, warnings are errors."""
 
+import contextlib
 import os
 
 import hypothesis
 import jax
 from jaxtyping import install_import_hook
+
+# TensorFlow first and then Triton, which PyTorch's CUDA builds load, is a segmentation fault.
+with contextlib.suppress(ImportError):
+    import triton  # noqa: F401
 
 # A third of the time of the tests went into LLVM's optimisations of code that runs once. Processes
 # that tests start have it from here. XLA_FLAGS= runs them with what users get.

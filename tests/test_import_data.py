@@ -7,7 +7,7 @@ import pytest
 
 from catid2_jax import import_data
 from catid2_jax.config import Config, DataConfig
-from catid2_jax.data.catalog import read_catalog
+from catid2_jax.data.catalog import stream_products
 from catid2_jax.progress import console
 from catid2_jax.steps import prepare
 from catid2_jax.steps.workdir import Workdir
@@ -43,7 +43,7 @@ def test_what_is_imported_can_be_prepared(tmp_path, shop):
         f"{data}: 3 products, 1 values cut",
         "  5 judgements",
     ]
-    assert next(iter(read_catalog(data / "catalog.parquet"))) == Product(
+    assert next(iter(stream_products(data / "catalog.parquet"))) == Product(
         "p1", "Mug & lid", "brand: Acme; size: Large", ("Home", "Kitchen", "Cups", "Mugs")
     )
     paths = {"catalog": str(data / "catalog.parquet")}
@@ -141,5 +141,5 @@ def test_esci_prints_table_1_for_each_locale(tmp_path):
     cells = [[cell.strip() for cell in row] for row in shown]
     assert cells == [["documents", "1", "152,845"], ["documents", "1", "386,392"]]
     for locale in locales:
-        (found,) = read_catalog(tmp_path / locale / "catalog.parquet")
+        (found,) = stream_products(tmp_path / locale / "catalog.parquet")
         assert found.title == f"Mug {locale}"

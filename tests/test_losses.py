@@ -1,5 +1,7 @@
 """Each equation against NumPy written out, in value and gradient (float64)."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -129,7 +131,7 @@ def test_drawn_positives_have_the_loss_of_all_as_their_mean():
 
 @pytest.mark.parametrize("temperature", [0.0, -0.1])
 def test_a_temperature_that_is_not_positive_is_refused(temperature):
-    with pytest.raises(InputError, match=f"temperature is {temperature}: expected more than 0"):
+    with pytest.raises(InputError, match=f"temperature: found {temperature}, expected more than 0"):
         losses.LossWeights(temperature=temperature)
 
 
@@ -217,6 +219,52 @@ def test_docid_loss_weighs_its_terms():
         cluster_scale=jnp.float64(10000.0),
     )
     assert value == 1 + 20 + 300 + 5000 + 70000
+
+
+def test_terms_that_are_left_out_are_zero():
+    weights = losses.LossWeights(dispersion=3.0)
+    value = losses.docid_loss(
+        weights, residual_quantization=jnp.float64(1.0), dispersion=jnp.float64(100.0)
+    )
+    assert value == 301
+
+
+def test_every_term_has_a_weight():
+    assert losses.TERMS.keys() <= {field.name for field in dataclasses.fields(losses.LossWeights)}
+
+
+def test_terms_are_sums_over_their_levels():
+    """Three category levels, four code levels."""
+    key = jax.random.key(5)
+    codebook, levels = draw(4, 6, seed=3), [draw(8, 6, seed=seed) for seed in range(4)]
+    probabilities = [reference.code_probabilities(r, codebook) for r in levels]
+    d, reconstructions = draw(8, 7), draw(8, 7, seed=1)
+    inputs = losses.TermInputs(
+        jnp.asarray(d),
+        jnp.asarray(reconstructions),
+        [jnp.asarray(r) for r in levels],
+        [jnp.log(p) for p in probabilities],
+        jnp.asarray(CATEGORIES),
+        key,
+    )
+    weights = losses.LossWeights(temperature=0.3, negatives="global")
+    expected = {
+        "reconstruction": reference.reconstruction(d, reconstructions),
+        "dispersion": reference.dispersion(reconstructions, d, 0.3),
+        "hierarchical_class": sum(
+            reference.hierarchical_class(levels[level], CATEGORIES, level, 0.3, "global")
+            for level in range(3)
+        ),
+        "cluster_scale": sum(map(reference.cluster_scale, probabilities)),
+    }
+    found = {name: term(inputs, weights) for name, term in losses.TERMS.items()}
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        np.testing.assert_allclose(found[name], value, rtol=1e-10, err_msg=name)
+    drawn = dataclasses.replace(weights, positives="one")
+    assert losses.TERMS["hierarchical_class"](inputs, drawn) != found["hierarchical_class"]
+    none = dataclasses.replace(inputs, categories=inputs.categories[:, :0])
+    assert losses.TERMS["hierarchical_class"](none, weights) == 0
 
 
 def test_default_weights_are_those_of_section_4_1():

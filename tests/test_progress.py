@@ -1,4 +1,4 @@
-"""What a log shows: how far, how long, how much longer."""
+"""The progress lines in a log: units done, seconds passed, seconds left."""
 
 import io
 
@@ -10,7 +10,7 @@ from catid2_jax import progress
 
 @pytest.fixture
 def log(monkeypatch):
-    """A console that is no terminal, and a clock that the test moves."""
+    """Provides a console that is no terminal, and a clock that the test moves."""
     text, clock = io.StringIO(), [100.0]
     monkeypatch.setattr(progress, "console", Console(file=text, width=120, highlight=False))
     monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])

@@ -1,1 +1,1 @@
-"""Files of T5s, T5X's and Hugging Face's, and the rows of their ID tokens."""
+"""Reads and writes checkpoints of T5X and Hugging Face, and adds the rows of ID tokens."""

@@ -1,4 +1,4 @@
-"""Finds out what a folder of a checkpoint is, reads it, and writes one."""
+"""Reads a checkpoint folder of any supported format, and writes one."""
 
 import dataclasses
 import os
@@ -36,7 +36,7 @@ from catid2_jax.training.checkpoint import Which
 Format = Literal["t5x", "huggingface"]
 
 NOTE = "catid2.json"
-"""What no other file of a checkpoint says: the whole `T5Config` and where the ID tokens lie."""
+"""The file that says what no other does: the whole `T5Config` and where the ID tokens lie."""
 
 _STEP = re.compile(r"checkpoint_(\d+)")
 
@@ -48,7 +48,7 @@ def read_checkpoint(path: str | pathlib.Path, which: Which = "last") -> Checkpoi
         path: a `checkpoint_N` of T5X (Orbax or legacy), or a folder of those, of which the last is
             taken; a folder that `save_pretrained` wrote, with safetensors; or a work directory
             with a trained stage 2.
-        which: of a work directory's checkpoints.
+        which: the checkpoint of a work directory that is read.
 
     Raises:
         InputError: there is none, or a leaf cannot be read or is not of the network's shape.
@@ -75,21 +75,22 @@ def load_pretrained(
     codebooks: np.ndarray | None = None,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Parameters for stage 2 to start from.
+    """Reads the parameters from which stage 2 starts.
 
     Args:
-        path: as in `read_checkpoint`.
-        config: the network that is to be trained; its dropout and dtype need not be the
+        path: any checkpoint that `read_checkpoint` reads.
+        config: the network that is to be trained; its dropout, dtype and remat need not be the
             checkpoint's.
-        vocabulary: the ID tokens' rows are made if the checkpoint lacks them.
-        codebooks: as in `with_id_tokens`.
-        seed: likewise.
+        vocabulary: its ID tokens get new rows if the checkpoint lacks them.
+        codebooks: stage 1's, [L, K, Z], from which new rows are drawn; None for a normal
+            distribution.
+        seed: seed of that draw.
 
     Returns:
         The parameters of `Transformer(config, vocabulary.rows)`, float32.
 
     Raises:
-        InputError: no checkpoint, one of another network, or of another vocabulary.
+        InputError: there is no checkpoint, or its network or its vocabulary is another.
     """
     checkpoint = read_checkpoint(path)
     check_parameters(checkpoint.params, config, checkpoint.rows, path)
@@ -97,13 +98,12 @@ def load_pretrained(
     found = dataclasses.asdict(checkpoint.config) | free
     for name, value in dataclasses.asdict(config).items():
         if found[name] != value:
-            raise InputError(f"{path}: found a T5 with {name} = {found[name]}, expected {value}")
+            raise InputError(path, f"a T5 with {name} = {found[name]}", value)
     params = with_id_tokens(checkpoint, vocabulary, path, codebooks, seed).params
     own = checkpoint.vocabulary
     if own and Vocabulary(own, 0, 0).piece_texts != vocabulary.piece_texts:
         raise InputError(
-            f"{path}: found other pieces in its {own.name} than in the vocabulary given, expected "
-            "the same"
+            path, f"other pieces in its {own.name} than in the vocabulary given", "the same pieces"
         )
     return unflatten({name: leaf.astype(np.float32) for name, leaf in params.items()})
 
@@ -114,20 +114,21 @@ def write_checkpoint(
     checkpoint: Checkpoint,
     vocabulary: Vocabulary | None = None,
 ) -> None:
-    """Writes a folder, whole or not at all.
+    """Writes a checkpoint folder, whole or not at all.
 
     Args:
-        path: it must not be there, or be empty.
-        kind: whose form.
+        path: the new folder, which must not exist or be empty.
+        kind: the format.
         checkpoint: what is written.
-        vocabulary: written beside; Hugging Face's form needs it, for the tokenizer.
+        vocabulary: written beside the parameters; Hugging Face's format needs one for the
+            tokenizer.
 
     Raises:
         InputError: there is something at `path`, or `vocabulary` is missing.
     """
     path = pathlib.Path(path).absolute()
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise InputError(f"{path}: found it there already, expected no such folder or an empty one")
+        raise InputError(path, "something there already", "no such folder or an empty one")
     # A fixed name, so that what a killed process left is overwritten by the next one.
     temporary = path.with_name(f".{path.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
@@ -135,7 +136,7 @@ def write_checkpoint(
         temporary.mkdir(parents=True)
         if kind == "huggingface":
             if vocabulary is None:
-                raise InputError(f"{path}: found no vocabulary, expected one for the tokenizer")
+                raise InputError("vocabulary", "none", "one for Hugging Face's tokenizer")
             write_hugging_face(temporary, checkpoint)
             write_tokenizer(temporary, vocabulary)
         else:
@@ -150,23 +151,25 @@ def write_checkpoint(
 
 
 def _t5x_folder(path: pathlib.Path) -> pathlib.Path:
-    """The folder itself if it is a checkpoint of T5X, else the last one in it."""
+    """Returns the folder itself if it is a checkpoint of T5X, else the last checkpoint in it."""
     if (path / "state").is_dir() or (path / "checkpoint").is_file():
         return path
     steps = {int(m[1]): p for p in path.glob("*") if (m := _STEP.fullmatch(p.name))}
     if steps:
         return steps[max(steps)]
     if not path.is_dir():
-        raise InputError(f"{path}: found no such folder, expected a checkpoint")
+        raise InputError(path, "no such folder", "a checkpoint")
     names = ", ".join(sorted(p.name for p in path.iterdir())[:8]) or "nothing"
     raise InputError(
-        f"{path}: found {names}, expected T5X's checkpoint_N (with state/ or checkpoint in it), "
-        f"{WEIGHTS} or {INDEX}, or a work directory with seq2seq/"
+        path,
+        names,
+        f"T5X's checkpoint_N (with state/ or checkpoint in it), {WEIGHTS} or {INDEX}, or a work "
+        "directory with seq2seq/",
     )
 
 
 def _with_note(checkpoint: Checkpoint, *places: pathlib.Path) -> Checkpoint:
-    """The checkpoint with what lies beside it: our note, and the SentencePiece model."""
+    """Adds to a checkpoint what lies beside it: our note, and the SentencePiece model."""
     found = {name: p / name for p in places for name in (NOTE, PIECES) if (p / name).is_file()}
     checkpoint = dataclasses.replace(checkpoint, vocabulary=found.get(PIECES))
     if NOTE not in found:
@@ -180,5 +183,5 @@ def _with_note(checkpoint: Checkpoint, *places: pathlib.Path) -> Checkpoint:
         )
     except (KeyError, TypeError) as error:
         raise InputError(
-            f"{found[NOTE]}: found no {error}, expected the note that a conversion leaves"
+            found[NOTE], f"a note of another form ({error!r})", "the note that a conversion leaves"
         ) from error

@@ -1,4 +1,4 @@
-"""Hugging Face's T5: `config.json` and `model.safetensors`, or several of those and an index."""
+"""Reads and writes Hugging Face's T5: `config.json`, and safetensors with or without an index."""
 
 import pathlib
 from collections.abc import Mapping
@@ -32,47 +32,45 @@ _FIELDS: Mapping[str, str] = {
     "relative_attention_num_buckets": "relative_attention_num_buckets",
     "relative_attention_max_distance": "relative_attention_max_distance",
 }
-"""Fields of `T5Config` -> those of `config.json`."""
+"""The field of `config.json` for each field of `T5Config`."""
 
 _FEED_FORWARD: Mapping[str, tuple[str, ...]] = {
     "relu": ("relu",),
     "gelu_new": ("gelu",),
     "silu": ("silu",),
-    "gated-gelu": ("gelu", "linear"),  # there, too, the tanh approximation
+    "gated-gelu": ("gelu", "linear"),  # the tanh approximation, as in `ACTIVATIONS`
     "gated-relu": ("relu", "linear"),
     "gated-silu": ("silu", "linear"),
 }
-"""`feed_forward_proj` -> `mlp_activations`."""
+"""The `mlp_activations` for each `feed_forward_proj`."""
 
 
 def read_hugging_face(folder: pathlib.Path) -> Checkpoint:
     """Reads a folder that `save_pretrained` wrote.
 
     Raises:
-        InputError: a file or a parameter is missing or cannot be read, or the network is none that
-            `T5Config` describes.
+        InputError: a file or a parameter is missing or cannot be read, or `T5Config` cannot
+            describe the network.
     """
     path = folder / "config.json"
     values = read_json(path)
     if values.get("model_type") not in ("t5", "mt5"):
-        raise InputError(
-            f"{path}: found model_type {values.get('model_type')!r}, expected 't5' or 'mt5'"
-        )
+        raise InputError(path, f"model_type {values.get('model_type')!r}", "'t5' or 'mt5'")
     weights = _read_weights(folder)
-    weights.pop(_UNUSED, None)  # some published files have it; no network does
+    weights.pop(_UNUSED, None)  # some published files hold it; no network uses it
     for alias in _ALIASES:
         other = weights.pop(alias, None)
         if other is not None and not np.array_equal(weights.setdefault(_EMBEDDING, other), other):
-            raise InputError(f"{folder}: found {alias} unlike {_EMBEDDING}, expected one embedding")
+            raise InputError(folder, f"{alias} unlike {_EMBEDDING}", "one embedding")
     config = _parse_config(values, _settle_logits(weights, values, folder), path)
     params = {}
     for ours, theirs in hugging_face_names(config).items():
         if theirs not in weights:
-            raise InputError(f"{folder}: found no parameter {theirs}, expected it for {ours}")
+            raise InputError(folder, f"no parameter {theirs}", f"it for {ours}")
         params[ours] = turned(ours, weights.pop(theirs))
     if weights:
         raise InputError(
-            f"{folder}: found the parameter {min(weights)}, expected those of a T5 as in {path}"
+            folder, f"the parameter {min(weights)}", f"only those of the T5 that {path} describes"
         )
     return Checkpoint(params, config)
 
@@ -81,14 +79,15 @@ def write_hugging_face(folder: pathlib.Path, checkpoint: Checkpoint) -> None:
     """Writes `config.json`, `generation_config.json` and `model.safetensors`.
 
     Raises:
-        InputError: Hugging Face's T5 has no such feed-forward layer.
+        InputError: Hugging Face's T5 has no feed-forward layer with these activations.
     """
     names, config = hugging_face_names(checkpoint.config), checkpoint.config
     feed_forward = {activations: name for name, activations in _FEED_FORWARD.items()}
     if config.mlp_activations not in feed_forward:
         raise InputError(
-            f"mlp_activations is {config.mlp_activations}, expected one that Hugging Face's T5 "
-            f"has: {', '.join(map(str, feed_forward))}"
+            "mlp_activations",
+            config.mlp_activations,
+            f"one that Hugging Face's T5 has: {', '.join(map(str, feed_forward))}",
         )
     special = {"decoder_start_token_id": 0, "eos_token_id": 1, "pad_token_id": 0}
     write_json(
@@ -111,18 +110,16 @@ def write_hugging_face(folder: pathlib.Path, checkpoint: Checkpoint) -> None:
 
 
 def _read_weights(folder: pathlib.Path) -> dict[str, np.ndarray]:
-    """All tensors of a folder."""
+    """Reads all tensors of a folder, from one file or from several with an index."""
     if (folder / WEIGHTS).exists():
         return _read_safetensors(folder / WEIGHTS)
     places = read_json(folder / INDEX).get("weight_map")
     if not isinstance(places, dict):
-        raise InputError(f"{folder / INDEX}: found no weight_map, expected a file per parameter")
+        raise InputError(folder / INDEX, "no weight_map", "a file for each parameter")
     shards = {file: _read_safetensors(folder / file) for file in sorted(set(places.values()))}
     for name, file in places.items():
         if name not in shards[file]:
-            raise InputError(
-                f"{folder / file}: found no parameter {name}, expected it as in {INDEX}"
-            )
+            raise InputError(folder / file, f"no parameter {name}", f"it, as {INDEX} says")
     return {name: shards[file][name] for name, file in places.items()}
 
 
@@ -130,22 +127,22 @@ def _read_safetensors(path: pathlib.Path) -> dict[str, np.ndarray]:
     try:
         return safetensors.numpy.load_file(path)
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
-    except safetensors.SafetensorError as error:
         raise InputError(
-            f"{path}: found no whole safetensors file, expected one ({error})"
+            path, f"no readable file ({error.strerror or error})", "a safetensors file"
         ) from error
+    except safetensors.SafetensorError as error:
+        raise InputError(path, f"a damaged file ({error})", "a whole safetensors file") from error
 
 
 def _settle_logits(
     weights: dict[str, np.ndarray], values: Mapping[str, Any], folder: pathlib.Path
 ) -> bool:
-    """Whether the logits go through the embedding; `weights` then have no kernel for them.
+    """Returns whether the logits use the embedding; if not, `weights` hold a kernel for them.
 
-    T5 1.0 divides by the root of the width and has one matrix for embedding and logits, 1.1 and
-    mT5 neither. One matrix without the division is the same as two equal ones.
+    T5 1.0 divides by the square root of the width and has one matrix for embedding and logits; T5
+    1.1 and mT5 do neither. One matrix without the division is the same as two equal ones.
     """
-    # What transformers 5 says in `scale_decoder_outputs`, it said before in `tie_word_embeddings`.
+    # `scale_decoder_outputs` is new in transformers 5; before, `tie_word_embeddings` said it too.
     tied = values.get("tie_word_embeddings", True)
     scaled = values["model_type"] == "t5" and values.get("scale_decoder_outputs", tied)
     if not scaled:
@@ -155,8 +152,9 @@ def _settle_logits(
     kernel, embedding = weights.pop(_LOGITS, None), weights.get(_EMBEDDING)
     if kernel is not None and embedding is not None and not np.array_equal(kernel, embedding):
         raise InputError(
-            f"{folder}: found {_LOGITS} unlike {_EMBEDDING} and tie_word_embeddings true, expected "
-            "them to be the same, or false"
+            folder,
+            f"{_LOGITS} unlike {_EMBEDDING} and tie_word_embeddings true",
+            "two equal matrices, or tie_word_embeddings false",
         )
     return True
 
@@ -164,7 +162,7 @@ def _settle_logits(
 def _parse_config(
     values: Mapping[str, Any], logits_via_embedding: bool, path: pathlib.Path
 ) -> T5Config:
-    """The network that a `config.json` describes; what it leaves out is Hugging Face's default."""
+    """Returns the network of a `config.json`; missing fields take Hugging Face's defaults."""
     defaults = {
         "num_decoder_layers": values.get("num_layers"),
         "dropout_rate": 0.1,
@@ -174,16 +172,15 @@ def _parse_config(
     values = {"feed_forward_proj": "relu", "layer_norm_epsilon": 1e-6, **defaults, **values}
     for name in _FIELDS.values():
         if not isinstance(values.get(name), int | float):
-            raise InputError(f"{path}: found {name} = {values.get(name)!r}, expected a number")
+            raise InputError(path, f"{name} = {values.get(name)!r}", "a number")
     if values["feed_forward_proj"] not in _FEED_FORWARD:
         raise InputError(
-            f"{path}: found feed_forward_proj {values['feed_forward_proj']!r}, expected one of "
-            f"{', '.join(_FEED_FORWARD)}"
+            path,
+            f"feed_forward_proj {values['feed_forward_proj']!r}",
+            f"one of {', '.join(_FEED_FORWARD)}",
         )
     if values["layer_norm_epsilon"] != 1e-6:
-        raise InputError(
-            f"{path}: found layer_norm_epsilon {values['layer_norm_epsilon']}, expected 1e-06"
-        )
+        raise InputError(path, f"layer_norm_epsilon {values['layer_norm_epsilon']}", 1e-6)
     return T5Config(
         **{ours: values[theirs] for ours, theirs in _FIELDS.items()},
         mlp_activations=_FEED_FORWARD[values["feed_forward_proj"]],

@@ -1,4 +1,4 @@
-"""Rows of the ID tokens in a pretrained T5's embedding and logits."""
+"""Adds rows for the ID tokens to a pretrained T5's embedding and logits."""
 
 import dataclasses
 import pathlib
@@ -11,35 +11,41 @@ from catid2_jax.errors import InputError
 
 
 def find_vocabulary(
-    checkpoint: Checkpoint, path: str = "", levels: int = 0, codebook_size: int = 0, extra_ids: int = 0
+    checkpoint: Checkpoint,
+    path: str = "",
+    levels: int = 0,
+    codebook_size: int = 0,
+    extra_ids: int = 0,
 ) -> Vocabulary | None:
-    """The vocabulary that is asked for; what is not said is as in the checkpoint.
+    """Returns the vocabulary that is asked for; what is left out is taken from the checkpoint.
 
     Args:
-        checkpoint: what it is for.
+        checkpoint: the T5 that the vocabulary is for.
         path: a SentencePiece model; empty for the one beside the checkpoint.
-        levels: L; 0 as in the checkpoint, or none.
-        codebook_size: K; likewise.
-        extra_ids: ids after the pieces; 0 as in the checkpoint, or none.
+        levels: L; 0 takes the checkpoint's, which may have no ID tokens.
+        codebook_size: K; 0 takes the checkpoint's, which may have no ID tokens.
+        extra_ids: ids between the pieces and the ID tokens; 0 takes the checkpoint's, if it says.
 
     Returns:
         None if there is no model beside the checkpoint and none is asked for.
 
     Raises:
-        InputError: there is none beside it and one is needed, or numbers do not go together.
+        InputError: a model is needed and none lies beside the checkpoint, or the numbers do not go
+            together.
     """
     place, tokens = path or checkpoint.vocabulary, checkpoint.id_tokens
     if not place:
         if levels or codebook_size or extra_ids:
-            raise InputError("vocabulary is missing: expected the path of a SentencePiece model")
+            raise InputError("vocabulary", "none", "the path of a SentencePiece model")
         return None
     if tokens:
         levels, codebook_size = levels or tokens.levels, codebook_size or tokens.codebook_size
         extra_ids = extra_ids or tokens.first - Vocabulary(place, 0, 0).pieces
     if bool(levels) != bool(codebook_size) or min(levels, codebook_size, extra_ids) < 0:
         raise InputError(
-            f"found {levels} levels, {codebook_size} codes and {extra_ids} extra ids: expected levels and "
-            "codes or neither, and none below 0"
+            "vocabulary",
+            f"{levels} levels, {codebook_size} codes and {extra_ids} extra ids",
+            "both levels and codes or neither, and no number below 0",
         )
     return Vocabulary(place, levels, codebook_size, extra_ids)
 
@@ -51,39 +57,41 @@ def with_id_tokens(
     codebooks: np.ndarray | None = None,
     seed: int = 0,
 ) -> Checkpoint:
-    """A T5 whose tables have `vocabulary.rows` rows, among them those of the ID tokens.
+    """Returns a T5 whose embedding and logits have `vocabulary.rows` rows, with all ID tokens.
 
-    One that has them comes back as it is. In any other, the rows of text and all other parameters
-    stay bit for bit, and the rows of ID tokens are drawn anew with the text's mean and spread per
-    dimension, one draw for the embedding and the logits' kernel. Rows after the last ID token are
-    the checkpoint's own as far as it has them, then the text's mean: zeros would give the logit 0,
-    which is far above that of a word that does not fit.
+    A checkpoint that has them is returned unchanged. In any other, the rows of text and all other
+    parameters stay bit for bit, and the rows of ID tokens are drawn anew with the text's mean and
+    spread per dimension, one draw for the embedding and the logits' kernel. Rows after the last ID
+    token are the checkpoint's own as far as it has them, then the text's mean: zeros would give the
+    logit 0, which is far above that of a word that does not fit.
 
     Args:
-        checkpoint: its rows are those of the vocabulary's text, up to a multiple of 128, or those
-            of text and ID tokens.
-        vocabulary: what the rows are to stand for.
-        where: the checkpoint's place, for the errors.
-        codebooks: of stage 1, [L, K, Z], to draw the rows from; None for a normal distribution.
-        seed: of the draw.
+        checkpoint: a T5 with rows for the vocabulary's text, up to a multiple of 128, or for text
+            and ID tokens.
+        vocabulary: what the rows shall stand for.
+        where: the checkpoint's path, which errors name.
+        codebooks: stage 1's, [L, K, Z], from which rows are drawn; None for a normal distribution.
+        seed: seed of the draw.
 
     Raises:
-        InputError: the vocabulary is not that of the checkpoint, or the codebooks are not of L x K.
+        InputError: the vocabulary is not that of the checkpoint, or the codebooks are not L x K.
     """
     wanted = IdTokens(vocabulary.first_id_token, vocabulary.levels, vocabulary.codebook_size)
     first, rows = wanted.first, checkpoint.rows
     if checkpoint.id_tokens not in (None, wanted):
         found = checkpoint.id_tokens
         raise InputError(
-            f"{where}: found ID tokens of {found.levels} x {found.codebook_size} codes from {found.first} "
-            f"on, expected {wanted.levels} x {wanted.codebook_size} from {first} on"
+            where,
+            f"ID tokens of {found.levels} x {found.codebook_size} codes from {found.first} on",
+            f"{wanted.levels} x {wanted.codebook_size} from {first} on",
         )
     has_them = checkpoint.id_tokens == wanted or rows > padded_rows(first)
     if rows != vocabulary.rows if has_them else rows < first:
         raise InputError(
-            f"{where}: found {EMBEDDING} of {rows} rows, expected {first} to {padded_rows(first)} "
-            f"for {vocabulary.pieces} pieces and {first - vocabulary.pieces} extra ids, or "
-            f"{vocabulary.rows} with the ID tokens"
+            where,
+            f"{EMBEDDING} of {rows} rows",
+            f"{first} to {padded_rows(first)} for {vocabulary.pieces} pieces and "
+            f"{first - vocabulary.pieces} extra ids, or {vocabulary.rows} with the ID tokens",
         )
     if has_them or not vocabulary.levels:
         return dataclasses.replace(checkpoint, id_tokens=wanted if vocabulary.levels else None)
@@ -96,7 +104,7 @@ def with_id_tokens(
 
 
 def _grown(table: np.ndarray, wanted: IdTokens, rows: int, scores: np.ndarray) -> np.ndarray:
-    """A table [V, D] with ID tokens of the text's mean and spread per dimension."""
+    """Adds rows of ID tokens, with the text's mean and spread per dimension, to a table [V, D]."""
     text = table[: wanted.first]
     mean, spread = text.mean(axis=0, dtype=np.float64), text.std(axis=0, dtype=np.float64)
     grown = np.empty((rows, table.shape[1]), table.dtype)
@@ -107,24 +115,25 @@ def _grown(table: np.ndarray, wanted: IdTokens, rows: int, scores: np.ndarray) -
 
 
 def _scores(wanted: IdTokens, width: int, codebooks: np.ndarray | None, seed: int) -> np.ndarray:
-    """Rows [L K, D] of mean 0 and spread 1 per dimension.
+    """Draws rows [L K, D] of mean 0 and spread 1 per dimension.
 
-    Codebooks are turned by one random map for all levels, orthonormal as far as the widths allow,
-    and standardised level by level: later codebooks hold ever shorter residuals.
+    Codebooks are multiplied by one random matrix, orthonormal as far as the widths allow, and
+    standardised level by level, because later codebooks hold ever shorter residuals.
     """
     generator = np.random.default_rng(seed)
     if codebooks is None:
         return generator.standard_normal((wanted.levels * wanted.codebook_size, width))
     if codebooks.ndim != 3 or codebooks.shape[:2] != (wanted.levels, wanted.codebook_size):
         raise InputError(
-            f"found codebooks of shape {codebooks.shape}, expected {wanted.levels} levels of "
-            f"{wanted.codebook_size} codes"
+            "codebooks",
+            f"shape {codebooks.shape}",
+            f"{wanted.levels} levels of {wanted.codebook_size} codes",
         )
     latent = codebooks.shape[2]
     random = generator.standard_normal((max(latent, width), min(latent, width)))
     turn = np.linalg.qr(random).Q
     projected = codebooks.astype(np.float64) @ (turn if latent > width else turn.T)
     spread = projected.std(axis=1, keepdims=True)
-    # Codes that are all the same have no spread but a rounding error's.
+    # Where all codes are the same, the spread is a rounding error.
     spread[spread < 1e-6 * np.abs(projected).max()] = np.inf
     return ((projected - projected.mean(axis=1, keepdims=True)) / spread).reshape(-1, width)

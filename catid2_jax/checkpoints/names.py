@@ -1,7 +1,7 @@
-"""The one table of names: T5X's parameters and Hugging Face's.
+"""Maps T5X's parameters to Hugging Face's.
 
 T5X's kernels are [inputs, outputs] and its position biases [heads, buckets]; Hugging Face's
-matrices are the transposes, but for the embedding.
+matrices are their transposes, except for the embedding.
 """
 
 from collections.abc import Mapping
@@ -57,7 +57,7 @@ _DECODER_LAYER: Mapping[str, str] = {
 
 
 def hugging_face_names(config: T5Config) -> dict[str, str]:
-    """Hugging Face's name of each of a network's parameters, by T5X's."""
+    """Returns Hugging Face's name of each of a network's parameters, by T5X's name."""
     names = dict(_OUTSIDE_LAYERS)
     for stack, layers, table in (
         ("encoder", config.num_encoder_layers, _ENCODER_LAYER),
@@ -70,5 +70,5 @@ def hugging_face_names(config: T5Config) -> dict[str, str]:
 
 
 def turned(name: str, array: np.ndarray) -> np.ndarray:
-    """A parameter as the other has it, in either direction; `name` is T5X's."""
+    """Turns a parameter from either layout into the other; `name` is T5X's."""
     return np.ascontiguousarray(array.T) if array.ndim == 2 and name != EMBEDDING else array

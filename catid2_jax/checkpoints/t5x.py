@@ -1,4 +1,4 @@
-"""T5X's checkpoints: Orbax, which is written too, and the older msgpack with zarr arrays."""
+"""Reads T5X's checkpoints, Orbax and the older msgpack with zarr arrays, and writes Orbax."""
 
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -16,33 +16,33 @@ from catid2_jax.errors import InputError
 
 
 def read_t5x(folder: pathlib.Path) -> tuple[dict[str, np.ndarray], int]:
-    """Parameters and step of a `checkpoint_N`, of either kind.
+    """Reads the parameters and the step of a `checkpoint_N` of either kind.
 
     Raises:
-        InputError: something in it is missing or cannot be read; which leaf.
+        InputError: a leaf, which it names, is missing or cannot be read.
     """
     if (folder / "state").is_dir():
         leaves = read_orbax(folder / "state", ("target", "state/step"))
     else:
         leaves = _read_legacy(folder / "checkpoint")
     if "state/step" not in leaves:
-        raise InputError(f"{folder}: found no state/step, expected a checkpoint of T5X")
+        raise InputError(folder, "no state/step", "a checkpoint of T5X")
     step = int(leaves.pop("state/step"))
     return {name.removeprefix("target/"): leaf for name, leaf in leaves.items()}, step
 
 
 def read_orbax(folder: pathlib.Path, parts: Sequence[str]) -> dict[str, np.ndarray]:
-    """Some leaves of a tree that Orbax wrote.
+    """Reads some leaves of a tree that Orbax wrote.
 
     Args:
-        folder: what was written.
+        folder: the tree's folder.
         parts: names of leaves, or of subtrees whose leaves are all wanted.
 
     Returns:
-        Leaves by their path, `a/b/c`.
+        Leaves by their paths `a/b/c`.
 
     Raises:
-        InputError: it cannot be read; which leaf.
+        InputError: the tree or a leaf, which it names, cannot be read.
     """
     # Either all arrays lie in one database, or each in a folder.
     database = (folder / "manifest.ocdbt").is_file()
@@ -53,7 +53,7 @@ def read_orbax(folder: pathlib.Path, parts: Sequence[str]) -> dict[str, np.ndarr
         keys = tensorstore.KvStore.open(store).result().list().result()
     except ValueError as error:
         raise InputError(
-            f"{folder}: cannot be read, expected a whole Orbax checkpoint ({_first_line(error)})"
+            folder, f"no readable tree ({_first_line(error)})", "a whole Orbax checkpoint"
         ) from error
     arrays = [key.decode().removesuffix("/.zarray") for key in keys if key.endswith(b"/.zarray")]
     places = {
@@ -71,8 +71,8 @@ def read_orbax(folder: pathlib.Path, parts: Sequence[str]) -> dict[str, np.ndarr
 def write_t5x(folder: pathlib.Path, checkpoint: Checkpoint) -> None:
     """Writes `checkpoint_N` as T5X does, without an optimizer's state.
 
-    T5X takes it with `RestoreCheckpointConfig.fallback_to_scratch = True` and
-    `assignment_map = []`: the optimizer's state then starts afresh.
+    T5X restores it with `RestoreCheckpointConfig.fallback_to_scratch = True` and
+    `assignment_map = []`, and then starts with a new optimizer's state.
     """
     tree = {
         "target": unflatten(checkpoint.params),
@@ -86,18 +86,20 @@ def write_t5x(folder: pathlib.Path, checkpoint: Checkpoint) -> None:
 
 
 def _read_legacy(path: pathlib.Path) -> dict[str, np.ndarray]:
-    """`target` and `state/step` of `{version: 2 | 3, optimizer: {target, state}}`."""
+    """Reads `target` and `state/step` of `{version: 2 | 3, optimizer: {target, state}}`."""
     try:
         contents = flax.serialization.msgpack_restore(path.read_bytes())
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+        raise InputError(
+            path, f"no readable file ({error.strerror})", "a checkpoint of T5X"
+        ) from error
     except ValueError as error:
         raise InputError(
-            f"{path}: found no whole msgpack, expected a checkpoint of T5X ({_first_line(error)})"
+            path, f"no whole msgpack ({_first_line(error)})", "a checkpoint of T5X"
         ) from error
     version = contents.get("version") if isinstance(contents, dict) else None
     if version not in (2, 3):
-        raise InputError(f"{path}: found version {version}, expected T5X's 2 or 3")
+        raise InputError(path, f"version {version}", "T5X's 2 or 3")
     leaves = flax.traverse_util.flatten_dict(
         contents.get("optimizer", {}), is_leaf=lambda _, leaf: "kvstore" in leaf, sep="/"
     )
@@ -108,7 +110,7 @@ def _read_legacy(path: pathlib.Path) -> dict[str, np.ndarray]:
         if isinstance(leaf, dict)
     }
     arrays = wanted | _read_zarr(path.parent, beside)
-    # Version 2 has bfloat16 as the integers of its bits.
+    # Version 2 stores bfloat16 as the integers of its bits.
     return {
         name: array.view(ml_dtypes.bfloat16) if array.dtype == np.uint16 else array
         for name, array in arrays.items()
@@ -116,17 +118,17 @@ def _read_legacy(path: pathlib.Path) -> dict[str, np.ndarray]:
 
 
 def _place(spec: Mapping[str, Any]) -> str:
-    """The folder of an array; the whole path says where it was written, in a bucket, say."""
+    """Returns the name of an array's folder; the rest of its path is where it was once written."""
     return pathlib.PurePosixPath(spec["kvstore"].get("path") or spec["path"]).name
 
 
 def _read_zarr(folder: pathlib.Path, places: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """Arrays by name from their key-value stores, all at once.
+    """Reads arrays by name from their key-value stores, all at once.
 
     Raises:
-        InputError: one cannot be read.
+        InputError: an array, which it names, cannot be read.
     """
-    # A part that is not there is an error, not zeros.
+    # A missing chunk is an error, not zeros.
     strict = {"driver": "zarr", "fill_missing_data_reads": False}
     opening = {name: tensorstore.open(strict | {"kvstore": p}) for name, p in places.items()}
     reading = {name: _result(folder, name, future).read() for name, future in opening.items()}
@@ -138,7 +140,7 @@ def _result(folder: pathlib.Path, name: str, future: Any) -> Any:
         return future.result()
     except ValueError as error:
         raise InputError(
-            f"{folder}: {name} cannot be read, expected a whole zarr array ({_first_line(error)})"
+            folder, f"no readable {name} ({_first_line(error)})", "a whole zarr array"
         ) from error
 
 

@@ -1,11 +1,10 @@
-"""A vocabulary as the tokenizer that Hugging Face's `AutoTokenizer` reads."""
+"""Writes a vocabulary as the tokenizer that Hugging Face's `AutoTokenizer` reads."""
 
 import base64
 import pathlib
 from typing import Any
 
-from sentencepiece import sentencepiece_model_pb2
-
+from catid2_jax.checkpoints.sentencepiece_model import parse_model
 from catid2_jax.docids.vocabulary import Vocabulary
 from catid2_jax.files import atomic_write, write_json
 
@@ -22,8 +21,7 @@ def write_tokenizer(folder: pathlib.Path, vocabulary: Vocabulary) -> None:
     before it is dropped, not unknown; and of two ways to cut a word that are equally likely ("444"
     as "4", "44" or "44", "4") it may take the other.
     """
-    proto = sentencepiece_model_pb2.ModelProto  # type: ignore[attr-defined]
-    model = proto.FromString(vocabulary.model)
+    model = parse_model(vocabulary.model)
     pieces = [[piece.piece, piece.score] for piece in model.pieces]
     added = {i: pieces[i][0] for i in (0, vocabulary.end, vocabulary.unknown)}
     added |= {vocabulary.pieces + i: name for i, name in enumerate(extra_names(vocabulary))}
@@ -62,7 +60,7 @@ def write_tokenizer(folder: pathlib.Path, vocabulary: Vocabulary) -> None:
 
 
 def extra_names(vocabulary: Vocabulary) -> list[str]:
-    """Names of the ids after the pieces: `<extra_id_99>` to `<extra_id_0>`, then `<id_l_c>`."""
+    """Names the ids after the pieces: `<extra_id_99>` to `<extra_id_0>`, then `<id_l_c>`."""
     extra = vocabulary.first_id_token - vocabulary.pieces
     return [f"<extra_id_{i}>" for i in reversed(range(extra))] + [
         f"<id_{level}_{code}>"
@@ -84,7 +82,7 @@ def _added_token(token_id: int, name: str) -> dict[str, Any]:
 
 
 def _normalizer(spec: Any) -> dict[str, Any]:
-    """SentencePiece's: its table of characters, then no space too many."""
+    """Describes SentencePiece's normaliser: its table of characters, then no superfluous space."""
     steps: list[dict[str, Any]] = []
     if spec.precompiled_charsmap:
         table = base64.b64encode(spec.precompiled_charsmap).decode()
@@ -104,7 +102,7 @@ def _metaspace(spec: Any) -> dict[str, Any]:
 
 
 def _with_end(token_id: int, name: str) -> dict[str, Any]:
-    """Every text ends with the end of sequence, a pair of texts twice."""
+    """Describes the end-of-sequence token after every text, and after each text of a pair."""
     first, second = ({"Sequence": {"id": text, "type_id": 0}} for text in "AB")
     end = {"SpecialToken": {"id": name, "type_id": 0}}
     return {

@@ -1,4 +1,4 @@
-"""What a work directory has learnt: the T5 of stage 2, the codebooks of stage 1."""
+"""Reads what a work directory's runs have trained: the T5 of stage 2, stage 1's codebooks."""
 
 import pathlib
 from typing import Any
@@ -14,21 +14,22 @@ from catid2_jax.training.checkpoint import Which
 
 
 def read_trained(workdir: pathlib.Path, which: Which = "last") -> Checkpoint:
-    """The T5 of stage 2.
+    """Reads the T5 of stage 2.
 
     Args:
-        workdir: of a run.
-        which: of its checkpoints.
+        workdir: the directory of a run.
+        which: the checkpoint that is read.
 
     Raises:
-        InputError: stage 2 has no such checkpoint, it reads vectors and not text, or no record says
-            how it was trained.
+        InputError: stage 2 has no such checkpoint, its network reads vectors instead of text, or no
+            record says how it was trained.
     """
     sections = _sections(workdir)
     if sections["t5"].get("memory_tokens"):
         raise InputError(
-            f"{workdir}: found a network that reads vectors (memory_tokens = "
-            f"{sections['t5']['memory_tokens']}), expected a T5, which reads text"
+            workdir,
+            f"a network that reads vectors (memory_tokens = {sections['t5']['memory_tokens']})",
+            "a T5, which reads text",
         )
     leaves, step = _read_last(workdir / "seq2seq" / which, "params")
     fields = sections["t5"] | {"mlp_activations": tuple(sections["t5"]["mlp_activations"])}
@@ -40,10 +41,10 @@ def read_trained(workdir: pathlib.Path, which: Which = "last") -> Checkpoint:
 
 
 def read_codebooks(path: str | pathlib.Path, which: Which = "last") -> np.ndarray:
-    """Codebooks of stage 1, [L, K, Z], from a work directory or an .npy file.
+    """Reads the codebooks of stage 1, [L, K, Z], from a work directory or an .npy file.
 
     Raises:
-        InputError: there are none, or an array that is none.
+        InputError: there are none, or the array is of another form.
     """
     path = pathlib.Path(path).absolute()
     if path.is_dir():
@@ -52,28 +53,31 @@ def read_codebooks(path: str | pathlib.Path, which: Which = "last") -> np.ndarra
     try:
         codebooks = np.load(path, allow_pickle=False)
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
+        raise InputError(
+            path, f"no readable file ({error.strerror or error})", "an .npy file"
+        ) from error
     except ValueError as error:
-        raise InputError(f"{path}: found no array, expected an .npy file ({error})") from error
+        raise InputError(path, f"no array ({error})", "an .npy file") from error
     if codebooks.ndim != 3 or codebooks.dtype.kind != "f" or not np.isfinite(codebooks).all():
         raise InputError(
-            f"{path}: found an array of shape {codebooks.shape} and type {codebooks.dtype}, "
-            "expected codebooks [levels, codebook_size, width] of finite real numbers"
+            path,
+            f"an array of shape {codebooks.shape} and type {codebooks.dtype}",
+            "codebooks [levels, codebook_size, width] of finite real numbers",
         )
     return codebooks
 
 
 def _read_last(folder: pathlib.Path, part: str) -> tuple[dict[str, np.ndarray], int]:
-    """The leaves of a part of a training state, by their path in it, and the step."""
+    """Reads the leaves of a part of a training state, by their path in it, and the step."""
     steps = [int(p.name) for p in folder.glob("*") if p.name.isdecimal()]
     if not steps:
-        raise InputError(f"{folder}: found no checkpoint, expected a trained model")
+        raise InputError(folder, "no checkpoint", "a trained model")
     leaves = read_orbax(folder / str(max(steps)) / "default", (part,))
     return {name.removeprefix(f"{part}/"): leaf for name, leaf in leaves.items()}, max(steps)
 
 
 def _sections(workdir: pathlib.Path) -> dict[str, Any]:
-    """The sections of the configuration with which both stages were trained."""
+    """Reads the sections of the configuration with which both stages were trained."""
     sections: dict[str, Any] = {}
     for step in ("train_rqvae", "train_seq2seq"):
         path = workdir / "steps" / f"{step}.json"
@@ -82,7 +86,8 @@ def _sections(workdir: pathlib.Path) -> dict[str, Any]:
     for name in ("rqvae", "seq2seq", "t5"):
         if name not in sections:
             raise InputError(
-                f"{workdir / 'steps'}: found no record of config.{name}, expected those that "
-                "training leaves"
+                workdir / "steps",
+                f"no record of the configuration of {name}",
+                "the records that training leaves",
             )
     return sections

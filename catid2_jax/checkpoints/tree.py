@@ -1,4 +1,4 @@
-"""A T5 as all file formats are read into: its parameters under T5X's names."""
+"""The form into which every file format is read: a T5's parameters under T5X's names."""
 
 import dataclasses
 import functools
@@ -46,9 +46,9 @@ class Checkpoint:
     Attributes:
         params: its parameters.
         config: its shape.
-        step: steps it was trained for.
-        id_tokens: those that it has learnt; None if it has none, or the files do not say.
-        vocabulary: its SentencePiece model, if that lies with it.
+        step: the number of steps it was trained for.
+        id_tokens: where its ID tokens lie; None if it has none, or the files do not say.
+        vocabulary: the SentencePiece model that lies with it; None if there is none.
     """
 
     params: Parameters
@@ -64,18 +64,18 @@ class Checkpoint:
 
 
 def flatten(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """Leaves of nested dictionaries by `a/b/c`."""
+    """Returns the leaves of nested dictionaries by their paths `a/b/c`."""
     return flax.traverse_util.flatten_dict(tree, sep="/")
 
 
 def unflatten(leaves: Mapping[str, Any]) -> dict[str, Any]:
-    """The inverse of `flatten`."""
+    """Inverts `flatten`."""
     return flax.traverse_util.unflatten_dict(dict(leaves), sep="/")
 
 
 @functools.lru_cache(maxsize=8)
 def parameter_shapes(config: T5Config, rows: int) -> Mapping[str, tuple[int, ...]]:
-    """The shape of every parameter of a network."""
+    """Returns the shape of every parameter of a network."""
     tokens = jnp.zeros((1, 1), jnp.int32)
     init = Transformer(config, rows).init
     shapes = jax.eval_shape(init, jax.random.key(0), tokens, tokens == 0, tokens)["params"]
@@ -86,42 +86,41 @@ def check_parameters(params: Parameters, config: T5Config, rows: int, where: obj
     """Checks that parameters are those of a network.
 
     Args:
-        params: what was found.
-        config: the network.
-        rows: of its vocabulary.
-        where: named in the error.
+        params: the parameters found.
+        config: the network's shape.
+        rows: the number of rows of its embedding.
+        where: the place that errors name.
 
     Raises:
-        InputError: a leaf is missing, too many, or of another shape (it and both shapes), or not
-            finite.
+        InputError: a leaf, which it names, is missing, superfluous, of another shape or not finite.
     """
     expected = parameter_shapes(config, rows)
     found = {name: leaf.shape for name, leaf in params.items()}
     for name in sorted(expected.keys() | found.keys()):
         if found.get(name) != expected.get(name):
             raise InputError(
-                f"{where}: found {name} of shape {found.get(name, 'none')}, expected "
-                f"{expected.get(name, 'none')}"
+                where, f"{name} of shape {found.get(name, 'none')}", expected.get(name, "none")
             )
         if not np.isfinite(params[name]).all():
-            raise InputError(f"{where}: found NaN or infinity in {name}, expected finite numbers")
+            raise InputError(where, f"NaN or infinity in {name}", "finite numbers")
 
 
 def infer_config(params: Parameters, where: object) -> T5Config:
-    """The network that parameters belong to, as far as their shapes say.
+    """Infers the network that parameters belong to, as far as their shapes say.
 
-    Two kernels before the feed-forward layer's last are taken for GEGLU (T5 1.1), one for ReLU (T5
-    1.0), and far positions for T5's 128.
+    Two input kernels of a feed-forward layer are taken for GEGLU (T5 1.1), one for ReLU (T5 1.0);
+    the distance from which positions share a bucket is taken for T5's 128.
 
     Raises:
-        InputError: a leaf is missing that says it.
+        InputError: a leaf whose shape is needed is missing.
     """
 
     def shape(name: str) -> tuple[int, ...]:
         if name not in params or params[name].ndim != 2:
             raise InputError(
-                f"{where}: found no {name} of two dimensions, expected the parameters of a T5 as "
-                "t5x/examples/t5 has them"
+                where,
+                f"no {name} of two dimensions",
+                "the parameters of a T5 as t5x/examples/t5 has them",
             )
         return params[name].shape
 
@@ -144,17 +143,17 @@ def infer_config(params: Parameters, where: object) -> T5Config:
 
 
 def read_json(path: pathlib.Path) -> dict[str, Any]:
-    """The JSON object of a file that describes a checkpoint.
+    """Reads the JSON object of a file that describes a checkpoint.
 
     Raises:
-        InputError: no such file, or something else in it.
+        InputError: there is no such file, or it holds something else.
     """
     try:
         values = json.loads(path.read_bytes())
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+        raise InputError(path, f"no readable file ({error.strerror})", "a JSON object") from error
     except ValueError as error:
-        raise InputError(f"{path}: found no JSON, expected a JSON object") from error
+        raise InputError(path, "no JSON", "a JSON object") from error
     if not isinstance(values, dict):
-        raise InputError(f"{path}: found no JSON object, expected one")
+        raise InputError(path, f"a JSON {type(values).__name__}", "a JSON object")
     return values

@@ -1,1 +1,1 @@
-"""Catalogues, queries, judgements and what is made of them before training."""
+"""Catalogues, queries and judgements, and their preparation for training."""

@@ -1,4 +1,4 @@
-"""The catalogue: products in JSON Lines or Parquet, read record by record and checked."""
+"""Catalogues in JSON Lines or Parquet, read record by record and checked."""
 
 import contextlib
 import json
@@ -25,17 +25,19 @@ from catid2_jax.types import Product
 PARQUET_SUFFIX = ".parquet"
 
 PRODUCT_FIELDS = ("title", "text", "categories")
-"""What every product has and is read for."""
+"""Text fields that every product has; further fields are in `Product.extra`."""
 
 _REQUIRED = ("id", "title", "categories")
 _PARQUET_BATCH = 4096  # rows in memory at a time
 
 
 class CatalogReader:
-    """The products of a catalogue file, streamed anew by each iteration.
+    """Iterable over the products of a catalogue file, which each iteration reads anew.
+
+    `stream_products` describes the arguments.
 
     Attributes:
-        rejected: records left out by the current or latest iteration.
+        rejected: number of records left out by the current or latest iteration.
     """
 
     def __init__(
@@ -45,7 +47,7 @@ class CatalogReader:
         rejects: str | PathLike[str] | None = None,
     ):
         if on_error not in ("raise", "skip"):
-            raise InputError(f"found on_error {on_error!r}, expected 'raise' or 'skip'")
+            raise InputError("on_error", repr(on_error), "'raise' or 'skip'")
         check_suffix(path, (*JSON_SUFFIXES, PARQUET_SUFFIX))
         self.path = path
         self.on_error = on_error
@@ -64,8 +66,9 @@ class CatalogReader:
                     if product.id in first_seen:
                         first = first_seen[product.id]
                         raise InputError(
-                            f"{where}: found id {product.id!r} again, expected unique ids "
-                            f"(first at {self.path}{first})"
+                            where,
+                            f"id {product.id!r} again",
+                            f"unique ids (first at {self.path}{first})",
                         )
                 except InputError as error:
                     if self.on_error == "raise":
@@ -76,37 +79,37 @@ class CatalogReader:
                     continue
                 first_seen[product.id] = place
                 yield product
-        # After the block, so that the rejects that explain it are on disk.
+        # After the block, so that the file of rejects, which explains the error, is on disk.
         if not first_seen:
             raise InputError(
-                f"{self.path}: found no product ({self.rejected} records rejected), "
-                "expected at least one"
+                self.path, f"no product ({self.rejected} records rejected)", "at least one"
             )
 
 
-def read_catalog(
+def stream_products(
     path: str | PathLike[str],
     on_error: Literal["raise", "skip"] = "raise",
     rejects: str | PathLike[str] | None = None,
 ) -> CatalogReader:
     """Reads a catalogue record by record.
 
-    A record has `id` (no white space, unique; an integer becomes its digits), `title` (not
-    blank), `categories` (list of names, root first; white space around them is removed) and may
-    have `text`. All other fields go to `Product.extra`. Blank lines are ignored.
+    A record has the fields `id` (unique, without white space; an integer becomes its digits),
+    `title` (not blank) and `categories` (list of names, root first; white space around them is
+    removed), and may have `text`. All other fields go to `Product.extra`. Blank lines are ignored.
 
     Args:
-        path: .jsonl, .json (one object per line), either with .gz, or .parquet.
-        on_error: "raise" stops at the first bad record; "skip" leaves it out and counts it.
-        rejects: with "skip", a JSON Lines file that gets `line` (Parquet: the row, from 1),
-            `error` and `record` of each bad record, once the iteration has reached the end.
+        path: a file named .jsonl or .json (one object per line), .jsonl.gz, .json.gz or .parquet.
+        on_error: "raise" stops at the first bad record; "skip" leaves bad records out and counts
+            them.
+        rejects: JSON Lines file that "skip" writes at the end of an iteration, with `line`
+            (Parquet: the row, from 1), `error` and `record` of each bad record.
 
     Returns:
         An iterable of products whose `rejected` counts the records left out.
 
     Raises:
-        InputError: a bad record (with its line), an unreadable file, no product at all; all but
-            a wrong suffix or `on_error` come up while iterating.
+        InputError: a wrong suffix or `on_error`, at once; a bad record (named by its line), an
+            unreadable file or a file without products, while iterating.
     """
     return CatalogReader(path, on_error, rejects)
 
@@ -115,31 +118,38 @@ def write_catalog(path: str | PathLike[str], products: Iterable[Product]) -> Non
     """Writes products as JSON Lines (compressed if `path` ends in .gz), atomically.
 
     Raises:
-        InputError: the suffix is not a JSON Lines suffix, or a further field is not JSON.
+        InputError: the suffix is not one of JSON Lines, or a field in `extra` is not JSON.
     """
     check_suffix(path, JSON_SUFFIXES)
     write_lines(path, (_product_line(product) for product in products))
 
 
 def product_text(product: Product, with_categories: bool) -> str:
-    """All that a catalogue says of a product by fields of its own.
+    """Joins a product's title, its text and, on request, its category path.
 
     Args:
         product: the product.
-        with_categories: adds the category path; the paper's Table 4 compares both.
+        with_categories: whether to add the category path; the paper's Table 4 compares both.
 
     Returns:
-        "title. text. A > B > C", without what is empty.
+        "title. text. A > B > C", with empty fields left out.
     """
     fields = PRODUCT_FIELDS if with_categories else PRODUCT_FIELDS[:-1]
     return join_fields({field: field_value(product, field) for field in fields})
 
 
 def field_value(product: Product, field: str) -> str:
-    """A field of a product as text: its title, its text, its path as "A > B > C", or a further one.
+    """Returns a field of a product as text.
+
+    Args:
+        product: the product.
+        field: "title", "text", "categories" or a field in `product.extra`.
+
+    Returns:
+        The category path as "A > B > C", a list as "a, b, c", a missing field as "".
 
     Raises:
-        InputError: a further field that is neither text nor a number, nor a list of those.
+        InputError: a field in `extra` is neither text, nor a number, nor a list of those.
     """
     if field == "categories":
         return " > ".join(product.categories)
@@ -151,14 +161,15 @@ def field_value(product: Product, field: str) -> str:
     for item in values:
         if not isinstance(item, str | int | float):
             raise InputError(
-                f"product {product.id!r}: found {field} {value!r:.60}, expected text, a number, or "
-                "a list of those"
+                f"product {product.id!r}",
+                f"{field} {value!r:.60}",
+                "text, a number, or a list of those",
             )
     return ", ".join(str(item).strip() for item in values)
 
 
 def join_fields(values: Mapping[str, str]) -> str:
-    """Values in one text, "title. text. A > B > C. brand: Acme", without what is empty."""
+    """Joins fields as "title. text. A > B > C. brand: Acme", with empty ones left out."""
     return ". ".join(
         value if field in PRODUCT_FIELDS else f"{field}: {value}"
         for field, value in values.items()
@@ -169,7 +180,7 @@ def join_fields(values: Mapping[str, str]) -> str:
 def _read_records(
     path: str | PathLike[str],
 ) -> Iterator[tuple[str, int, bytes | dict[str, Any]]]:
-    """Yields (place as it stands after the path in messages, number, record)."""
+    """Yields (what to append to the path in messages, line or row number, record)."""
     if str(path).endswith(PARQUET_SUFFIX):
         for number, row in enumerate(_read_parquet(path), 1):
             yield f": row {number}", number, row
@@ -188,10 +199,12 @@ def _read_parquet(path: str | PathLike[str]) -> Iterator[dict[str, Any]]:
             for batch in file.iter_batches(batch_size=_PARQUET_BATCH):
                 yield from batch.to_pylist()
     except FileNotFoundError as error:
-        raise InputError(f"{path}: found no such file, expected a file to read") from error
+        raise InputError(path, "no such file", "a file to read") from error
+    except InputError:  # a ValueError that already says what is wrong
+        raise
     except (pyarrow.ArrowException, OSError, ValueError) as error:
         reason = " ".join(str(error).split())
-        raise InputError(f"{path}: found {reason:.200}, expected a readable Parquet") from error
+        raise InputError(path, f"{reason:.200}", "a readable Parquet") from error
 
 
 def _parse_product(record: bytes | dict[str, Any], where: str) -> Product:
@@ -199,7 +212,7 @@ def _parse_product(record: bytes | dict[str, Any], where: str) -> Product:
     require_fields(fields, _REQUIRED, where)
     text = fields.pop("text", None)
     if text is not None and not isinstance(text, str):
-        raise InputError(f"{where}: found text {text!r:.60}, expected text or null")
+        raise InputError(where, f"text {text!r:.60}", "text or null")
     return Product(
         id=parse_id(fields.pop("id"), where),
         title=parse_text(fields.pop("title"), "title", where),
@@ -211,9 +224,7 @@ def _parse_product(record: bytes | dict[str, Any], where: str) -> Product:
 
 def _parse_categories(value: Any, where: str) -> tuple[str, ...]:
     if not isinstance(value, list) or not value:
-        raise InputError(
-            f"{where}: found categories {value!r:.60}, expected a list of names, root first"
-        )
+        raise InputError(where, f"categories {value!r:.60}", "a list of names, root first")
     return tuple(parse_text(name, "category", where).strip() for name in value)
 
 

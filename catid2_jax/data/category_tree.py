@@ -8,7 +8,7 @@ from catid2_jax.errors import InputError
 from catid2_jax.types import CategoryIdentity
 
 NO_CATEGORY = -1
-"""Stands where a path is shorter than the level."""
+"""Node number at the levels below the end of a category path."""
 
 
 def category_ids(
@@ -16,22 +16,23 @@ def category_ids(
 ) -> np.ndarray:
     """Numbers the nodes of the category tree, level by level.
 
-    A node is the whole path prefix: the same name under two parents is two nodes. Nodes are
-    numbered per level from 0, in order of first appearance.
+    A node is a whole path prefix, so that the same name under two parents makes two nodes. Each
+    level numbers its nodes from 0, in order of first appearance.
 
     Args:
-        paths: N category paths, root first; names beyond `depth` are not used.
+        paths: N category paths, root first; names beyond `depth` are ignored.
         depth: number of levels H, at least 1.
-        identity: "name" makes one node of all that have a name and a level in common instead.
+        identity: "path" for the nodes described here; "name" makes one node of all categories
+            with the same name at the same level.
 
     Returns:
-        int32 [N, H]; NO_CATEGORY where the path is shorter.
+        int32 [N, H], node numbers; NO_CATEGORY where the path is shorter.
 
     Raises:
         InputError: `depth` is below 1.
     """
     if depth < 1:
-        raise InputError(f"found category depth {depth}, expected at least 1")
+        raise InputError("depth", depth, "at least 1")
     nodes: list[dict[tuple[int, str], int]] = [{} for _ in range(depth)]
     rows = []
     for path in paths:
@@ -49,7 +50,7 @@ def nodes_per_level(ids: np.ndarray) -> list[int]:
     """Counts the nodes of each level.
 
     Args:
-        ids: int32 [N, H] as `category_ids` gives them.
+        ids: int32 [N, H], the node numbers that `category_ids` returns.
 
     Returns:
         H counts, root level first.

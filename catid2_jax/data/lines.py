@@ -1,6 +1,6 @@
-"""Files of lines: reading with the line's number, checking fields, writing atomically.
+"""Files of lines: reading with line numbers, checking fields, writing atomically.
 
-What the readers of catalogues, queries, qrels, runs and document IDs share.
+The readers of catalogues, queries, judgements, runs and document IDs share these functions.
 """
 
 import codecs
@@ -21,21 +21,21 @@ JSON_SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".json.gz")
 
 
 def check_suffix(path: str | PathLike[str], suffixes: Iterable[str]) -> None:
-    """Raises InputError if the name of `path` ends in none of `suffixes`."""
+    """Raises InputError unless the name of `path` ends in one of `suffixes`."""
     suffixes = tuple(suffixes)
     if not pathlib.Path(path).name.endswith(suffixes):
-        raise InputError(f"{path}: found another suffix, expected one of {', '.join(suffixes)}")
+        raise InputError(path, "another suffix", f"one of {', '.join(suffixes)}")
 
 
 @contextlib.contextmanager
 def unchanged(path: str | PathLike[str]) -> Iterator[None]:
-    """Reports that a file changed while the block read it, by size and time of change.
+    """Raises an error if a file's size or modification time changes during the block.
 
-    That is said rather than what else went wrong in the block: a file that is being written is
-    often also broken.
+    This error replaces any other from the block, since a file that is still being written is
+    often broken as well.
 
     Raises:
-        InputError: it is not as it was when the block began.
+        InputError: the file has changed since the block began.
     """
     before = _size_and_time(path)
     error: Exception | None = None
@@ -44,9 +44,7 @@ def unchanged(path: str | PathLike[str]) -> Iterator[None]:
     except Exception as found:
         error = found
     if _size_and_time(path) != before:
-        raise InputError(
-            f"{path}: found that it changed while it was read, expected a finished file"
-        )
+        raise InputError(path, "that it changed while it was read", "a finished file")
     if error is not None:
         raise error
 
@@ -57,12 +55,12 @@ def _size_and_time(path: str | PathLike[str]) -> tuple[int, int]:
 
 
 def read_lines(path: str | PathLike[str]) -> Iterator[tuple[int, bytes]]:
-    r"""Yields the lines of a plain or .gz file that are not blank, as (number from 1, bytes).
+    r"""Yields (line number from 1, bytes) for each line of a plain or .gz file that is not blank.
 
-    Lines end at "\n" alone: Unicode's other line ends may stand inside a title.
+    Only "\n" ends a line, since a title may contain Unicode's other line separators.
 
     Raises:
-        InputError: the file is missing, unreadable, a damaged gzip, or changes meanwhile.
+        InputError: the file is missing, unreadable or a damaged gzip, or changes while it is read.
     """
     opener: Any = gzip.open if str(path).endswith(".gz") else open
     try:
@@ -73,27 +71,25 @@ def read_lines(path: str | PathLike[str]) -> Iterator[tuple[int, bytes]]:
                 if line.strip():
                     yield number, line
     except FileNotFoundError as error:
-        raise InputError(f"{path}: found no such file, expected a file to read") from error
+        raise InputError(path, "no such file", "a file to read") from error
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise InputError(f"{path}: found a damaged gzip ({error}), expected a whole one") from error
+        raise InputError(path, f"a damaged gzip ({error})", "a whole one") from error
     except OSError as error:
-        raise InputError(
-            f"{path}: found {error.strerror or error}, expected a file to read"
-        ) from error
+        raise InputError(path, error.strerror or error, "a file to read") from error
 
 
 def decode_line(line: bytes, where: str) -> str:
-    """Decodes UTF-8.
+    """Decodes a line of UTF-8.
 
     Raises:
-        InputError: other bytes, at `where`.
+        InputError: the line is not UTF-8.
     """
     try:
         return line.decode("utf-8")
     except UnicodeDecodeError as error:
         found = line[error.start : error.start + 1]
         raise InputError(
-            f"{where}: found the byte {found!r} at column {error.start + 1}, expected UTF-8"
+            where, f"the byte {found!r} at column {error.start + 1}", "UTF-8"
         ) from error
 
 
@@ -101,35 +97,35 @@ def parse_json_object(line: bytes, where: str) -> dict[str, Any]:
     """Parses a line of JSON Lines.
 
     Raises:
-        InputError: not UTF-8, not JSON (NaN and infinities are not), or not an object.
+        InputError: the line is not UTF-8, not JSON (which has no NaN or infinity), or no object.
     """
     text = decode_line(line, where)
     try:
         value = json.loads(text, parse_constant=_refuse_constant)
-        if "\\u" in text:  # only an escape can make a lone surrogate, which no file can hold
+        if "\\u" in text:  # only an escape makes a lone surrogate, which UTF-8 cannot encode
             json.dumps(value, ensure_ascii=False).encode("utf-8")
     except UnicodeEncodeError as error:
-        raise InputError(f"{where}: found a lone surrogate, expected valid Unicode") from error
+        raise InputError(where, "a lone surrogate", "valid Unicode") from error
     except (ValueError, RecursionError) as error:
         reason: object = error
         if isinstance(error, json.JSONDecodeError):  # its text says "line 1", whatever the line
             reason = f"{error.msg} at column {error.colno}"
-        raise InputError(f"{where}: found invalid JSON ({reason}), expected an object") from error
+        raise InputError(where, f"invalid JSON ({reason})", "an object") from error
     if not isinstance(value, dict):
-        raise InputError(f"{where}: found {value!r:.60}, expected a JSON object")
+        raise InputError(where, f"{value!r:.60}", "a JSON object")
     return value
 
 
 def parse_id(value: Any, where: str) -> str:
-    """Checks an id, which must fit a column of a TREC file; an integer becomes its digits.
+    """Checks that an id fits into a column of a TREC file; an integer becomes its digits.
 
     Raises:
-        InputError: neither text nor integer, empty, or with white space.
+        InputError: the id is neither text nor an integer, is empty, or contains white space.
     """
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     if not isinstance(value, str) or value.split() != [value]:
-        raise InputError(f"{where}: found id {value!r:.60}, expected text without white space")
+        raise InputError(where, f"id {value!r:.60}", "text without white space")
     return value
 
 
@@ -138,24 +134,24 @@ def require_fields(record: dict[str, Any], names: Iterable[str], where: str) -> 
     for name in names:
         if name not in record:
             found = ", ".join(record) or "none"
-            raise InputError(f"{where}: found the fields {found!r:.200}, expected also {name!r}")
+            raise InputError(where, f"the fields {found!r:.200}", f"also {name!r}")
 
 
 def parse_text(value: Any, field: str, where: str) -> str:
     """Checks that a field is text that is not blank.
 
     Raises:
-        InputError: it is not.
+        InputError: the field is blank or not text.
     """
     if not isinstance(value, str) or not value.strip():
-        raise InputError(f"{where}: found {field} {value!r:.60}, expected text that is not blank")
+        raise InputError(where, f"{field} {value!r:.60}", "text that is not blank")
     return value
 
 
 def write_lines(path: str | PathLike[str], lines: Iterable[str]) -> None:
     """Writes lines as UTF-8, atomically; compressed if `path` ends in .gz.
 
-    The same lines give the same bytes.
+    Equal lines give equal bytes: the gzip header holds neither a name nor a time.
     """
     with atomic_write(path, "wb") as file:
         if not str(path).endswith(".gz"):
@@ -166,15 +162,15 @@ def write_lines(path: str | PathLike[str], lines: Iterable[str]) -> None:
 
 
 def json_line(record: dict[str, Any], where: str) -> str:
-    """One line of JSON Lines.
+    """Returns a record as a line of JSON Lines, without the line end.
 
     Raises:
-        InputError: a value that JSON does not have, such as a date or NaN.
+        InputError: a value that JSON cannot express, such as a date or NaN.
     """
     try:
         return json.dumps(record, ensure_ascii=False, allow_nan=False)
     except (TypeError, ValueError) as error:
-        raise InputError(f"{where}: found {error}, expected values that JSON has") from error
+        raise InputError(where, error, "values that JSON has") from error
 
 
 def _refuse_constant(name: str) -> NoReturn:

@@ -1,4 +1,4 @@
-"""The paper's preprocessing (section 4.1): category depth, labels, test within training."""
+"""The paper's preprocessing (section 4.1): category depth, labels, documents seen in training."""
 
 import dataclasses
 from collections.abc import Collection, Iterable, Iterator
@@ -10,18 +10,19 @@ from catid2_jax.types import Product, Qrels
 
 @dataclasses.dataclass(frozen=True)
 class PreprocessingConfig:
-    """What is kept of a data set; the defaults are the paper's.
+    """Rules for what is kept of a data set; the defaults are the paper's.
 
     Attributes:
-        minimum_depth: products with a shorter category path are dropped.
-        maximum_depth: longer category paths lose the names beyond.
-        training_labels: ESCI labels of the training pairs.
+        minimum_depth: fewest categories in a product's path; products with fewer are dropped.
+        maximum_depth: most categories in a product's path; longer paths are cut to this depth.
+        training_labels: ESCI labels of the judgements that become training pairs.
         relevant_labels: ESCI labels of the documents that a dev or test query should find; the
             paper does not say which it counts.
-        test_seen_in_training: drops dev and test judgements on documents of no training pair.
+        test_seen_in_training: whether to drop dev and test judgements on documents that are in no
+            training pair.
 
     Raises:
-        InputError: depths below 1 or out of order, or a label that ESCI does not have.
+        InputError: depths below 1 or out of order, no labels, or a label that ESCI does not have.
     """
 
     minimum_depth: int = 3
@@ -33,26 +34,27 @@ class PreprocessingConfig:
     def __post_init__(self) -> None:
         if not 1 <= self.minimum_depth <= self.maximum_depth:
             raise InputError(
-                f"found minimum_depth {self.minimum_depth} and maximum_depth "
-                f"{self.maximum_depth}, expected 1 <= minimum_depth <= maximum_depth"
+                "minimum_depth",
+                self.minimum_depth,
+                f"at least 1 and at most maximum_depth, which is {self.maximum_depth}",
             )
-        relevant_grades(self.training_labels)
-        relevant_grades(self.relevant_labels)
+        relevant_grades(self.training_labels, "training_labels")
+        relevant_grades(self.relevant_labels, "relevant_labels")
 
 
 @dataclasses.dataclass
 class PreprocessingCounts:
-    """What the steps removed; each function below adds to it.
+    """Numbers of what preprocessing removed; each function below adds to them.
 
     Attributes:
         products_too_shallow: products with fewer than `minimum_depth` categories.
         products_truncated: products kept with a path cut to `maximum_depth`.
         training_on_dropped_products: training judgements on products that are not kept.
-        training_not_relevant: training judgements with another label.
-        training_queries_left_empty: training queries that have no pair left.
+        training_not_relevant: training judgements with a label outside `training_labels`.
+        training_queries_left_empty: training queries without a pair left.
         heldout_on_dropped_products: dev or test judgements on products that are not kept.
-        heldout_not_seen_in_training: dev or test judgements on documents of no training pair.
-        heldout_queries_without_relevant: dev or test queries with no relevant document left.
+        heldout_not_seen_in_training: dev or test judgements on documents in no training pair.
+        heldout_queries_without_relevant: dev or test queries without a relevant document left.
     """
 
     products_too_shallow: int = 0
@@ -68,12 +70,12 @@ class PreprocessingCounts:
 def preprocess_products(
     products: Iterable[Product], config: PreprocessingConfig, counts: PreprocessingCounts
 ) -> Iterator[Product]:
-    """Streams the products deep enough in the category tree, their paths cut to one depth.
+    """Yields the products whose category path is deep enough, cut to the maximum depth.
 
     Args:
         products: the catalogue.
-        config: the depths.
-        counts: gets the products dropped and cut, as the stream is read.
+        config: rules, of which the two depths apply.
+        counts: receives the numbers of products dropped and cut, while the result is read.
     """
     for product in products:
         depth = len(product.categories)
@@ -93,16 +95,16 @@ def preprocess_training(
     config: PreprocessingConfig,
     counts: PreprocessingCounts,
 ) -> Qrels:
-    """The training pairs: relevant judgements on the products kept.
+    """Selects the training pairs: judgements with a training label on the products kept.
 
     Args:
         qrels: judgements of the training queries.
         document_ids: ids of the products kept.
-        config: the training labels.
-        counts: gets what is removed.
+        config: rules, of which the training labels apply.
+        counts: receives the numbers of what is removed.
 
     Returns:
-        New judgements; queries without any left are gone.
+        New judgements, without the queries that have none left.
     """
     kept = keep_documents(qrels, document_ids)
     pairs = keep_grades(kept, relevant_grades(config.training_labels))
@@ -119,17 +121,17 @@ def preprocess_heldout(
     config: PreprocessingConfig,
     counts: PreprocessingCounts,
 ) -> Qrels:
-    """The dev or test judgements: all grades, on products kept and seen in training.
+    """Selects the dev or test judgements: all grades, on products kept and seen in training.
 
     Args:
         qrels: judgements of the dev or test queries.
-        training: the pairs that `preprocess_training` gave.
+        training: training pairs, the result of `preprocess_training`.
         document_ids: ids of the products kept.
-        config: the relevant labels, and whether documents must be seen in training.
-        counts: gets what is removed.
+        config: rules, of which the relevant labels and `test_seen_in_training` apply.
+        counts: receives the numbers of what is removed.
 
     Returns:
-        New judgements; every query left has a relevant document.
+        New judgements, without the queries that have no relevant document left.
     """
     kept = keep_documents(qrels, document_ids)
     seen = (
@@ -143,7 +145,7 @@ def preprocess_heldout(
 
 
 def keep_documents(qrels: Qrels, document_ids: Collection[str]) -> Qrels:
-    """The judgements on `document_ids`; queries left with none are gone."""
+    """Selects the judgements on `document_ids`; queries without any are left out."""
     known = frozenset(document_ids)
     return _without_empty(
         {
@@ -154,7 +156,7 @@ def keep_documents(qrels: Qrels, document_ids: Collection[str]) -> Qrels:
 
 
 def keep_grades(qrels: Qrels, grades: Collection[int]) -> Qrels:
-    """The judgements with one of `grades`; queries left with none are gone."""
+    """Selects the judgements with one of `grades`; queries without any are left out."""
     return _without_empty(
         {
             query: {document: grade for document, grade in judged.items() if grade in grades}
@@ -164,12 +166,12 @@ def keep_grades(qrels: Qrels, grades: Collection[int]) -> Qrels:
 
 
 def judged_documents(qrels: Qrels) -> frozenset[str]:
-    """The documents that some query has a judgement on."""
+    """Returns the documents that are judged for some query."""
     return frozenset(document for grades in qrels.values() for document in grades)
 
 
 def count_judgements(qrels: Qrels) -> int:
-    """The number of query-document pairs."""
+    """Counts the query-document pairs."""
     return sum(len(grades) for grades in qrels.values())
 
 

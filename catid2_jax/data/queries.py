@@ -1,4 +1,4 @@
-"""Queries in JSON Lines and relevance judgements in TREC's qrels form."""
+"""Queries in JSON Lines and relevance judgements in TREC's qrels format."""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from os import PathLike
@@ -18,20 +18,27 @@ from catid2_jax.data.lines import (
 from catid2_jax.errors import InputError
 from catid2_jax.types import GRADES, Qrels, Query
 
+SOURCE_ROW = "source_row"
+"""Field of a preprocessed query: its row in the file that it comes from."""
+
 _GRADE_OF_COLUMN = {str(grade): grade for grade in GRADES.values()}
 
 
-def relevant_grades(labels: Iterable[str]) -> frozenset[int]:
-    """The grades of ESCI labels.
+def relevant_grades(labels: Iterable[str], where: str = "labels") -> frozenset[int]:
+    """Returns the grades of ESCI labels.
+
+    Args:
+        labels: some of "E", "S", "C" and "I".
+        where: name of the labels in errors.
 
     Raises:
-        InputError: no label, or one that ESCI does not have.
+        InputError: there is no label, or one that ESCI does not have.
     """
     labels = tuple(labels)
     unknown = [label for label in labels if label not in GRADES]
     if unknown or not labels:
-        found = f"the label {unknown[0]!r}" if unknown else "no label"
-        raise InputError(f"found {found} for relevant, expected some of {', '.join(GRADES)}")
+        found = repr(unknown[0]) if unknown else "no label"
+        raise InputError(where, found, f"some of {', '.join(GRADES)}")
     return frozenset(GRADES[label] for label in labels)
 
 
@@ -41,7 +48,8 @@ def read_queries(path: str | PathLike[str]) -> list[Query]:
     Further fields go to `Query.extra`; blank lines are ignored.
 
     Raises:
-        InputError: a bad line (named), an id given twice, an unreadable file, no query at all.
+        InputError: a bad line (named by its number), a repeated id, an unreadable file, or a file
+            without queries.
     """
     check_suffix(path, JSON_SUFFIXES)
     queries = []
@@ -53,13 +61,14 @@ def read_queries(path: str | PathLike[str]) -> list[Query]:
         query_id = parse_id(fields.pop("id"), where)
         if query_id in first_seen:
             raise InputError(
-                f"{where}: found id {query_id!r} again, expected unique ids "
-                f"(first at {path}:{first_seen[query_id]})"
+                where,
+                f"id {query_id!r} again",
+                f"unique ids (first at {path}:{first_seen[query_id]})",
             )
         first_seen[query_id] = number
         queries.append(Query(query_id, parse_text(fields.pop("text"), "text", where), fields))
     if not queries:
-        raise InputError(f"{path}: found no query, expected at least one")
+        raise InputError(path, "no query", "at least one")
     return queries
 
 
@@ -67,7 +76,7 @@ def write_queries(path: str | PathLike[str], queries: Iterable[Query]) -> None:
     """Writes queries as JSON Lines (compressed if `path` ends in .gz), atomically.
 
     Raises:
-        InputError: the suffix is not a JSON Lines suffix, or a further field is not JSON.
+        InputError: the suffix is not one of JSON Lines, or a field in `extra` is not JSON.
     """
     check_suffix(path, JSON_SUFFIXES)
     write_lines(
@@ -84,21 +93,21 @@ def read_qrels(
     query_ids: Collection[str] | None = None,
     document_ids: Collection[str] | None = None,
 ) -> Qrels:
-    """Reads judgements, one `qid 0 docid grade` per line, columns apart by white space.
+    """Reads judgements: one `qid 0 docid grade` per line, columns separated by white space.
 
-    The second column is not looked at, as in trec_eval; a judgement may be repeated.
+    The second column is ignored, as in trec_eval; a judgement may be repeated.
 
     Args:
-        path: text, compressed if it ends in .gz.
-        query_ids: the queries that may occur; None allows all.
-        document_ids: the documents that may occur; None allows all.
+        path: text file, compressed if its name ends in .gz.
+        query_ids: ids of the queries that may occur; None allows all.
+        document_ids: ids of the documents that may occur; None allows all.
 
     Returns:
         Query id -> document id -> grade, in the file's order.
 
     Raises:
-        InputError: a bad line (named), an unknown id, two grades for one pair, an unreadable
-            file, no judgement at all.
+        InputError: a bad line (named by its number), an unknown id, two grades for one pair, an
+            unreadable file, or a file without judgements.
     """
     known_queries = None if query_ids is None else frozenset(query_ids)
     known_documents = None if document_ids is None else frozenset(document_ids)
@@ -107,19 +116,18 @@ def read_qrels(
         where = f"{path}:{number}"
         query_id, document_id, grade = _parse_judgement(decode_line(line, where), where)
         if known_queries is not None and query_id not in known_queries:
-            raise InputError(f"{where}: found query {query_id!r}, expected one of the queries")
+            raise InputError(where, f"query {query_id!r}", "one of the queries")
         if known_documents is not None and document_id not in known_documents:
-            raise InputError(
-                f"{where}: found document {document_id!r}, expected one of the catalogue"
-            )
+            raise InputError(where, f"document {document_id!r}", "one of the catalogue")
         earlier = qrels.setdefault(query_id, {}).setdefault(document_id, grade)
         if earlier != grade:
             raise InputError(
-                f"{where}: found grade {grade} for {query_id!r} and {document_id!r}, "
-                f"expected {earlier} as before"
+                where,
+                f"grade {grade} for {query_id!r} and {document_id!r}",
+                f"{earlier} as before",
             )
     if not qrels:
-        raise InputError(f"{path}: found no judgement, expected at least one")
+        raise InputError(path, "no judgement", "at least one")
     return qrels
 
 
@@ -127,11 +135,11 @@ def write_qrels(
     path: str | PathLike[str],
     qrels: Mapping[str, Mapping[str, int]] | Iterable[tuple[str, Mapping[str, int]]],
 ) -> None:
-    """Writes judgements in TREC's form (compressed if `path` ends in .gz), atomically.
+    """Writes judgements in TREC's format (compressed if `path` ends in .gz), atomically.
 
     Args:
-        path: the file.
-        qrels: query id -> document id -> grade, or its items, which are streamed.
+        path: the file to write.
+        qrels: query id -> document id -> grade, or an iterable of its items, which is streamed.
 
     Raises:
         InputError: an id with white space or a grade that ESCI does not have.
@@ -143,14 +151,10 @@ def write_qrels(
 def _parse_judgement(line: str, where: str) -> tuple[str, str, int]:
     columns = line.split()
     if len(columns) != 4:
-        raise InputError(
-            f"{where}: found {len(columns)} columns, expected 4: query, 0, document, grade"
-        )
+        raise InputError(where, f"{len(columns)} columns", "4: query, 0, document, grade")
     query_id, _, document_id, grade = columns
     if grade not in _GRADE_OF_COLUMN:
-        raise InputError(
-            f"{where}: found grade {grade!r:.60}, expected one of {', '.join(_GRADE_OF_COLUMN)}"
-        )
+        raise InputError(where, f"grade {grade!r:.60}", f"one of {', '.join(_GRADE_OF_COLUMN)}")
     return query_id, document_id, _GRADE_OF_COLUMN[grade]
 
 
@@ -161,7 +165,5 @@ def _judgement_lines(items: Iterable[tuple[str, Mapping[str, int]]]) -> Iterator
         for document_id, grade in grades.items():
             parse_id(document_id, where)
             if grade not in GRADES.values():
-                raise InputError(
-                    f"{where}: found grade {grade!r}, expected one of {', '.join(_GRADE_OF_COLUMN)}"
-                )
+                raise InputError(where, f"grade {grade!r}", f"one of {', '.join(_GRADE_OF_COLUMN)}")
             yield f"{query_id} 0 {document_id} {int(grade)}"

@@ -1,4 +1,4 @@
-"""The figures of the paper's Table 1, for any data set."""
+"""Computes the figures of the paper's Table 1 for any data set."""
 
 from collections.abc import Mapping, Sequence
 
@@ -16,12 +16,12 @@ def dataset_statistics(
     """Counts documents, queries, query-document pairs and category nodes.
 
     Args:
-        category_paths: the category path of each document, root first.
-        qrels: split ("train", "dev", "test") -> its relevant pairs.
+        category_paths: category path of each document, root first.
+        qrels: split ("train", "dev", "test") -> relevant pairs.
 
     Returns:
-        `documents`; per split `<split>_queries` and `<split>_pairs`; `categories_level_1` and so
-        on, down to the longest path.
+        `documents`; `<split>_queries` and `<split>_pairs` of each split; `categories_level_1` and
+        so on, down to the end of the longest path.
     """
     statistics = {"documents": len(category_paths)}
     for split, judgements in qrels.items():
@@ -35,7 +35,7 @@ def dataset_statistics(
 
 
 def statistics_table(statistics: Mapping[str, int], name: str) -> Table:
-    """Lays the figures of `dataset_statistics` out, one per row, under the data set's `name`."""
+    """Formats the figures of `dataset_statistics`, one per row, under the data set's `name`."""
     table = Table("statistic")
     table.add_column(name, justify="right")
     for key, count in statistics.items():

@@ -1,9 +1,9 @@
-"""The built-in SYNTHETIC catalogue: products, queries as people type them, graded judgements.
+"""The built-in synthetic catalogue: products, queries as people type them, graded judgements.
 
-Nothing here was observed in a shop: categories, words and brands come from
-`synthetic_taxonomy.json`, everything else from the seed. Queries are hard for keyword search
-because shoppers use other words than the shop ("sneakers" for "trainers", "dark blue" for "navy"),
-and learnable because the same words return in other queries for the same kind of product.
+No data come from a real shop: categories, words and brands are in `synthetic_taxonomy.json`, and
+the seed determines everything else. The queries are hard for keyword search, since shoppers use
+other words than the shop ("sneakers" for "trainers", "dark blue" for "navy"). A model can learn
+these words, since they recur in other queries for the same kind of product.
 """
 
 import bisect
@@ -26,7 +26,7 @@ QUERY_KINDS: Mapping[str, int] = {
     "synonym": 30,  # a shopper's words for the same thing
     "misspelled": 15,  # plain, with typing errors
     "ambiguous": 12,  # a category or a use, nothing else
-    "long_tail": 18,  # many wishes, spoken style
+    "long_tail": 18,  # three or four facts, phrased as in speech
 }
 """Kind of query -> share in percent."""
 
@@ -35,13 +35,13 @@ SPLITS: Mapping[str, range] = {
     "dev": range(80, 87),
     "test": range(87, 100),
 }
-"""Split -> the hundredths of all query texts (by hash) that may stand in it."""
+"""Split -> hashes modulo 100 of the query texts that may belong to it."""
 
-_SCANNED = 256  # most popular members of a leaf that are judged
-_MOST = {"E": 10, "S": 8, "C": 6, "I": 8}  # judgements of a query, at most, by label
+_SCANNED = 256  # how many products of a leaf, the most popular, may be judged
+_MOST = {"E": 10, "S": 8, "C": 6, "I": 8}  # most judgements of a query, by label
 _BRANDS_PER_LEAF = 12
 _SERIES_PER_BRAND = 3
-_ATTEMPTS = 300  # tries at a text that is new and belongs to the split
+_ATTEMPTS = 300  # how often to try for a text that is new and belongs to the split
 
 _SPLIT_STREAM = {"train": 3, "dev": 4, "test": 5}
 _FACTS_STREAM, _PROSE_STREAM = 1, 2
@@ -49,13 +49,16 @@ _FACTS_STREAM, _PROSE_STREAM = 1, 2
 
 @dataclasses.dataclass(frozen=True)
 class SyntheticConfig:
-    """Size of the synthetic catalogue.
+    """Sizes of the synthetic catalogue and its splits.
 
     Attributes:
         products: number of products, at least 1.
-        train_queries: queries of the training split, at least 0.
-        dev_queries: queries of the development split.
-        test_queries: queries of the test split.
+        train_queries: number of training queries, at least 0.
+        dev_queries: number of development queries, at least 0.
+        test_queries: number of test queries, at least 0.
+
+    Raises:
+        InputError: a number is too small.
     """
 
     products: int = 5_000
@@ -68,9 +71,7 @@ class SyntheticConfig:
             least = 1 if field.name == "products" else 0
             value = getattr(self, field.name)
             if value < least:
-                raise InputError(
-                    f"data.synthetic.{field.name}: found {value}, expected at least {least}"
-                )
+                raise InputError(field.name, value, f"at least {least}")
 
 
 def generate_products(config: SyntheticConfig, seed: int) -> Iterator[Product]:
@@ -81,7 +82,7 @@ def generate_products(config: SyntheticConfig, seed: int) -> Iterator[Product]:
 
 
 def product(config: SyntheticConfig, seed: int, index: int) -> Product:
-    """The product at `index`, a pure function of `config.products`, `seed` and `index`.
+    """Returns the product at `index`, a pure function of `config.products`, `seed` and `index`.
 
     Raises:
         IndexError: `index` is not in [0, config.products).
@@ -96,25 +97,27 @@ def generate_queries(
 ) -> Iterator[tuple[Query, dict[str, int]]]:
     """Yields the queries of a split with their judgements.
 
-    A query asks for a leaf (or an inner category) and for some facts, those of a target product.
-    Among the most popular products of the leaf, those with all the facts are E and those that
-    miss one are S; neighbouring leaves give C, other departments I. At most 32 are judged. No
-    text is in two splits or twice in one; a catalogue too small for that yields fewer queries.
+    A query asks for a leaf category (or an inner one) and for some facts of a target product.
+    Among the most popular products of the category, those with all the facts are graded E and
+    those that lack one S. Products of neighbouring leaves are graded C, those of other departments
+    I. At most 32 products are judged. No text occurs twice, in one split or in two; a catalogue
+    too small for that yields fewer queries.
 
     Args:
-        config: sizes.
-        seed: of products and queries.
+        config: sizes of the catalogue and its splits.
+        seed: seed of the products and the queries.
         split: "train", "dev" or "test".
 
     Yields:
-        The query, whose `extra` has `kind` (see QUERY_KINDS), `target` (a document id), `category`
-        (path) and `constraints` (field -> value), and its grades by document id.
+        The query and its grades by document id. The query's `extra` has `kind` (a key of
+        QUERY_KINDS), `target` (a document id), `category` (a path) and `constraints` (field ->
+        value).
 
     Raises:
-        InputError: an unknown split.
+        InputError: the split is unknown.
     """
     if split not in SPLITS:
-        raise InputError(f"found split {split!r}, expected one of {', '.join(SPLITS)}")
+        raise InputError("split", repr(split), f"one of {', '.join(SPLITS)}")
     catalogue = _catalogue(config.products, seed)
     seen: set[str] = set()
     for number in range(getattr(config, f"{split}_queries")):
@@ -134,7 +137,7 @@ def generate_queries(
 
 
 class _Wish(NamedTuple):
-    """What a query asks for."""
+    """The text of a query and what it asks for."""
 
     kind: str
     text: str
@@ -188,10 +191,10 @@ def _read_leaf(path: tuple[str, ...], node: Mapping[str, Any], draws: Draws) -> 
 
 
 class _Catalogue:
-    """Maps indices to products and leaves to their members without a table of either.
+    """Computes products from their indices, and the members of a leaf, without storing a table.
 
-    An affine permutation takes the index of a product to a rank; each leaf owns a block of
-    ranks, its most popular product first, and the block sizes follow Zipf and Mandelbrot.
+    An affine permutation maps the index of a product to a rank. Each leaf owns a block of ranks,
+    its most popular product first; the block sizes follow the Zipf-Mandelbrot law.
     """
 
     def __init__(self, products: int, seed: int):
@@ -248,13 +251,13 @@ class _Catalogue:
         )
 
     def target(self, draws: Draws) -> int:
-        """The index of a product to ask for: leaves by size, popular members more often."""
+        """Draws the index of a product to ask for: leaves by size, popular members more often."""
         number = bisect.bisect_right(self.starts, draws.below(self.products)) - 1
         start, end = self.starts[number], self.starts[number + 1]
         return self.index(start + draws.skewed(end - start))
 
     def head(self, number: int) -> list[tuple[int, dict[str, str]]]:
-        """The (index, facts) of the most popular members of a leaf."""
+        """Returns the (index, facts) of a leaf's most popular members."""
         if number not in self._heads:
             start, end = self.starts[number], self.starts[number + 1]
             ranks = range(start, min(end, start + _SCANNED))
@@ -263,7 +266,7 @@ class _Catalogue:
         return self._heads[number]
 
     def leaves_under(self, path: tuple[str, ...]) -> list[int]:
-        """The numbers of the leaves that have products, at or below a category."""
+        """Returns the numbers of the leaves at or below a category that have products."""
         return [
             number
             for number, leaf in enumerate(self.leaves)
@@ -271,12 +274,12 @@ class _Catalogue:
         ]
 
     def label(self, path: tuple[str, ...]) -> str:
-        """A category's name as typed, with its parent's where several have that name."""
+        """Returns a category's name as typed, after its parent's name if several share it."""
         shared = path[-1] in self._shared_names
         return " ".join(path[-2:] if shared else path[-1:]).lower().replace("&", "and")
 
     def judge(self, wish: _Wish, draws: Draws) -> dict[str, int]:
-        """Grades by document id, the target first."""
+        """Returns the grades of the judged products by document id, the target first."""
         wanted = self.leaves_under(wish.category)
         found: dict[str, list[int]] = {"E": [wish.target], "S": [], "C": [], "I": []}
         heads = [self.head(number) for number in wanted]
@@ -299,7 +302,7 @@ class _Catalogue:
         }
 
     def _neighbours(self, path: tuple[str, ...]) -> list[int]:
-        """The leaves nearest to a category, outside it, within its department."""
+        """Returns the leaves nearest to a category that are outside it, in the same department."""
         own = self.leaves_under(path)
         for depth in range(len(path) - 1, 0, -1):
             around = [number for number in self.leaves_under(path[:depth]) if number not in own]
@@ -314,7 +317,7 @@ def _catalogue(products: int, seed: int) -> _Catalogue:
 
 
 def _new_wish(catalogue: _Catalogue, split: str, number: int, seen: set[str]) -> _Wish | None:
-    """A wish whose text belongs to the split and is not in `seen`; None if none was found."""
+    """Draws a wish whose text belongs to the split and is not in `seen`; None if none is found."""
     kinds = [kind for kind, share in QUERY_KINDS.items() for _ in range(share)]
     kind = Draws(catalogue.seed, _SPLIT_STREAM[split], number).choice(kinds)
     for attempt in range(_ATTEMPTS):
@@ -356,7 +359,7 @@ def _make_wish(catalogue: _Catalogue, kind: str, draws: Draws) -> _Wish:
 
 
 def _ambiguous_text(catalogue: _Catalogue, leaf: Leaf, draws: Draws) -> tuple[str, tuple[str, ...]]:
-    """A text without any fact, and the category it means."""
+    """Draws a text that names no fact, and the category it means."""
     form = draws.below(10)
     if form < 5:
         return draws.choice(leaf.uses), leaf.path

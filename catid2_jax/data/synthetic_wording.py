@@ -1,4 +1,4 @@
-"""Words of the SYNTHETIC catalogue: how its products are described and asked for."""
+"""Wording of the synthetic catalogue: how its products are described and asked for."""
 
 from collections.abc import Sequence
 from typing import NamedTuple, TypeVar
@@ -32,7 +32,7 @@ _GOLDEN = 0x9E3779B97F4A7C15
 
 
 class Draws:
-    """SplitMix64 (Steele, Lea and Flood, 2014): the same numbers under every Python."""
+    """Random numbers by SplitMix64 (Steele, Lea and Flood, 2014), equal under every Python."""
 
     __slots__ = ("_state",)
 
@@ -43,31 +43,31 @@ class Draws:
             self._state = self.bits()
 
     def bits(self) -> int:
-        """64 random bits."""
+        """Returns 64 random bits."""
         self._state = value = (self._state + _GOLDEN) & _MASK
         value = ((value ^ (value >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
         value = ((value ^ (value >> 27)) * 0x94D049BB133111EB) & _MASK
         return value ^ (value >> 31)
 
     def below(self, count: int) -> int:
-        """From 0 to `count` - 1, evenly."""
+        """Returns an integer from 0 to `count` - 1, all equally likely."""
         return (self.bits() * count) >> 64
 
     def skewed(self, count: int) -> int:
-        """Below `count`, the small ones more often: the square of a uniform number."""
+        """Returns an integer below `count`, small ones more often (a squared uniform number)."""
         uniform = self.bits() >> 32
         return (uniform * uniform * count) >> 64
 
     def chance(self, percent: int) -> bool:
-        """True in `percent` of the cases."""
+        """Returns True in `percent` of the cases."""
         return self.below(100) < percent
 
     def choice(self, items: Sequence[T]) -> T:
-        """One of the items, evenly."""
+        """Returns one of the items, all equally likely."""
         return items[self.below(len(items))]
 
     def sample(self, items: Sequence[T], count: int) -> list[T]:
-        """`count` different items (all, if there are fewer) in random order."""
+        """Returns `count` different items (all, if there are fewer) in random order."""
         pool = list(items)
         for place in range(min(count, len(pool))):
             other = place + self.below(len(pool) - place)
@@ -76,13 +76,13 @@ class Draws:
 
 
 class Attribute(NamedTuple):
-    """A property that the products of a leaf have."""
+    """A property of the products of a leaf."""
 
-    phrase: str  # with {value} and {noun}
-    sentence: str  # with {value}; may be empty
+    phrase: str  # contains {value} and {noun}
+    sentence: str  # contains {value}; may be empty
     values: tuple[str, ...]
-    synonyms: dict[str, list[str]]  # by value: a shopper's words for it
-    favourite: int  # the value that this leaf's products have most often
+    synonyms: dict[str, list[str]]  # value -> shoppers' words for it
+    favourite: int  # index of the value that this leaf's products have most often
 
 
 class Leaf(NamedTuple):
@@ -90,18 +90,18 @@ class Leaf(NamedTuple):
 
     path: tuple[str, ...]
     nouns: list[str]
-    synonyms: list[str]  # a shopper's words for the nouns, in no product of the leaf
-    uses: list[str]  # what a shopper wants it for
+    synonyms: list[str]  # shoppers' words for the nouns, in no product of the leaf
+    uses: list[str]  # what shoppers want the product for
     features: list[str]
-    attributes: dict[str, Attribute]  # by the name of the field
+    attributes: dict[str, Attribute]  # field name -> attribute
     brands: list[str]
-    series: dict[str, list[str]]  # by brand
+    series: dict[str, list[str]]  # brand -> its series
     adjectives: list[str]
     people: list[str]
 
 
 class Item(NamedTuple):
-    """What a product is, before it is put into words."""
+    """A product before it is put into words: its leaf's number, its noun and its facts."""
 
     leaf: int
     noun: str
@@ -109,13 +109,13 @@ class Item(NamedTuple):
 
 
 def _capitals(text: str) -> str:
-    """Capitalizes all words but short ones: those are units ("ml") and little words ("of")."""
+    """Capitalizes all but short words, which are units ("ml") and prepositions ("of")."""
     words = text.split()
     return " ".join(word[0].upper() + word[1:] if len(word) > 2 else word for word in words)
 
 
 def title(leaf: Leaf, item: Item, adjective: str, draws: Draws) -> str:
-    """A shop title: brand, series, adjective, some values and the noun in varying order."""
+    """Writes a shop title: brand, series, adjective, some values and the noun in varying order."""
     brand, series, facts = item.facts["brand"], item.facts["series"], item.facts
     subject = item.noun
     for field in draws.sample(list(leaf.attributes), 1 + draws.below(3)):
@@ -134,7 +134,7 @@ def title(leaf: Leaf, item: Item, adjective: str, draws: Draws) -> str:
 
 
 def text(leaf: Leaf, item: Item, adjective: str, draws: Draws) -> str:
-    """All facts as `field: value`, then one to three sentences."""
+    """Lists all facts as `field: value` and adds one to three sentences."""
     facts = item.facts
     parts = ["; ".join(f"{field}: {value}" for field, value in facts.items()) + "."]
     feature, other = draws.sample(leaf.features, 2)
@@ -157,7 +157,7 @@ def text(leaf: Leaf, item: Item, adjective: str, draws: Draws) -> str:
 def typed(
     leaf: Leaf, item: Item, noun: str, fields: Sequence[str], lay_percent: int, draws: Draws
 ) -> str:
-    """The noun with the item's facts around it, `lay_percent` of them in a shopper's words."""
+    """Puts facts of the item around the noun, `lay_percent` of them in shoppers' words."""
     text = noun
     for field in fields:
         value, phrase = item.facts[field], "{value} {noun}"
@@ -170,7 +170,7 @@ def typed(
 
 
 def with_fillers(text: str, leaf: Leaf, draws: Draws) -> str:
-    """Adds words that ask for nothing in particular, such as "cheap" or "for my son"."""
+    """Adds words that name no fact, such as "cheap" or "for my son"."""
     if draws.chance(20):
         text = f"{draws.choice(_BEFORE)} {text}"
     if draws.chance(15):
@@ -181,13 +181,13 @@ def with_fillers(text: str, leaf: Leaf, draws: Draws) -> str:
 
 
 def spoken(text: str, leaf: Leaf, draws: Draws) -> str:
-    """Puts the text the way people speak."""
+    """Rephrases the text as people speak."""
     text = f"{draws.choice(_SPOKEN)} {text}"
     return f"{text} for {draws.choice(leaf.people)}".lower() if draws.chance(40) else text
 
 
 def misspelled(text: str, draws: Draws) -> str:
-    """Hits a wrong key, drops, doubles or swaps a letter in one or two of the longer words."""
+    """Mistypes, drops, doubles or swaps a letter in one or two of the longer words."""
     words = text.split()
     long = [place for place, word in enumerate(words) if len(word) > 2 and word.isalpha()]
     for place in draws.sample(long, 1 + draws.below(2)):

@@ -1,8 +1,8 @@
-"""Text as people publish it, made plain: HTML, Unicode and white space, a column at a time.
+"""Cleaning of published text, a column at a time: HTML, Unicode and white space.
 
-Unicode is normalised to NFC: one code for one character, and nothing that a reader sees changes.
-NFKC would also turn "10²" into "102" and "½" into "1⁄2" for good; a SentencePiece vocabulary such
-as T5's does that by itself where the text is tokenised.
+Unicode is normalised to NFC, which encodes each character in one way and changes nothing visible.
+NFKC would also turn "10²" into "102" and "½" into "1⁄2", which cannot be undone; a SentencePiece
+vocabulary such as T5's applies it anyway when it tokenises.
 """
 
 import html
@@ -21,15 +21,15 @@ _TAG = re.compile(r"</?([A-Za-z][A-Za-z0-9]*)\b[^<>]*>|<![^<>]*>")
 _INSIDE_WORDS = frozenset({"b", "i", "em", "strong", "sub", "sup", "span", "font", "u", "wbr"})
 # Soft hyphens, zero-width spaces and joiners of words, byte-order marks, control characters.
 _INVISIBLE = re.compile("[\u00ad\u200b\u2060\ufeff\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f]")
-# What `clean_text` could change, so that a column's other values need not pass through Python.
+# Matches all that `clean_text` could change; a column's other values need not pass through Python.
 _SUSPECT = r"[&<]|^ | $|  |[^ -~]"
 
 
 def clean_text(text: str) -> str:
-    """Decodes HTML entities, takes markup out, normalises Unicode (NFC) and white space.
+    """Decodes HTML entities, removes markup, normalises Unicode (NFC) and white space.
 
-    Block tags part words and inline ones do not: "a<br>b" is "a b" and "H<sub>2</sub>O" is "H2O".
-    Text that was escaped twice is decoded twice; cleaning clean text changes nothing.
+    Block tags separate words, inline tags do not: "a<br>b" becomes "a b" and "H<sub>2</sub>O"
+    becomes "H2O". Text that was escaped twice is decoded twice. Clean text stays unchanged.
     """
     while True:
         plain = _ENTITY.sub(lambda entity: html.unescape(entity[0]), text)
@@ -45,10 +45,10 @@ def clean(column: pa.Array) -> pa.Array:
     """Cleans a column's values as `clean_text` does.
 
     Args:
-        column: text, lists of text (their items are joined by a space), or numbers.
+        column: text, lists of text (whose items are joined by a space) or numbers, [rows].
 
     Returns:
-        string [rows]; null where the value was null or nothing is left of it.
+        string [rows]; null where the value is null or nothing is left of it.
     """
     texts = _as_strings(column)
     suspect = pc.fill_null(pc.match_substring_regex(texts, _SUSPECT), False)
@@ -64,12 +64,12 @@ def labelled_text(
 
     Args:
         fields: label -> string [rows]; a null value is left out together with its label.
-        rows: number of rows, for the case of no field.
-        max_characters: longer values are cut there, each field by itself, so that a long one
-            costs no other field its place; 0 keeps them whole.
+        rows: number of rows, which cannot be told where there is no field.
+        max_characters: length to which the value of each field is cut, so that a long field
+            leaves the others whole; 0 cuts nothing.
 
     Returns:
-        string [rows], "" where all fields are null, and the number of values that were cut.
+        string [rows], "" where all fields are null; and the number of values that were cut.
     """
     parts, cut = [], 0
     for label, values in fields.items():
@@ -78,7 +78,7 @@ def labelled_text(
             values = pc.utf8_slice_codeunits(values, 0, max_characters)
         labelled = pc.binary_join_element_wise(pa.scalar(f"; {label}: "), values, "")
         parts.append(pc.fill_null(labelled, ""))
-    # Not null_handling="skip": Arrow leaves rows out whose values are all null.
+    # Not null_handling="skip": Arrow drops rows whose values are all null.
     joined = pc.binary_join_element_wise(pa.array([""] * rows, pa.string()), *parts, "")
     return pc.utf8_slice_codeunits(joined, len("; ")), cut
 

@@ -1,8 +1,8 @@
 """Retrieval by clusters: the documents beneath the best prefixes, ranked by dense scores.
 
 The paper's section 4.7 (after Hi-Gen and GDR): to save time the model decodes prefixes only, and
-what is beneath them is truncated by the scores of dense retrieval. A prefix of the trie is a
-cluster, and its documents are consecutive leaves.
+dense retrieval ranks the documents beneath them. A prefix of the trie is a cluster, whose documents
+are consecutive leaves.
 """
 
 import numpy as np
@@ -17,7 +17,7 @@ class Clusters:
     """The clusters of one level of a trie.
 
     Attributes:
-        starts: int32 [clusters + 1]: cluster n has the leaves starts[n]..starts[n + 1]-1.
+        starts: int32 [clusters + 1]; the leaves of cluster n are starts[n]..starts[n + 1]-1.
     """
 
     def __init__(self, trie: Trie, depth: int, embeddings: Float[np.ndarray, "N D"]) -> None:
@@ -25,21 +25,19 @@ class Clusters:
 
         Args:
             trie: the documents.
-            depth: codes of a cluster's prefix, 1..L; with L, a cluster is a document.
-            embeddings: of the documents, in the table's order.
+            depth: number of codes of a cluster's prefix, 1..L; with L, a cluster is a document.
+            embeddings: the documents' embeddings, in the order of the table of document IDs.
 
         Raises:
-            InputError: not an embedding per document.
+            InputError: there is not one embedding per document.
         """
         self.starts = trie.leaf_starts(depth)
         self._documents = np.asarray(trie.documents)
         self._embeddings = embeddings
         documents = int(self.starts[-1])
         if len(embeddings) != documents:
-            raise InputError(
-                f"found {len(embeddings)} embeddings, expected {documents}, one per document of "
-                "the trie"
-            )
+            expected = f"{documents}, one per document of the trie"
+            raise InputError("embeddings", f"{len(embeddings)} rows", expected)
 
     def rank(
         self,
@@ -48,17 +46,17 @@ class Clusters:
         k: int,
         allowed: Bool[np.ndarray, "*batch N"] | None = None,
     ) -> tuple[Int[np.ndarray, "B k"], Float[np.ndarray, "B k"]]:
-        """The members of the clusters by the inner product of their embedding and the query's.
+        """Ranks the documents of each query's clusters by inner products of embeddings.
 
         Args:
-            prefixes: the queries' clusters, of length `depth`.
-            queries: a vector per query, of the embeddings' kind.
-            k: documents per query.
-            allowed: the documents to choose from, for all queries or for each; None for all.
+            prefixes: the clusters of each query, prefixes of `depth` codes.
+            queries: the queries' embeddings, from the encoder of the documents' embeddings.
+            k: number of documents per query.
+            allowed: whether a document may be found, for all queries or per query; None for all.
 
         Returns:
             (rows of the table, scores), best first; -1 and -inf where the clusters have fewer than
-            k. Of equal scores, the member of the better cluster goes first.
+            k documents. Equal scores are in the order of the clusters.
         """
         documents = np.full((len(queries), k), -1, np.int32)
         scores = np.full((len(queries), k), -np.inf, np.float32)
@@ -73,6 +71,6 @@ class Clusters:
         return documents, scores
 
     def _members(self, nodes: np.ndarray) -> np.ndarray:
-        """Rows of the table of the documents in some clusters, cluster by cluster."""
+        """Lists the documents of some clusters as rows of the table, cluster by cluster."""
         leaves = [np.arange(self.starts[node], self.starts[node + 1]) for node in nodes]
         return self._documents[np.concatenate([np.zeros(0, np.int32), *leaves])]

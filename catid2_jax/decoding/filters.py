@@ -1,4 +1,4 @@
-"""Which documents a request may find, by product id and by category."""
+"""Filters of a request: which documents it may find, by product id and by category."""
 
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -18,23 +18,23 @@ from catid2_jax.data.lines import (
 )
 from catid2_jax.errors import InputError
 
-_NAMED = 10  # unknown names in a message
+_NAMED = 10  # the most unknown ids or categories that a message names
 
 Path = tuple[str, ...]
-"""Names of categories, root first; it stands for all documents beneath it."""
+"""The names of a category and those above it, root first; it covers all documents beneath it."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Filter:
-    """What a request may find: the documents that meet all conditions.
+    """The conditions on the documents that a request may find; a document must meet all of them.
 
-    None is no condition; nothing is among the ids or categories of an empty collection.
+    None is no condition. An empty `allow_ids` or `allow_categories` allows no document.
 
     Attributes:
-        allow_ids: a document's id must be among these.
-        deny_ids: it must not be among these.
-        allow_categories: a document must be in one of these categories or below it.
-        deny_categories: it must not.
+        allow_ids: ids of the only products allowed.
+        deny_ids: ids of products that are not allowed.
+        allow_categories: categories of which a product must be in one or below it.
+        deny_categories: categories in which, and below which, no product is allowed.
     """
 
     allow_ids: Sequence[str] | None = None
@@ -49,19 +49,22 @@ class Filter:
 
 
 FIELDS = tuple(field.name for field in dataclasses.fields(Filter))
-"""The conditions, by name: what they do, and of what."""
+"""The names of the conditions: allow or deny, and ids or categories."""
 
 
 def parse_filter(fields: Mapping[str, Any], where: str) -> Filter | None:
-    """The filter in fields of JSON, those of other names being ignored; None if there is none.
+    """Reads a filter from the fields of a JSON object.
 
     Args:
-        fields: lists by the names of `Filter`'s attributes. A category is a list of names or a
-            text such as "Garden > Tools".
-        where: names the place in messages.
+        fields: the object. Fields named like `Filter`'s attributes are lists of ids or categories,
+            a category being a list of names or a text such as "Garden > Tools"; others are ignored.
+        where: the object's place, for error messages.
+
+    Returns:
+        The filter; None if the object has no such field.
 
     Raises:
-        InputError: not a list, or an entry that is no id or no category.
+        InputError: such a field is not a list, or an entry is no id or no category.
     """
     given: dict[str, Any] = {}
     for name in FIELDS:
@@ -69,19 +72,25 @@ def parse_filter(fields: Mapping[str, Any], where: str) -> Filter | None:
             continue
         value, parse = fields[name], parse_id if name.endswith("ids") else parse_path
         if not isinstance(value, list):
-            raise InputError(f"{where}: found {name} {value!r:.60}, expected a list")
+            raise InputError(where, f"{name} {value!r:.60}", "a list")
         given[name] = tuple(parse(entry, where) for entry in value)
     return Filter(**given) if given else None
 
 
 def read_filter(paths: Mapping[str, str | PathLike[str]]) -> Filter | None:
-    """The filter in files, by the names of `Filter`'s attributes; None if no file is named.
+    """Reads a filter from files, one per condition.
 
-    A file is text of an id or a category ("Garden > Tools") per line or, if its suffix says so,
-    JSON Lines with a field `id` or `categories`, as a catalogue has them.
+    A file is a text with an id or a category ("Garden > Tools") per line or, if its suffix is among
+    `JSON_SUFFIXES`, JSON Lines with the field `id` or `categories`, such as a catalogue.
+
+    Args:
+        paths: the files, by the names of `Filter`'s attributes; an empty path is no condition.
+
+    Returns:
+        The filter; None if all paths are empty.
 
     Raises:
-        InputError: an unreadable file, or a bad line (named).
+        InputError: a file cannot be read, or a line (named by its number) is no id or no category.
     """
     given: dict[str, Any] = {}
     for name, path in paths.items():
@@ -92,16 +101,17 @@ def read_filter(paths: Mapping[str, str | PathLike[str]]) -> Filter | None:
 
 
 def parse_path(value: Any, where: str) -> Path:
-    """A category path, a list of names or a text such as "Garden > Tools".
+    """Parses a category, which is a list of names or a text such as "Garden > Tools".
 
     Raises:
-        InputError: it is neither, is empty, or has an empty name.
+        InputError: the value is neither, is empty, or has an empty name.
     """
     names = value.split(">") if isinstance(value, str) else value
     if not isinstance(names, list) or not names:
         raise InputError(
-            f"{where}: found category {value!r:.60}, expected a list of names, root first, or a "
-            "text such as 'Garden > Tools'"
+            where,
+            f"category {value!r:.60}",
+            "a list of names, root first, or a text such as 'Garden > Tools'",
         )
     return tuple(parse_text(name, "category", where).strip() for name in names)
 
@@ -109,7 +119,7 @@ def parse_path(value: Any, where: str) -> Path:
 def _read_entries(
     path: str | PathLike[str], field: str, parse: Callable[[Any, str], Any]
 ) -> tuple[Any, ...]:
-    """One entry per line."""
+    """Reads one id or category per line."""
     entries = []
     for number, line in read_lines(path):
         where = f"{path}:{number}"
@@ -123,14 +133,14 @@ def _read_entries(
 
 
 class FilterIndex:
-    """The documents of a table by id and by category."""
+    """An index of a table's documents by id and by category."""
 
     def __init__(self, ids: Sequence[str], paths: Iterable[Sequence[str]] = ()) -> None:
         """Builds the index.
 
         Args:
-            ids: of the N documents, in the table's order.
-            paths: their category paths, root first; none if no filter has categories.
+            ids: the ids of the N documents, in the table's order.
+            paths: the documents' category paths, root first; empty if no filter has categories.
         """
         self._rows = {product_id: row for row, product_id in enumerate(ids)}
         self._beneath: dict[Path, list[int]] = {}
@@ -139,14 +149,14 @@ class FilterIndex:
                 self._beneath.setdefault(tuple(path[:length]), []).append(row)
 
     def allowed(self, conditions: Filter, where: str) -> np.ndarray:
-        """Booleans [N] for `Trie.mask`, True where a document meets all conditions.
+        """Computes booleans [N] for `Trie.mask`, True where a document meets all conditions.
 
         Args:
             conditions: the filter.
-            where: names it in messages.
+            where: the filter's place, for error messages.
 
         Raises:
-            InputError: an id or a category that no document has.
+            InputError: the filter names an id or a category that no document has.
         """
         allowed = np.ones(len(self._rows), bool)
         for name in FIELDS:
@@ -157,7 +167,7 @@ class FilterIndex:
         return allowed
 
     def _rows_of(self, name: str, wanted: set[Any], where: str) -> np.ndarray:
-        """Booleans [N], True for the documents of some ids or categories."""
+        """Computes booleans [N], True for the documents of some ids or categories."""
         rows = np.zeros(len(self._rows), bool)
         if name.endswith("ids"):
             _check_known(wanted - self._rows.keys(), name, where)
@@ -171,12 +181,11 @@ class FilterIndex:
 
 
 def _check_known(unknown: set[str], name: str, where: str) -> None:
-    """Raises InputError naming the unknown, the first few of them if they are many."""
+    """Raises InputError if there are unknown ids or categories, naming the first few."""
     if unknown:
         named = ", ".join(map(repr, sorted(unknown)[:_NAMED]))
         more = f" and {len(unknown) - _NAMED} more" if len(unknown) > _NAMED else ""
         what = name.partition("_")[2]
         raise InputError(
-            f"{where}: found unknown {what} {named}{more} in {name}, expected {what} of the "
-            "catalogue"
+            where, f"unknown {what} {named}{more} in {name}", f"{what} of the catalogue"
         )

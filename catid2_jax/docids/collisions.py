@@ -1,18 +1,19 @@
 """Unique document IDs: Sinkhorn reassignment, completed exactly (section 3.4).
 
-Only documents that share their codes with another are reassigned; the others keep theirs. A level-l
-code of a document is a node of a K-ary tree, and a node at level l has room for K^(L-1-l)
-documents; at the last level, for one. Going down the levels, the documents to reassign of every
-overfull node are assigned anew among the codes of their parent that have room. Log-domain
-Sinkhorn, with room as the column mass, proposes: its column potentials are prices of the codes,
-and a document asks for the code of least cost plus price, which is where the plan has most of it.
-By duality the prices also bound from below what any assignment costs. At the last level a proposal
-stands if all documents fit and the bound proves that no more than 1 % of the added error could be
-saved; every other group, of at most K documents and K codes, is assigned exactly. A parent always
-has room for what the level above gave it, so this ends with N distinct IDs whenever N <= K^L.
+All IDs have L codes. Only documents that share their codes with another are reassigned; the others
+keep theirs. The first l + 1 codes of a document are a node of level l of a K-ary tree, whose
+capacity is K^(L-1-l) documents; one at the last level. Going down the levels, the colliding
+documents of every overfull node are reassigned among the codes of its parent that have capacity
+left. Log-domain Sinkhorn, with the capacities as column mass, proposes an assignment: its column
+potentials are prices of the codes, and each document gets the code of least cost plus price, which
+has most of the document's mass in the plan. By duality the prices also give a lower bound on the
+cost of any assignment. At the last level a proposal is accepted if all documents fit and the bound
+proves that at most 1 % of the added error could be saved; every other group, of at most K documents
+and K codes, is assigned exactly. The level above never assigns more documents to a node than fit
+below it, so the result is N distinct IDs whenever N <= K^L.
 
-It takes the time of sorting N integers per level and of the costs [R, K] of the R documents that
-collide, of which a bounded part is held at once.
+The time is that of sorting N integers per level and of computing the costs [R, K] of the R
+colliding documents; only a bounded part of the costs is in memory at once.
 """
 
 import dataclasses
@@ -27,19 +28,20 @@ from scipy.optimize import linear_sum_assignment
 from catid2_jax.errors import InputError
 from catid2_jax.ops.sinkhorn import sinkhorn
 
-_CELLS_AT_ONCE = 1 << 21  # cells of a cost array: 8 MiB in float32, some times that in passing
-_SAMPLE = 4096  # documents of a larger group that Sinkhorn sees; its prices hold for all
-_TOLERANCE = 0.01  # of the least added error, that a proposal may cost more
-_ITERATIONS_ABOVE = 10  # times as many above the last level, where nothing exact follows
+_CELLS_AT_ONCE = 1 << 21  # cells of a cost array: 8 MiB in float32, a few times that temporarily
+_SAMPLE = 4096  # documents that Sinkhorn sees of a larger group; all of it gets the prices
+_TOLERANCE = 0.01  # excess cost of an accepted proposal, as a share of the least added error
+_ITERATIONS_ABOVE = 10  # factor on iterations above the last level, where nothing exact follows
 
 
 @dataclasses.dataclass(frozen=True)
 class CollisionConfig:
-    """How Sinkhorn reassigns.
+    """Settings of the Sinkhorn reassignment.
 
     Attributes:
-        sinkhorn_epsilon: entropy weight, relative to the mean cost of a group; sibling code's.
-        sinkhorn_iterations: rounds of scaling.
+        sinkhorn_epsilon: entropy weight, relative to the mean cost of a group; the default is that
+            of public RQ-VAE implementations.
+        sinkhorn_iterations: number of scaling iterations.
     """
 
     sinkhorn_epsilon: float = 0.003
@@ -48,20 +50,20 @@ class CollisionConfig:
     def __post_init__(self) -> None:
         for name in ("sinkhorn_epsilon", "sinkhorn_iterations"):
             if getattr(self, name) <= 0:
-                raise InputError(f"{name} is {getattr(self, name)}: expected more than 0")
+                raise InputError(name, getattr(self, name), "more than 0")
 
 
 def collision_rate(codes: np.ndarray) -> float:
-    """Share of the documents whose codes [N, L] another document has too."""
+    """Computes the share of documents whose codes [N, L] are those of another document too."""
     return float(np.mean(_sharing(codes) > 1))
 
 
 def check_room(documents: int, levels: int, codebook_size: int) -> None:
     """Raises InputError if there are more documents than IDs, N > K^L."""
     if documents > codebook_size**levels:
+        most = f"K^L = {codebook_size}^{levels} = {codebook_size**levels}"
         raise InputError(
-            f"found {documents} documents, expected at most K^L = {codebook_size}^{levels} = "
-            f"{codebook_size**levels}: raise rqvae.codebook_size or rqvae.levels"
+            "", f"{documents} documents", f"at most {most}: raise codebook_size or levels"
         )
 
 
@@ -72,17 +74,17 @@ def resolve_collisions(
     config: CollisionConfig,
     taken: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Makes the codes of all documents distinct at little extra quantisation error.
+    """Makes the codes of all documents distinct, at little extra quantisation error.
 
     Args:
         latents: z, float [N, Z].
         codebooks: float [L, K, Z].
         codes: nearest codes, int [N, L].
-        config: see `CollisionConfig`.
-        taken: int [T, L], distinct IDs that no document may have.
+        config: settings of Sinkhorn.
+        taken: int [T, L], distinct IDs that no document may get.
 
     Returns:
-        int32 [N, L], no two rows the same and none of them taken.
+        int32 [N, L], distinct rows, none of which is taken.
 
     Raises:
         InputError: more documents than there are IDs, N + T > K^L.
@@ -95,7 +97,7 @@ def resolve_collisions(
     colliding = _sharing(everyone)[:documents] > 1
     if not colliding.any():
         return everyone[:documents]
-    # Those with an ID of their own come last and stay, as the taken IDs do.
+    # Documents with an ID of their own and the taken IDs come last and stay.
     order = np.append(np.argsort(~colliding, kind="stable"), np.arange(documents, len(everyone)))
     everyone, latents = everyone[order], latents[colliding]
     parent = np.zeros(len(everyone), np.int64)
@@ -113,7 +115,7 @@ def resolve_collisions(
 
 
 def _sharing(codes: np.ndarray) -> np.ndarray:
-    """How many of N rows of codes [N, L] are the same as each of them, itself included."""
+    """Counts, for each row of codes [N, L], the rows that equal it, itself included."""
     node = np.zeros(len(codes), np.int64)
     for column in codes.T:
         node, counts = _number(node * (int(codes.max()) + 1) + column)
@@ -121,7 +123,11 @@ def _sharing(codes: np.ndarray) -> np.ndarray:
 
 
 def _number(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Numbers the distinct keys [N] from 0: the number of each key, and how often each is there."""
+    """Numbers the distinct keys of [N] from 0.
+
+    Returns:
+        (the number of each key [N], the count of each number).
+    """
     _, numbers, counts = np.unique(keys, return_inverse=True, return_counts=True)
     return numbers, counts
 
@@ -136,10 +142,10 @@ def _make_room(
     room: int,
     config: CollisionConfig,
 ) -> None:
-    """Gives `moving` other codes, in place, so that no node of this level is overfull."""
+    """Reassigns the documents `moving`, in place, so that no node of this level is overfull."""
     codebook_size = codebooks.shape[1]
     parents, group, sizes = np.unique(parent[moving], return_inverse=True, return_counts=True)
-    # Groups of like size come one after another, so that some of them fill an array well.
+    # Groups of similar size stand side by side, so that arrays of them need little padding.
     padded = _padded(sizes, codebook_size)
     order = np.argsort(padded, kind="stable")
     place = np.argsort(order)
@@ -169,13 +175,13 @@ def _make_room(
 
 
 def _padded(sizes: np.ndarray, codebook_size: int) -> np.ndarray:
-    """Rows of the array that holds a group for Sinkhorn: few distinct ones, few compilations."""
+    """Rounds the sizes of groups up to few distinct ones, each of which is compiled for."""
     powers = 4 ** np.arange(1, 32, dtype=np.int64)
     return np.minimum(powers[np.searchsorted(powers, sizes)], max(_SAMPLE, codebook_size))
 
 
 def _slices(padded: np.ndarray, codebook_size: int) -> Iterator[tuple[int, int]]:
-    """Ranges of groups of one padded size, as many as the bound on cells allows, in even parts."""
+    """Yields even ranges of groups of one padded size, each within the bound on cells."""
     runs = np.unique(padded, return_index=True, return_counts=True)
     for rows, first, groups in zip(*(run.tolist() for run in runs), strict=True):
         at_once = max(1, _CELLS_AT_ONCE // (rows * codebook_size))
@@ -184,16 +190,16 @@ def _slices(padded: np.ndarray, codebook_size: int) -> Iterator[tuple[int, int]]
 
 
 def prefix_sum(codebooks: np.ndarray, codes: np.ndarray, level: int) -> np.ndarray:
-    """Sum of the code vectors of the levels before `level`, [R, Z]."""
+    """Sums the code vectors of the levels before `level`, [R, Z]."""
     vectors = [codebooks[i][codes[:, i]] for i in range(level)]
     return sum(vectors, np.zeros((len(codes), codebooks.shape[2]), codebooks.dtype))
 
 
 def _squared_distances(residuals: np.ndarray, codebook: np.ndarray) -> np.ndarray:
-    """float32 [R, K].
+    """Computes squared distances, float32 [R, K].
 
-    Expanded, see `ops.similarity.squared_distance`, but in float64: then the cost of a document is
-    the same, to the last bit of float32, whatever documents the product is computed with.
+    The square is expanded, as in `ops.similarity.squared_distance`, but in float64: so the cost of
+    a document is the same to the last bit of float32, whatever other documents are in the product.
     """
     residuals, codebook = residuals.astype(np.float64), codebook.astype(np.float64)
     products = residuals @ codebook.T
@@ -204,7 +210,7 @@ def _squared_distances(residuals: np.ndarray, codebook: np.ndarray) -> np.ndarra
 def requantize(
     latents: np.ndarray, codebooks: np.ndarray, codes: np.ndarray, rows: np.ndarray, level: int
 ) -> None:
-    """Nearest codes from `level` on for documents whose earlier codes have changed."""
+    """Replaces the codes from `level` on by the nearest, in place, where earlier ones changed."""
     at_once = max(1, _CELLS_AT_ONCE // codebooks.shape[1])
     for start in range(0, len(rows), at_once):
         part = rows[start : start + at_once]
@@ -222,21 +228,21 @@ def _assign(
     room: int,
     config: CollisionConfig,
 ) -> np.ndarray:
-    """Codes [R] for the documents of some groups, within the groups' capacities.
+    """Assigns codes [R] to the documents of some groups, within the groups' capacities.
 
     Args:
-        residuals: [R, Z], the groups' documents one after another.
-        sizes: [G] documents of each group, alike enough to be padded to the same size.
+        residuals: [R, Z], the documents of the groups, group by group.
+        sizes: [G], number of documents per group; all are padded to the same size.
         codebook: [K, Z].
-        capacity: [G, K] free places per code.
-        room: of a node; 1 at the last level.
-        config: see `CollisionConfig`.
+        capacity: [G, K], number of documents that each code can still take.
+        room: capacity of an empty node; 1 at the last level.
+        config: settings of Sinkhorn.
     """
     rows = int(_padded(sizes, len(codebook))[0])
     starts = np.append(0, np.cumsum(sizes))
     slots = np.arange(rows)
     present = slots < sizes[:, None]
-    # Of a group that does not fit, documents at even distances.
+    # A group that does not fit is represented by documents at even distances.
     sample = slots * sizes[:, None] // rows
     members = np.where(sizes[:, None] > rows, sample, np.where(present, slots, 0))
     cost = _squared_distances(residuals[(starts[:-1, None] + members).ravel()], codebook)
@@ -257,12 +263,15 @@ def _prices(
     epsilon: float,
     iterations: int,
 ) -> np.ndarray:
-    """Sinkhorn's column potentials as prices [G, K] from 0 up; infinite where there is no room."""
+    """Computes prices [G, K] from Sinkhorn's column potentials; the least price of a group is 0.
+
+    A code without capacity has an infinite price.
+    """
     groups, _, codes = cost.shape
     padding = (0, (1 << (groups - 1).bit_length()) - groups)
     shares = (present / present.sum(axis=1, keepdims=True)).astype(np.float32)
     scale = np.maximum(np.einsum("grk,gr->g", cost, shares) / codes, 1e-12)
-    # More places than the group has documents are all the same to it.
+    # Capacity beyond the number of the group's documents makes no difference.
     column_mass = np.minimum(capacity, sizes[:, None]).astype(np.float32)
     potentials = _potentials(
         np.pad(cost / scale[:, None, None], (padding, (0, 0), (0, 0))),
@@ -283,9 +292,9 @@ def _potentials(
     epsilon: float,
     iterations: int,
 ) -> jax.Array:
-    """Sinkhorn's column potentials per group [G, K], each group's up to a constant.
+    """Computes Sinkhorn's column potentials [G, K], up to a constant per group.
 
-    One row more takes up the places left free, at no cost.
+    An additional row takes up the unused capacity at no cost.
     """
 
     def one(cost: jax.Array, row_mass: jax.Array, column_mass: jax.Array) -> jax.Array:
@@ -293,7 +302,7 @@ def _potentials(
         extended = jnp.concatenate([cost, jnp.zeros((1, cost.shape[1]), cost.dtype)])
         masses = jnp.append(row_mass, slack)
         log_plan = sinkhorn(extended, masses, column_mass, epsilon, iterations)
-        return epsilon * log_plan[0] + cost[0]  # the first row is there in every group
+        return epsilon * log_plan[0] + cost[0]  # every group has a first row
 
     return jax.vmap(one)(cost, row_mass, column_mass)
 
@@ -301,11 +310,11 @@ def _potentials(
 def _assign_exactly(
     cost: np.ndarray, present: np.ndarray, capacity: np.ndarray, prices: np.ndarray
 ) -> np.ndarray:
-    """Distinct codes [G, R] per group, by the prices or by an exact assignment.
+    """Assigns codes [G, R], distinct within a group, by the prices or by an exact assignment.
 
     Args:
         cost: [G, R, K].
-        present: [G, R], false where a group has no document.
+        present: [G, R], false in the padding of a smaller group.
         capacity: [G, K], 0 or 1.
         prices: [G, K].
     """
@@ -316,7 +325,7 @@ def _assign_exactly(
     chosen = np.take_along_axis(cost, proposal[:, :, None], axis=2)[:, :, 0]
     nearest = np.where(capacity[:, None, :] > 0, cost, np.inf).min(axis=2)
     added = np.sum(np.where(present, chosen - nearest, 0.0), axis=1)
-    # Weak duality: no assignment costs less than this one by more than the prices of free places.
+    # Weak duality: no assignment saves more than the sum of the prices of unused codes.
     gap = np.sum(np.where(capacity > used, prices, 0.0), axis=1)
     proven = fits & (gap <= _TOLERANCE * (added - gap))
     for group in np.flatnonzero(~proven):
@@ -330,15 +339,15 @@ def _assign_exactly(
 def _fill(
     residuals: np.ndarray, codebook: np.ndarray, prices: np.ndarray, capacity: np.ndarray
 ) -> np.ndarray:
-    """Codes [R] within the capacities of one group, above the last level.
+    """Assigns codes [R] within the capacities of one group, above the last level.
 
-    Each document asks for the code of least cost plus price that has room; who would lose most by
-    going elsewhere is served first, the others ask again.
+    Each document asks for the code of least cost plus price among those with capacity left. A code
+    serves first the documents that would lose most by their second choice; the rest ask again.
     """
     codes = np.empty(len(residuals), np.int64)
     left = capacity.copy()
     waiting = np.arange(len(residuals))
-    # Crowds of duplicates are what fills a node above the last level, and all of them ask alike.
+    # Above the last level mostly duplicates fill a node, and equal documents choose alike.
     distinct, kind = np.unique(residuals, axis=0, return_inverse=True)
     while waiting.size:
         kinds, row = np.unique(kind[waiting], return_inverse=True)
@@ -356,7 +365,11 @@ def _fill(
 def _choose(
     residuals: np.ndarray, codebook: np.ndarray, prices: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The code [R] of least cost plus price, and how much more [R] the next one asks."""
+    """Finds each document's code of least cost plus price, and its regret.
+
+    Returns:
+        (codes [R], how much more the second-best code costs [R]).
+    """
     at_once = max(1, _CELLS_AT_ONCE // len(codebook))
     choices, regrets = [], []
     for start in range(0, len(residuals), at_once):

@@ -1,11 +1,13 @@
-"""A catalogue that lives: products come, go and change, and no other product's ID moves.
+"""Updates of the document IDs of a living catalogue: unchanged products keep their IDs.
 
-A product keeps its ID for as long as the codes nearest to it are those that the ID was made from.
-When it leaves, or has changed so much that they are others, its ID rests: for `grace` updates, this
-one included, no other product gets it, so that what still knows the ID (a trained retriever, a
-cache, a log) does not name the wrong product. A product that is back as it was, at the latest in
-the update in which others may have its ID, has it again, before any other is served. New and
-changed products get IDs as in a first assignment, around those that are in use or rest.
+A product keeps its ID as long as its nearest codes are those from which the ID was made. When it
+is removed, or has changed so much that they are others, its ID rests: for `grace` updates, this one
+included, no other product gets it, so that whatever still uses the ID (a trained retriever, a
+cache, a log) does not name the wrong product. A product that returns unchanged gets its ID back, at
+the latest in the first update in which others may have it, and before they are served. New and
+changed products get IDs as in a first assignment, around those in use and at rest.
+
+All IDs have L codes, one per codebook.
 """
 
 import dataclasses
@@ -31,19 +33,19 @@ from catid2_jax.docids.collisions import (
 from catid2_jax.docids.table import DocidTable, docid_record, format_docid, parse_docid_record
 from catid2_jax.errors import InputError
 
-_ROUNDING = 1e-5  # of a latent's norm: what float32 sums in another order may change it by
+_ROUNDING = 1e-5  # relative change of a latent by float32 sums in another order
 
 
 @dataclasses.dataclass(frozen=True)
 class RestingIds:
-    """IDs whose products are gone or have changed, and that no other product may have yet.
+    """R IDs that no other product may get yet, since their products are removed or changed.
 
     Attributes:
-        ids: the product that had each of R IDs; a product may have left several.
-        codes: int32 [R, L].
-        nearest: int32 [R, L], as in `DocidTable`.
-        updates_left: int32 [R], at least 1; after that many updates more the ID is free: 1 means
-            that the next one may give it to another product.
+        ids: the product that had each ID; one product may have left several.
+        codes: int32 [R, L], the IDs.
+        nearest: int32 [R, L], the codes nearest to each product when it got the ID.
+        updates_left: int32 [R], at least 1, the number of updates until the ID is free: with 1, the
+            next update may give it to another product.
     """
 
     ids: Sequence[str]
@@ -53,7 +55,7 @@ class RestingIds:
 
 
 def no_resting_ids(levels: int) -> RestingIds:
-    """What there is before the first update."""
+    """Makes the empty `RestingIds` that precede the first update."""
     codes = np.empty((0, levels), np.int32)
     return RestingIds([], codes, codes, np.empty(0, np.int32))
 
@@ -68,26 +70,28 @@ def update_docids(
     config: CollisionConfig,
     grace: int,
 ) -> tuple[DocidTable, RestingIds, dict[str, int]]:
-    """IDs of the catalogue as it is now; unchanged products keep theirs.
+    """Gives every product of the current catalogue an ID; unchanged products keep theirs.
 
     Args:
-        previous: the IDs so far, made with the same codebooks.
-        resting: what the last update left.
-        ids: the products that there are now, N different ones in any order.
-        latents: z, float [N, Z].
+        previous: the IDs of the previous catalogue, made with the same codebooks.
+        resting: the resting IDs that the last update returned.
+        ids: the current products, N different ones in any order.
+        latents: z of the current products, float [N, Z].
         codebooks: float [L, K, Z].
-        nearest: nearest codes, int [N, L].
-        config: see `CollisionConfig`.
-        grace: updates, this one included, for which an ID freed now rests; 0: none.
+        nearest: nearest codes of the current products, int [N, L].
+        config: settings of the reassignment of new and changed products.
+        grace: number of updates, this one included, for which an ID freed now rests; 0 for none.
 
     Returns:
-        The new table, in the order of `ids`; what rests now; and counts: of the N products, those
-        that kept their ID, came back to it, changed and are new; the products removed; the IDs
-        that rest.
+        (the new table in the order of `ids`, the IDs that rest now, counts). The counts are of the
+        N products that kept their ID, returned to it, changed and are new; of the products removed;
+        and of the IDs that rest.
 
     Raises:
-        InputError: fewer free IDs than new and changed products.
+        InputError: an ID of `previous` has not one code per codebook, or there are fewer free IDs
+            than new and changed products.
     """
+    _check_lengths(previous, len(codebooks))
     codes = np.full(nearest.shape, -1, np.int32)
     made_from = np.array(nearest, np.int32)
     was = previous.codes if previous.nearest is None else previous.nearest
@@ -104,7 +108,7 @@ def update_docids(
     resting = _next_resting(resting, asleep, previous, was, freed if grace else freed[:0], grace)
 
     taken = np.concatenate([codes[codes[:, 0] >= 0], resting.codes])
-    # By their ids, so that the order of the catalogue does not decide between equals.
+    # In the order of their ids: between equal products, that of the catalogue does not decide.
     coming = sorted(np.flatnonzero(codes[:, 0] < 0).tolist(), key=lambda row: ids[row])
     _check_free(len(coming), len(taken) - len(resting.ids), len(resting.ids), codebooks)
     codes[coming] = resolve_collisions(latents[coming], codebooks, nearest[coming], config, taken)
@@ -119,7 +123,7 @@ def update_docids(
         "products_removed": len(before - row_of.keys()),
         "resting_ids": len(resting.ids),
     }
-    return DocidTable(ids, codes, made_from), resting, counts
+    return DocidTable(ids, codes, made_from, codebooks.shape[1]), resting, counts
 
 
 def _next_resting(
@@ -130,7 +134,7 @@ def _next_resting(
     freed: np.ndarray,
     grace: int,
 ) -> RestingIds:
-    """What rests after an update: rows `asleep` of `resting`, and rows `freed` of `previous`."""
+    """Joins the rows `asleep` of `resting` and `freed` of `previous`, which rest afterwards."""
     return RestingIds(
         [*(resting.ids[row] for row in asleep), *(previous.ids[row] for row in freed)],
         np.concatenate([resting.codes[asleep], previous.codes[freed]]),
@@ -147,17 +151,20 @@ def _unchanged(
     codebooks: np.ndarray,
     nearest: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Products that are as they were when they got an ID: their rows now, and those of the IDs.
+    """Finds the products whose nearest codes are those from which an old ID was made.
 
-    Codes that differ from the nearest by no more than rounding are nearest too.
+    Codes whose distance exceeds that of the nearest by no more than rounding count as nearest too.
 
     Args:
-        row_of: row of each product in `latents` and `nearest`; others are left out.
-        old_ids: the products of R IDs.
-        made_from: int [R, L], their nearest codes at the time.
+        row_of: product -> row of `latents` and `nearest`; other products are left out.
+        old_ids: the products of R old IDs.
+        made_from: int [R, L], the codes nearest to them when they got the IDs.
         latents: [N, Z].
         codebooks: [L, K, Z].
         nearest: int [N, L].
+
+    Returns:
+        (rows of `latents`, rows of `old_ids`), a pair per product found.
     """
     old = np.array([row for row, i in enumerate(old_ids) if i in row_of], np.int64)
     rows = np.array([row_of[old_ids[row]] for row in old], np.int64)
@@ -168,7 +175,7 @@ def _unchanged(
         near = np.flatnonzero(same_prefix & (made_from[:, level] != nearest[:, level]))
         residuals = latents[near] - prefix_sum(codebooks, nearest[near], level)
         one, other = codebook[nearest[near, level]], codebook[made_from[near, level]]
-        # Distance to the plane between the two codes, beyond which the other one is nearest.
+        # Distance to the plane halfway between the two codes, beyond which the other is nearest.
         apart = np.maximum(np.linalg.norm(other - one, axis=1), 1e-30)
         distance = np.sum(((one + other) / 2 - residuals) * (other - one), axis=1) / apart
         ties = near[distance <= tolerance[near]]
@@ -179,20 +186,30 @@ def _unchanged(
     return rows, old[same][first]
 
 
+def _check_lengths(previous: DocidTable, levels: int) -> None:
+    """Raises InputError unless every ID has as many codes as there are codebooks."""
+    if previous.levels != levels or previous.codes.min(initial=0) < 0:
+        lengths = np.unique(np.sum(previous.codes >= 0, axis=1)).tolist()
+        found = f"IDs of {lengths} codes in a table of {previous.levels} levels"
+        raise InputError("previous", found, f"{levels} codes in every ID, one per codebook")
+
+
 def _check_free(coming: int, in_use: int, resting: int, codebooks: np.ndarray) -> None:
     """Raises InputError if there are fewer free IDs than products that need one."""
     levels, codebook_size, _ = codebooks.shape
     free = codebook_size**levels - in_use - resting
     if coming > free:
         raise InputError(
-            f"found {coming} new and changed products, expected at most {free}: of K^L = "
-            f"{codebook_size}^{levels} IDs {in_use} are in use and {resting} rest; lower "
-            "docids.grace, or train stage 1 anew with more rqvae.codebook_size or rqvae.levels"
+            "",
+            f"{coming} new and changed products",
+            f"at most {free}: of K^L = {codebook_size}^{levels} IDs {in_use} are in use and "
+            f"{resting} rest; let IDs rest for fewer updates, or train stage 1 again with larger "
+            "codebooks or more levels",
         )
 
 
 def resting_path(docids: str | os.PathLike[str]) -> pathlib.Path:
-    """Where the resting IDs lie, beside the table of IDs in use: docids.resting.jsonl."""
+    """Returns the path of the resting IDs' file, beside that of the table: docids.resting.jsonl."""
     return pathlib.Path(docids).with_suffix(".resting.jsonl")
 
 
@@ -207,13 +224,13 @@ def write_resting(path: str | os.PathLike[str], resting: RestingIds) -> None:
 
 
 def read_resting(path: str | os.PathLike[str], table: DocidTable) -> RestingIds:
-    """Reads what `write_resting` wrote beside `table`; nothing rests if there is no such file.
+    """Reads a file that `write_resting` wrote beside `table`; none rest if there is no such file.
 
     Raises:
-        InputError: a line that is not as written, with its number; an ID of another length, or one
-            that is in use or rests already.
+        InputError: a line (named by its number) is not as written, or its ID has not the table's
+            number of codes, is in use or rests already.
     """
-    levels = table.codes.shape[1]
+    levels = table.levels
     if not pathlib.Path(path).exists():
         return no_resting_ids(levels)
     seen = set(map(tuple, table.codes.tolist()))
@@ -225,13 +242,12 @@ def read_resting(path: str | os.PathLike[str], table: DocidTable) -> RestingIds:
         require_fields(record, ("updates_left",), where)
         left = record["updates_left"]
         if type(left) is not int or left < 1:
-            raise InputError(f"{where}: found updates_left {left!r:.60}, expected at least 1")
+            raise InputError(where, f"updates_left {left!r:.60}", "an integer of at least 1")
         if len(codes) != levels:
-            raise InputError(f"{where}: found {len(codes)} codes, expected the table's {levels}")
+            raise InputError(where, f"{len(codes)} codes", f"the table's {levels}")
         if codes in seen:
             raise InputError(
-                f"{where}: found {format_docid(codes)}, expected an ID that is not in use and "
-                "rests once"
+                where, format_docid(codes), "an ID that is not in use and rests only once"
             )
         seen.add(codes)
         rows.append((product_id, codes, nearest, left))

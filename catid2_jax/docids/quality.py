@@ -1,8 +1,11 @@
-"""What document IDs are worth before any model is trained on them.
+"""Figures of the quality of document IDs, before any model is trained on them.
 
-All but `quantization_error` need only the IDs, whoever made them, and a category tree or
-embeddings to hold them against. Keys that end in `/level_l` are per level l of the ID, from 1; what
-cannot be computed (no pair within a leaf, say) has no key.
+All but `quantization_error` need only the IDs, by whatever method, and a category tree or
+embeddings to compare them with. Keys that end in `/level_l` are per level l of the ID, from 1. A
+figure that cannot be computed (no pair of documents in a leaf, say) has no key.
+
+Codes are int [N, L], with -1 after the last code of a shorter ID. Where prefixes are compared, -1
+is a symbol of its own.
 """
 
 import collections
@@ -24,13 +27,16 @@ def docid_quality(
     categories: np.ndarray | None = None,
     neighbors: np.ndarray | None = None,
 ) -> dict[str, float]:
-    """Everything below that the arguments allow, by flat names.
+    """Computes usage, agreement with categories and common prefixes, as the arguments allow.
 
     Args:
-        codes: int [N, L].
+        codes: int [N, L], perhaps padded with -1.
         codebook_size: K.
-        categories: int [N, H] as `category_ids` gives them; -1 where a path is shorter.
-        neighbors: int [P, 2] as `neighbor_pairs` gives them.
+        categories: int [N, H] from `category_ids`; -1 where a path is shorter.
+        neighbors: int [P, 2] from `neighbor_pairs`.
+
+    Returns:
+        The figures by name, without nesting.
     """
     return {
         **codebook_usage(codes, codebook_size),
@@ -40,19 +46,22 @@ def docid_quality(
 
 
 def codebook_usage(codes: np.ndarray, codebook_size: int) -> dict[str, float]:
-    """How evenly each level uses its codes.
+    """Measures how evenly each level uses its codes, over the documents whose IDs reach it.
 
     Args:
-        codes: int [N, L].
+        codes: int [N, L], perhaps padded with -1.
         codebook_size: K.
 
     Returns:
-        Per level l from 1: `perplexity/level_l`, exp of the usage's entropy (K at the best),
-        `codes_used/level_l`, the share of the K codes that occur, and `dead_codes/level_l`, the
-        number of codes that do not.
+        Per level l from 1 that an ID reaches: `perplexity/level_l`, exp of the usage's entropy (at
+        most K), `codes_used/level_l`, the share of the K codes that occur, and
+        `dead_codes/level_l`, the number of codes that do not.
     """
     usage: dict[str, float] = {}
-    for level, column in enumerate(codes.T, 1):
+    for level, padded in enumerate(codes.T, 1):
+        column = padded[padded >= 0]
+        if not column.size:
+            continue
         share = np.bincount(column, minlength=codebook_size) / len(column)
         used = share[share > 0]
         usage[f"perplexity/level_{level}"] = float(np.exp(-np.sum(used * np.log(used))))
@@ -64,48 +73,50 @@ def codebook_usage(codes: np.ndarray, codebook_size: int) -> dict[str, float]:
 def quantization_error(
     latents: np.ndarray, codebooks: np.ndarray, codes: np.ndarray
 ) -> dict[str, float]:
-    """What the first l code vectors leave of the latents, as a share of the latents' variance.
+    """Measures the error of l code vectors, as a share of the latents' variance.
 
-    Mean of ||z - sum_{i <= l} e_{c^i}||^2 over mean of ||z - mean z||^2: 1 is no better than one
-    constant vector for all documents, and the scale of the latents, which differs from training to
-    training, does not show.
+    It is the mean of ||z - sum_{i <= l} e_{c^i}||^2 divided by that of ||z - mean z||^2: 1 is no
+    better than one constant vector for all documents, and the scale of the latents, which differs
+    from training to training, cancels. A shorter ID has a code vector less per level that it lacks.
 
     Args:
         latents: z, float [N, Z].
         codebooks: float [L, K, Z].
-        codes: int [N, L].
+        codes: int [N, L], perhaps padded with -1.
 
     Returns:
         `quantization_error/level_l` per level l from 1.
     """
     variance = np.sum(np.var(latents, axis=0, dtype=np.float64))
-    residuals = np.asarray(latents, np.float64)
+    residuals = np.array(latents, np.float64)
     error: dict[str, float] = {}
     for level, (codebook, column) in enumerate(zip(codebooks, codes.T, strict=True), 1):
-        residuals = residuals - codebook[column]
+        present = column >= 0
+        residuals[present] -= codebook[column[present]]
         left = np.mean(np.sum(residuals**2, axis=1))
         error[f"quantization_error/level_{level}"] = float(left / max(variance, 1e-12))
     return error
 
 
 def category_agreement(codes: np.ndarray, categories: np.ndarray) -> dict[str, float]:
-    """How well the prefixes of l codes tell the categories of level l, which L_HCC pairs (Eq. 4).
+    """Measures how well prefixes of l codes predict the categories of level l (paired in Eq. 4).
 
-    Purity and NMI rise with the number of prefixes alone: where every document has a prefix of its
-    own, purity is 1 and NMI far above 0 on random codes too. Only AMI, which is 0 at chance, may be
-    compared between levels or between IDs of unlike perplexity.
+    Purity and NMI rise with the mere number of prefixes: where every document has a prefix of its
+    own, purity is 1 and NMI far above 0, even for random codes. Only AMI, which is 0 at chance, can
+    be compared between levels, or between IDs of different perplexity.
 
     Args:
-        codes: int [N, L].
-        categories: int [N, H], the node of each path prefix; -1 (left out) where there is none.
+        codes: int [N, L], perhaps padded with -1.
+        categories: int [N, H], the node of each path prefix; -1 where a path is shorter. A level
+            leaves out the documents without a category there.
 
     Returns:
         Per level l up to min(H, L), unless no document has a category there:
-        `category_purity/level_l`, the share of documents of their prefix's commonest category
-        (Manning et al., Introduction to Information Retrieval, section 16.3);
-        `category_nmi/level_l` and `category_ami/level_l`, mutual information, normalised by the
-        mean of the two entropies and adjusted for chance (Vinh et al., JMLR 2010); both as
-        scikit-learn has them.
+        `category_purity/level_l`, the share of documents in the most frequent category of their
+        prefix (Manning et al., Introduction to Information Retrieval, section 16.3);
+        `category_nmi/level_l`, mutual information normalised by the mean of the two entropies, and
+        `category_ami/level_l`, adjusted for chance too (Vinh et al., JMLR 2010). NMI and AMI are
+        defined as in scikit-learn.
     """
     agreement: dict[str, float] = {}
     levels = zip(_prefix_ids(codes).T, categories.T, strict=False)
@@ -126,34 +137,40 @@ def common_prefixes(
     categories: np.ndarray | None = None,
     neighbors: np.ndarray | None = None,
 ) -> dict[str, float]:
-    """Mean number of leading codes that two documents share; similar ones should share more.
+    """Averages the number of leading codes that two documents share.
+
+    Similar documents should share more than others.
 
     Args:
-        codes: int [N, L].
+        codes: int [N, L], perhaps padded with -1, which is no code.
         categories: int [N, H]; -1 where a path is shorter. A leaf is a whole path; documents
-            without any category are in none.
+            without any category belong to none.
         neighbors: int [P, 2], pairs of documents that are near in the embedding space.
 
     Returns:
-        `common_prefix/all_pairs`, which is what two random documents share;
-        `common_prefix/within_leaf` and `common_prefix/across_leaves`, over the pairs of documents
-        of one leaf and of two; all three exact, by counting groups; and
-        `common_prefix/nearest_neighbors`, over `neighbors`.
+        `common_prefix/all_pairs`, the mean over all pairs of documents;
+        `common_prefix/within_leaf` and `common_prefix/across_leaves`, the means over the pairs
+        within a leaf and over those of two leaves; and `common_prefix/nearest_neighbors`, the mean
+        over `neighbors`. The first three are exact, by counting groups.
     """
-    prefixes = _prefix_ids(codes)
-    shared, pairs = _shared_codes(prefixes), _count_pairs(np.zeros(len(codes), np.int64))
+    prefixes, present = _prefix_ids(codes), codes >= 0
+    shared, pairs = _shared_codes(prefixes, present), _count_pairs(np.zeros(len(codes), np.int64))
     sums = {"all_pairs": (shared, pairs)}
     if categories is not None:
         known = categories[:, 0] >= 0
-        leaves = _prefix_ids(categories[known] + 1)[:, -1]
-        everywhere = _shared_codes(prefixes[known]), _count_pairs(np.zeros_like(leaves))
-        # Two documents share a leaf and a prefix if they share both numbers in one.
+        leaves = _prefix_ids(categories[known])[:, -1]
+        everywhere = (
+            _shared_codes(prefixes[known], present[known]),
+            _count_pairs(np.zeros_like(leaves)),
+        )
+        # One number for a leaf and a prefix: documents that share it share both.
         grouped = leaves[:, None] * (prefixes.max(initial=0) + 1) + prefixes[known]
-        within = _shared_codes(grouped), _count_pairs(leaves)
+        within = _shared_codes(grouped, present[known]), _count_pairs(leaves)
         sums["within_leaf"] = within
         sums["across_leaves"] = everywhere[0] - within[0], everywhere[1] - within[1]
     if neighbors is not None:
-        equal = prefixes[neighbors[:, 0]] == prefixes[neighbors[:, 1]]
+        first, second = neighbors.T
+        equal = (prefixes[first] == prefixes[second]) & present[first]
         sums["nearest_neighbors"] = int(equal.sum()), len(neighbors)
     return {
         f"common_prefix/{name}": shared / pairs for name, (shared, pairs) in sums.items() if pairs
@@ -163,13 +180,13 @@ def common_prefixes(
 def neighbor_pairs(
     embeddings: np.ndarray, documents: int = 1000, neighbors: int = 10, seed: int = 0
 ) -> np.ndarray:
-    """Pairs of a sampled document and each of its nearest others, by cosine.
+    """Pairs sampled documents with each of their nearest others, by cosine.
 
     Args:
         embeddings: float [N, D]; rows of zeros have no direction and are left out.
-        documents: how many are sampled, without replacement.
-        neighbors: others per document; fewer in a smaller catalogue.
-        seed: of the sample.
+        documents: number of documents to sample, without replacement.
+        neighbors: number of others per document; fewer in a smaller catalogue.
+        seed: seed of the sample.
 
     Returns:
         int64 [P, 2], rows of `embeddings`, the sampled document first.
@@ -177,66 +194,77 @@ def neighbor_pairs(
     rows = np.flatnonzero(embeddings.any(axis=1))
     if rows.size == 0:
         return np.zeros((0, 2), np.int64)
-    count = min(neighbors + 1, len(rows))  # itself, and the others
+    count = min(neighbors + 1, len(rows))  # the document itself and the others
     directions = normalize(embeddings[rows], copy=False)
     generator = np.random.default_rng(seed)
     sample = generator.choice(len(rows), min(documents, len(rows)), replace=False)
-    # Of unit vectors, the nearest are those of the largest cosine.
+    # The nearest of unit vectors are those of the largest cosine.
     search = NearestNeighbors(n_neighbors=count, algorithm="brute").fit(directions)
     found = search.kneighbors(directions[sample], return_distance=False)
     others = found != sample[:, None]
-    # Among many equal documents a document need not be one of its own nearest.
+    # Where many documents are equal, one need not be among its own nearest.
     others[others.all(axis=1), -1] = False
     return np.stack([rows[np.repeat(sample, count - 1)], rows[found[others]]], axis=1)
 
 
 def _prefix_ids(codes: np.ndarray) -> np.ndarray:
-    """Numbers the distinct prefixes of each length: int64 [N, L], from 0 in every column."""
-    base = int(codes.max(initial=0)) + 1
+    """Numbers the distinct prefixes of each length: int64 [N, L], from 0 in every column.
+
+    -1, in IDs or category paths that have ended, is a symbol like the others.
+    """
+    base = int(codes.max(initial=0)) + 2
     prefixes = np.zeros(codes.shape, np.int64)
     parent = np.zeros(len(codes), np.int64)
     for level, column in enumerate(codes.T):
-        parent = np.unique(parent * base + column, return_inverse=True)[1].ravel()
+        parent = np.unique(parent * base + column + 1, return_inverse=True)[1].ravel()
         prefixes[:, level] = parent
     return prefixes
 
 
 def _count_pairs(groups: np.ndarray) -> int:
-    """Pairs of documents of one group; groups [N]."""
+    """Counts the pairs of documents in the same group; groups [N]."""
     sizes = np.unique(groups, return_counts=True)[1]
     return int(np.sum(sizes * (sizes - 1) // 2))
 
 
-def _shared_codes(prefixes: np.ndarray) -> int:
-    """Sum of the common prefix lengths of all pairs: those of length >= 1, >= 2 and so on."""
-    return sum(_count_pairs(column) for column in prefixes.T)
+def _shared_codes(prefixes: np.ndarray, present: np.ndarray) -> int:
+    """Sums the common prefix lengths of all pairs of documents.
+
+    The sum counts the pairs that share at least 1 code, at least 2 and so on.
+
+    Args:
+        prefixes: int [N, L], equal numbers in column l for equal prefixes of l codes.
+        present: booleans [N, L], whether the ID has a code of the level.
+    """
+    columns = zip(prefixes.T, present.T, strict=True)
+    return sum(_count_pairs(column[reaches]) for column, reaches in columns)
 
 
 def _normalized_and_adjusted_information(table: csr_matrix) -> tuple[float, float]:
-    """NMI and AMI of a contingency table; 1 where there is nothing to tell (scikit-learn's rule).
+    """Computes NMI and AMI of a contingency table; 1 for undefined ones, as in scikit-learn.
 
     `sklearn.metrics.adjusted_mutual_info_score` takes minutes on 300,000 prefixes, since it visits
-    every cell of the table; the groups have few distinct sizes, which is all that chance knows.
+    every cell of the table. Chance depends on the groups' sizes alone, of which few are distinct.
     """
     rows, columns = (np.ravel(table.sum(axis=axis)) for axis in (1, 0))
     information = float(mutual_info_score(None, None, contingency=table))
     mean_entropy = float(entropy(rows) + entropy(columns)) / 2
     expected = _expected_information(rows, columns)
-    room = mean_entropy - expected
+    possible = mean_entropy - expected
     return (
         information / mean_entropy if mean_entropy > 0 else 1.0,
-        (information - expected) / room if room > 1e-9 else 1.0,
+        (information - expected) / possible if possible > 1e-9 else 1.0,
     )
 
 
 def _expected_information(rows: np.ndarray, columns: np.ndarray) -> float:
-    """Mean mutual information, in nats, of random partitions with these group sizes.
+    """Computes the mean mutual information, in nats, of random partitions with these group sizes.
 
-    Vinh et al., JMLR 2010, Eq. 24a: a cell of groups a and b has n documents with the
+    Vinh et al., JMLR 2010, Eq. 24a: groups of a and b documents have n in common with the
     hypergeometric probability.
     """
     total = int(rows.sum())
-    factorial = gammaln(np.arange(1.0, total + 2))  # its logarithm
+    factorial = gammaln(np.arange(1.0, total + 2))  # log of n! at index n
     expected = 0.0
     sizes = (collections.Counter(groups.tolist()).items() for groups in (rows, columns))
     for (a, many_a), (b, many_b) in itertools.product(*sizes):

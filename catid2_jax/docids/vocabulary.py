@@ -1,7 +1,7 @@
 """The vocabulary of stage 2: SentencePiece text, then L x K ID tokens.
 
-Token of level l and code c has the id `first_id_token + l * K + c`; text ids are SentencePiece's
-own. Rows of the embedding are rounded up to a multiple of 128.
+The token of level l and code c has the id `first_id_token + l * K + c`; a text has SentencePiece's
+own ids. The embedding has a multiple of 128 rows.
 """
 
 import io
@@ -15,84 +15,99 @@ import sentencepiece
 from catid2_jax.errors import InputError
 
 PAD = 0
-"""Padding, and the first input of the decoder, as in T5."""
+"""The id of padding, which is also the first input of the decoder, as in T5."""
 
 
 class CodeVocabulary:
-    """ID tokens, after ids of something else.
+    """A vocabulary of ID tokens, whose ids follow those of other tokens.
 
     Attributes:
-        first_id_token: id of level 0's code 0.
+        first_id_token: id of the token of level 0 and code 0.
         levels: L; 0 where there are no ID tokens.
         codebook_size: K.
-        rows: ids in use, rounded up to a multiple of 128.
+        rows: number of ids, rounded up to a multiple of 128.
     """
 
     def __init__(self, levels: int, codebook_size: int, first_id_token: int = PAD + 1) -> None:
-        """ID tokens from `first_id_token` on; by default there is nothing else but padding.
+        """Creates ID tokens that follow padding or, by `first_id_token`, other tokens too.
 
         Args:
             levels: L.
             codebook_size: K.
-            first_id_token: id of level 0's code 0.
+            first_id_token: id of the token of level 0 and code 0.
         """
         self.levels, self.codebook_size, self.first_id_token = levels, codebook_size, first_id_token
         self.rows = padded_rows(first_id_token + levels * codebook_size)
 
     def encode_codes(self, codes: np.ndarray) -> np.ndarray:
-        """ID tokens of codes: int [..., L] to int32 [..., L].
+        """Encodes IDs as their tokens: int [..., L] to int32 [..., L].
+
+        -1, which follows the last code of a shorter ID, becomes `PAD`.
 
         Raises:
-            InputError: not L codes in a row, or a code outside 0..K-1.
+            InputError: not L codes in a row, a code outside 0..K-1, or -1 before the last code.
         """
         codes = np.asarray(codes)
         self._check_levels(codes, "codes")
-        outside = (codes < 0) | (codes >= self.codebook_size)
+        ended = codes == -1
+        outside = (codes < -1) | (codes >= self.codebook_size) | _misplaced(ended)
         if outside.any():
             raise InputError(
-                f"found code {codes[outside][0]} of level {np.argwhere(outside)[0, -1]}, expected "
-                f"0 to {self.codebook_size - 1}"
+                "codes",
+                f"code {codes[outside][0]} of level {np.argwhere(outside)[0, -1]}",
+                f"0 to {self.codebook_size - 1}, or -1 after the end of a shorter ID",
             )
-        return (codes + self._level_starts()).astype(np.int32)
+        return np.where(ended, PAD, codes + self._level_starts()).astype(np.int32)
 
     def decode_codes(self, tokens: np.ndarray) -> np.ndarray:
-        """Codes of ID tokens, the inverse of `encode_codes`.
+        """Decodes ID tokens to codes, the inverse of `encode_codes`: `PAD` becomes -1.
 
         Raises:
-            InputError: not L tokens in a row, or one that is not of its level.
+            InputError: not L tokens in a row, a token of another level, or `PAD` before the last
+                token.
         """
         tokens = np.asarray(tokens)
         self._check_levels(tokens, "ID tokens")
-        codes = tokens - self._level_starts()
-        outside = (codes < 0) | (codes >= self.codebook_size)
+        ended = tokens == PAD
+        codes = np.where(ended, -1, tokens - self._level_starts())
+        outside = (codes < 0) & ~ended | (codes >= self.codebook_size) | _misplaced(ended)
         if outside.any():
             level = np.argwhere(outside)[0, -1]
             start = self._level_starts()[level]
             raise InputError(
-                f"found token {tokens[outside][0]} at level {level}, expected {start} to "
-                f"{start + self.codebook_size - 1}"
+                "ID tokens",
+                f"token {tokens[outside][0]} at level {level}",
+                f"{start} to {start + self.codebook_size - 1}, or {PAD} after the end of a shorter "
+                "ID",
             )
         return codes.astype(np.int32)
 
     def _level_starts(self) -> np.ndarray:
-        """The ID token of each level's code 0, [L]."""
+        """Returns the token of each level's code 0, [L]."""
         return self.first_id_token + np.arange(self.levels) * self.codebook_size
 
     def _check_levels(self, array: np.ndarray, name: str) -> None:
+        """Raises InputError unless the last axis has length L."""
         if array.ndim == 0 or array.shape[-1] != self.levels:
-            raise InputError(
-                f"found {name} of shape {array.shape}, expected {self.levels} in a row"
-            )
+            raise InputError(name, f"shape {array.shape}", f"{self.levels} in a row")
+
+
+def _misplaced(ended: np.ndarray) -> np.ndarray:
+    """Finds the padding that no ID has: at level 0 or just before a code; booleans [..., L]."""
+    misplaced = np.zeros(ended.shape, bool)
+    misplaced[..., :-1] = ended[..., :-1] & ~ended[..., 1:]
+    misplaced[..., :1] |= ended[..., :1]
+    return misplaced
 
 
 class Vocabulary(CodeVocabulary):
-    """Text and ID tokens in one range of ids; level 0's code 0 is at pieces plus `extra_ids`.
+    """A vocabulary of text and ID tokens, which start at `pieces` plus the extra ids.
 
     Attributes:
         model: the SentencePiece model, serialised.
-        pieces: of the model; the ids of text are below.
+        pieces: number of the model's pieces; the ids of text are below it.
         end: id of the end of a sequence.
-        unknown: id of what has no piece.
+        unknown: id of a character that no piece covers.
     """
 
     def __init__(
@@ -101,45 +116,46 @@ class Vocabulary(CodeVocabulary):
         """Loads a SentencePiece model.
 
         Args:
-            path: the model; its piece 0 must be the padding, as in T5's.
+            path: the model's file; piece 0 must be padding, as in T5.
             levels: L.
             codebook_size: K.
-            extra_ids: ids kept free after the pieces (T5: 100).
+            extra_ids: number of unused ids after the pieces (T5: 100).
 
         Raises:
-            InputError: no such file, not a SentencePiece model, or one without padding at 0 or
-                without an end of sequence.
+            InputError: there is no such file, it is no SentencePiece model, or the model lacks
+                padding as piece 0 or an end-of-sequence piece.
         """
         try:
             self.model = pathlib.Path(path).read_bytes()
             self._processor = sentencepiece.SentencePieceProcessor(model_proto=self.model)
         except OSError as error:
-            raise InputError(f"{path}: cannot be read ({error.strerror})") from error
-        except RuntimeError as error:
-            raise InputError(f"{path}: found no SentencePiece model, expected one") from error
-        if self._processor.pad_id() != PAD:
             raise InputError(
-                f"{path}: found padding id {self._processor.pad_id()}, expected {PAD} as in T5"
-            )
+                path, f"no readable file ({error.strerror})", "a SentencePiece model"
+            ) from error
+        except RuntimeError as error:
+            raise InputError(path, "no SentencePiece model", "one") from error
+        if self._processor.pad_id() != PAD:
+            raise InputError(path, f"padding id {self._processor.pad_id()}", f"{PAD} as in T5")
         self.end, self.unknown = self._processor.eos_id(), self._processor.unk_id()
         if self.end < 0:
-            raise InputError(f"{path}: found no end-of-sequence piece, expected one as in T5")
+            raise InputError(path, "no end-of-sequence piece", "one as in T5")
         self.pieces = self._processor.get_piece_size()
         super().__init__(levels, codebook_size, self.pieces + extra_ids)
 
     def text_ids(self, text: str) -> list[int]:
-        """Ids of a text's pieces, without an end."""
+        """Returns the ids of a text's pieces, without the end-of-sequence id."""
         return self._processor.encode(text)
 
     def encode(self, texts: list[str], length: int) -> np.ndarray:
-        """Texts as int32 [len(texts), length]: pieces and the end-of-sequence id, then padding.
+        """Encodes texts as int32 [len(texts), length].
 
-        A longer text is cut and still ends with the end-of-sequence id.
+        A row holds the ids of the text's pieces, the end-of-sequence id and padding. A longer text
+        is cut and still ends with the end-of-sequence id.
         """
         return self.encode_and_count(texts, length)[0]
 
     def encode_and_count(self, texts: list[str], length: int) -> tuple[np.ndarray, int]:
-        """What `encode` returns, and how many texts were cut."""
+        """Returns the result of `encode` and the number of texts that were cut."""
         tokens, cut = np.full((len(texts), length), PAD, np.int32), 0
         for row, pieces in enumerate(self._processor.encode(texts)):
             cut += len(pieces) > length - 1
@@ -149,33 +165,33 @@ class Vocabulary(CodeVocabulary):
 
     @property
     def piece_texts(self) -> list[str]:
-        """The text of every piece, in the order of their ids."""
+        """The texts of all pieces, in the order of their ids."""
         return self._processor.id_to_piece(list(range(self.pieces)))
 
     def decode(self, tokens: Iterable[int]) -> str:
-        """The text of text ids; padding and the end-of-sequence id have none.
+        """Decodes ids to text; padding and the end-of-sequence id add nothing to it.
 
         Raises:
-            InputError: an id that is no piece's.
+            InputError: an id that belongs to no piece.
         """
         pieces = [int(token) for token in tokens if token != PAD]
         for token in pieces:
             if not 0 <= token < self.pieces:
-                raise InputError(f"found id {token} in a text, expected 0 to {self.pieces - 1}")
+                raise InputError("", f"id {token} in a text", f"0 to {self.pieces - 1}")
         return self._processor.decode(pieces)
 
 
 def padded_rows(ids: int) -> int:
-    """Rows of an embedding for this many ids: the next multiple of 128, as T5's have."""
+    """Rounds a number of ids up to the rows of an embedding, a multiple of 128 as in T5."""
     return -(-ids // 128) * 128
 
 
 def train_vocabulary(texts: Iterable[str], size: int) -> bytes:
-    """A SentencePiece unigram model with T5's special ids (0 padding, 1 end, 2 unknown).
+    """Trains a SentencePiece unigram model with T5's special ids (0 padding, 1 end, 2 unknown).
 
     Args:
-        texts: what it is trained on; case is folded, as queries ignore it.
-        size: pieces; fewer if the texts have fewer.
+        texts: the training texts. Case is folded, because queries ignore it.
+        size: number of pieces; the model has fewer if the texts do not yield as many.
 
     Returns:
         The serialised model.
@@ -191,7 +207,7 @@ def train_vocabulary(texts: Iterable[str], size: int) -> bytes:
         eos_id=1,
         unk_id=2,
         bos_id=-1,
-        num_threads=1,  # the sums of several threads differ from run to run
+        num_threads=1,  # several threads add in an order that differs from run to run
         minloglevel=2,
     )
     return model.getvalue()

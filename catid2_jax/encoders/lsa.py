@@ -6,22 +6,35 @@ import numpy as np
 from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import TfidfVectorizer
 
+from catid2_jax.encoders.config import EmbeddingConfig
+from catid2_jax.encoders.encoder import Encoder
 
-def lsa_embeddings(texts: Sequence[str], dim: int, seed: int) -> np.ndarray:
-    """Embeds texts by the leading singular directions of their TF-IDF matrix.
 
-    Args:
-        texts: N texts.
-        dim: width asked for; a small corpus has fewer directions, then the result is narrower.
-        seed: of the randomised SVD (Halko et al., 2011).
+def from_config(section: EmbeddingConfig, seed: int) -> Encoder:
+    """The encoder "lsa"."""
+    return LsaEncoder(section.dim, seed)
 
-    Returns:
-        float32 [N, at most dim], rows of unit norm (a text without a known word is zero).
-    """
-    counts = TfidfVectorizer(sublinear_tf=True, strip_accents="unicode").fit_transform(texts)
-    width = min(dim, min(counts.shape) - 1)
-    if width < 1:
-        return np.ones((len(texts), 1), np.float32)
-    projected = TruncatedSVD(width, random_state=seed).fit_transform(counts)
-    norms = np.linalg.norm(projected, axis=1, keepdims=True)
-    return (projected / np.maximum(norms, 1e-12)).astype(np.float32)
+
+class LsaEncoder(Encoder):
+    """Embeds a catalogue by the leading singular directions of its own TF-IDF matrix."""
+
+    fits_catalog = True
+
+    def __init__(self, dim: int, seed: int) -> None:
+        """Sets the width.
+
+        Args:
+            dim: width asked for; a small catalogue has fewer directions and gets a narrower result.
+            seed: seed of the randomised SVD (Halko et al., 2011).
+        """
+        self.dim, self.seed = dim, seed
+
+    def encode(self, texts: Sequence[str]) -> np.ndarray:
+        """float32 [N, at most dim], rows of unit norm; a text without a known word is zero."""
+        counts = TfidfVectorizer(sublinear_tf=True, strip_accents="unicode").fit_transform(texts)
+        width = min(self.dim, min(counts.shape) - 1)
+        if width < 1:
+            return np.ones((len(texts), 1), np.float32)
+        projected = TruncatedSVD(width, random_state=self.seed).fit_transform(counts)
+        norms = np.linalg.norm(projected, axis=1, keepdims=True)
+        return (projected / np.maximum(norms, 1e-12)).astype(np.float32)

@@ -10,16 +10,24 @@ from typing import Any
 
 import numpy as np
 
-from catid2_jax.encoders.encoder import fingerprint
+from catid2_jax.encoders.config import EmbeddingConfig
+from catid2_jax.encoders.encoder import BatchedEncoder, Encoder, fingerprint
 from catid2_jax.errors import InputError
 
 
+def from_config(section: EmbeddingConfig, seed: int) -> Encoder:
+    """The encoder "sentence_transformers"; it draws nothing, so it needs no seed."""
+    network = SentenceTransformersEncoder(section.path, section.max_tokens)
+    return BatchedEncoder(network, section.batch_tokens)
+
+
 class SentenceTransformersEncoder:
-    """An `Encoder` that is such a model, in PyTorch.
+    """A `TokenEncoder` around a model of sentence-transformers, in PyTorch.
 
     Attributes:
-        key: of the modules, their parameters and the length.
-        max_tokens: longer texts are cut there, special tokens and the model's prompt included.
+        key: fingerprint of the modules, their parameters and the length.
+        max_tokens: the length at which longer texts are cut, special tokens and the model's prompt
+            included.
     """
 
     def __init__(self, name: str, max_tokens: int, devices: Sequence[str] = ()) -> None:
@@ -27,9 +35,9 @@ class SentenceTransformersEncoder:
 
         Args:
             name: a folder or a name on the hub.
-            max_tokens: the model's own limit holds too.
-            devices: PyTorch's names of those that share a batch; if not given, all GPUs, or what
-                the library takes by itself.
+            max_tokens: the length at which longer texts are cut; the model's own limit holds too.
+            devices: PyTorch's names of the devices that share a batch; without any, all GPUs, or
+                what the library takes by itself.
 
         Raises:
             InputError: the package is missing, or there is no such model.
@@ -39,16 +47,15 @@ class SentenceTransformersEncoder:
             from torch import cuda
         except ModuleNotFoundError as error:
             raise InputError(
-                f"found no package {error.name}, expected it for sentence-transformers: pip "
-                "install 'catid2_jax[embed]'"
+                "sentence_transformers",
+                f"no package {error.name}",
+                "it: pip install 'catid2_jax[embed]'",
             ) from error
         try:
             self._model: Any = SentenceTransformer(name)
         except (OSError, ValueError) as error:
             reason = " ".join(str(error).split())
-            raise InputError(
-                f"{name}: found {reason:.200}, expected a model of sentence-transformers"
-            ) from error
+            raise InputError(name, f"{reason:.200}", "a model of sentence-transformers") from error
         self.max_tokens = self._limit(max_tokens)
         self._parameters = fingerprint(*map(_bytes, self._model.state_dict().items()))
         self._read_as("document", "passage", "corpus")
@@ -70,7 +77,7 @@ class SentenceTransformersEncoder:
             ids = tokenizer.encode_batch(prompted, add_special_tokens=False)
         return list(texts), np.array([len(text) for text in ids])
 
-    def encode(self, items: Sequence[str], rows: int, width: int) -> np.ndarray:
+    def encode_batch(self, items: Sequence[str], rows: int, width: int) -> np.ndarray:
         """The model's vectors of documents or queries, float32 [len(items), D]."""
         share = math.ceil(len(items) / max(len(self._devices), 1))
         encode = self._model.encode_document

@@ -11,7 +11,13 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int
 
-from catid2_jax.encoders.encoder import fingerprint
+from catid2_jax.checkpoints.folder import read_checkpoint
+from catid2_jax.checkpoints.tokenizer import PIECES
+from catid2_jax.checkpoints.tree import unflatten
+from catid2_jax.docids.vocabulary import Vocabulary
+from catid2_jax.encoders.config import EmbeddingConfig
+from catid2_jax.encoders.encoder import BatchedEncoder, Encoder, fingerprint
+from catid2_jax.errors import InputError
 from catid2_jax.models.t5.config import T5Config
 from catid2_jax.models.t5.network import Transformer
 from catid2_jax.ops.mesh import DATA_AXIS, local_mesh
@@ -25,9 +31,9 @@ def mean_of_states(
 
     Args:
         model: the network.
-        params: those of its embedding and its encoder.
-        tokens: of the texts.
-        lengths: tokens of each that are no padding; 0 gives a vector of zeros.
+        params: parameters of its embedding and its encoder.
+        tokens: token ids, padded with 0.
+        lengths: tokens of each text without padding; 0 gives a vector of zeros.
     """
     mask = jnp.arange(tokens.shape[1])[None] < lengths[:, None]
     # By default GPUs and TPUs round what they multiply, to 3 digits or so: more than 1e-5 would
@@ -38,12 +44,48 @@ def mean_of_states(
     return total / jnp.maximum(lengths, 1)[:, None]
 
 
+def from_config(section: EmbeddingConfig, seed: int) -> Encoder:
+    """The encoder "t5"; it draws nothing, so it needs no seed."""
+    network = load_t5_encoder(section.path, section.vocabulary, section.max_tokens)
+    return BatchedEncoder(network, section.batch_tokens)
+
+
+def load_t5_encoder(path: str, vocabulary_path: str, max_tokens: int) -> "T5Encoder":
+    """The encoder of a T5 checkpoint.
+
+    Args:
+        path: a checkpoint in T5X's or Hugging Face's form, or a work directory.
+        vocabulary_path: its SentencePiece model; empty for the one beside the checkpoint.
+        max_tokens: the length at which longer texts are cut.
+
+    Raises:
+        InputError: no such checkpoint, no vocabulary for it, or one with too many pieces.
+    """
+    checkpoint = read_checkpoint(path)
+    pieces = vocabulary_path or checkpoint.vocabulary
+    if not pieces:
+        raise InputError(path, f"no {PIECES}", "one there, or the path of a vocabulary")
+    vocabulary = Vocabulary(pieces, 0, 0)
+    if vocabulary.pieces > checkpoint.rows:
+        raise InputError(
+            pieces, f"{vocabulary.pieces} pieces", f"at most the {checkpoint.rows} rows of {path}"
+        )
+    return T5Encoder(
+        checkpoint.config,
+        unflatten(checkpoint.params),
+        lambda text: [*vocabulary.text_ids(text), vocabulary.end],
+        vocabulary.model,
+        max_tokens,
+    )
+
+
 class T5Encoder:
-    """An `Encoder` in float32 on all devices of this process, which share the texts of a batch.
+    """A `TokenEncoder` in float32 on all devices of this process, which share the texts of a batch.
 
     Attributes:
-        key: of the parameters, the tokens and the length.
-        max_tokens: longer texts are cut there and still end with the end of sequence.
+        key: fingerprint of the parameters, the tokens and the length.
+        max_tokens: the length at which longer texts are cut; they still end with the end of
+            sequence.
     """
 
     def __init__(
@@ -57,11 +99,11 @@ class T5Encoder:
         """Places the parameters.
 
         Args:
-            config: the network.
-            params: `token_embedder` and `encoder`, nested; others are left alone.
-            token_ids: ids of a text's tokens with the end of sequence.
-            token_key: differs from that of every other `token_ids`.
-            max_tokens: at least 1.
+            config: shape of the network.
+            params: nested parameters, of which `token_embedder` and `encoder` are used.
+            token_ids: gives the ids of a text's tokens, with the end of sequence.
+            token_key: bytes that differ from those of every other `token_ids`.
+            max_tokens: the length at which longer texts are cut, at least 1.
         """
         config = dataclasses.replace(config, dtype="float32", remat=False)
         used = {name: params[name] for name in ("token_embedder", "encoder")}
@@ -82,7 +124,7 @@ class T5Encoder:
         limit = self.max_tokens
         return [t if len(t) <= limit else [*t[: limit - 1], t[-1]] for t in ids], lengths
 
-    def encode(self, items: Sequence[list[int]], rows: int, width: int) -> np.ndarray:
+    def encode_batch(self, items: Sequence[list[int]], rows: int, width: int) -> np.ndarray:
         """Means of the states of tokenised texts, float32 [len(items), E]."""
         tokens, lengths = np.zeros((rows, width), np.int32), np.zeros(rows, np.int32)
         for row, ids in enumerate(items):
@@ -91,5 +133,5 @@ class T5Encoder:
         return np.asarray(mean_of_states(self._model, self._params, tokens, lengths))[: len(items)]
 
     def for_queries(self) -> "T5Encoder":
-        """Itself: T5 makes no difference."""
+        """The same encoder: T5 reads queries as it reads documents."""
         return self

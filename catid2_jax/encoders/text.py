@@ -15,8 +15,8 @@ def document_texts(
     Args:
         products: N products.
         fields: "title", "text", "categories" and further fields of the catalogue, in this order.
-        field_characters: longer values are cut there, each field by itself, so that a long one
-            costs no other field its place; 0 keeps them whole.
+        field_characters: cuts each field by itself at this length, so that a long field does not
+            push out those after it; 0 keeps them whole.
 
     Returns:
         N texts, and the number of values that were cut.
@@ -39,8 +39,5 @@ def document_texts(
         texts.append(join_fields(values))
     if missing:
         known = ", ".join((*PRODUCT_FIELDS, *sorted(further)))
-        raise InputError(
-            f"config.embedding.fields: found {min(missing)!r}, which no product has, expected some "
-            f"of {known}"
-        )
+        raise InputError("fields", f"{min(missing)!r}, which no product has", f"some of {known}")
     return texts, cut

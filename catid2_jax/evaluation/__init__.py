@@ -1,1 +1,1 @@
-"""Recall and the run files it is computed from."""
+"""Recall, and the run files that it is computed from."""

@@ -1,4 +1,4 @@
-"""Recall@k, the paper's measure (section 4.1)."""
+"""Recall@k, the paper's metric (section 4.1)."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,7 +9,7 @@ from catid2_jax.errors import InputError
 from catid2_jax.types import Qrels
 
 CUTOFFS = (5, 10, 20, 50, 100)
-"""The paper's k."""
+"""The values of k in the paper."""
 
 
 def recall_per_query(
@@ -18,26 +18,26 @@ def recall_per_query(
     cutoffs: Sequence[int] = CUTOFFS,
     relevant_labels: Iterable[str] = ("E", "S"),
 ) -> dict[str, dict[str, float]]:
-    """Recall@k = |relevant in the top k| / |relevant| of each query with a relevant document.
+    """Computes recall@k of each query: |relevant in the top k| / |relevant|.
 
     Args:
         run: query id -> document ids, best first; a query that is missing scores 0.
-        qrels: query id -> document id -> grade.
-        cutoffs: the k, each at least 1.
-        relevant_labels: ESCI labels of relevant documents.
+        qrels: query id -> document id -> grade; a query without a relevant document is left out.
+        cutoffs: values of k, each at least 1.
+        relevant_labels: ESCI labels that count as relevant.
 
     Returns:
         Query id -> "recall@k" -> value in [0, 1], in the order of `qrels`.
 
     Raises:
-        InputError: a document twice in a ranking, a cutoff below 1, an unknown label, or no
-            query with a relevant document.
+        InputError: a ranking with a repeated document, no cutoff or one below 1, no label or an
+            unknown one, or no query with a relevant document.
     """
     if not cutoffs or min(cutoffs) < 1:
-        raise InputError(f"found cutoffs {tuple(cutoffs)}, expected integers of at least 1")
-    relevant = keep_grades(qrels, relevant_grades(relevant_labels))
+        raise InputError("cutoffs", tuple(cutoffs), "integers of at least 1")
+    relevant = keep_grades(qrels, relevant_grades(relevant_labels, "relevant_labels"))
     if not relevant:
-        raise InputError("found no query with a relevant document, expected at least one")
+        raise InputError("qrels", "no query with a relevant document", "at least one")
     return {
         query: _recall(query, run.get(query, ()), documents, cutoffs)
         for query, documents in relevant.items()
@@ -50,13 +50,13 @@ def recall_at_k(
     cutoffs: Sequence[int] = CUTOFFS,
     relevant_labels: Iterable[str] = ("E", "S"),
 ) -> dict[str, float]:
-    """The mean of `recall_per_query` (its arguments and errors) over the queries.
+    """Averages `recall_per_query`, whose arguments and errors it shares, over the queries.
 
     Returns:
         "recall@k" -> mean in [0, 1].
     """
     per_query = recall_per_query(run, qrels, cutoffs, relevant_labels)
-    # fsum rounds once, so that the order of the queries does not show.
+    # fsum rounds once, so that the order of the queries does not change the mean.
     return {
         f"recall@{k}": math.fsum(row[f"recall@{k}"] for row in per_query.values()) / len(per_query)
         for k in cutoffs
@@ -68,7 +68,7 @@ def _recall(
 ) -> dict[str, float]:
     if len(set(ranking)) < len(ranking):
         twice = next(document for i, document in enumerate(ranking) if document in ranking[:i])
-        raise InputError(f"query {query!r}: found document {twice!r} twice, expected it once")
+        raise InputError(f"query {query!r}", f"document {twice!r} twice", "it once")
     return {
         f"recall@{k}": sum(document in relevant for document in ranking[:k]) / len(relevant)
         for k in cutoffs

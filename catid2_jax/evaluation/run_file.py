@@ -1,4 +1,4 @@
-"""Rankings in TREC's run form: `qid Q0 docid rank score tag`."""
+"""Rankings in TREC's run format: `qid Q0 docid rank score tag`."""
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,30 +18,30 @@ def write_run(
     """Writes rankings (compressed if `path` ends in .gz), streaming and atomically.
 
     Args:
-        path: the file.
+        path: the file to write.
         rankings: (query id, [(document id, score), ...] best first), each query once.
-        tag: the name of the system, without white space.
+        tag: name of the system, without white space.
 
     Raises:
-        InputError: a query or a document of a ranking given twice, scores that rise, a score
-            that float32 does not hold, an id or tag with white space.
+        InputError: a repeated query, a repeated document in a ranking, scores that rise, a score
+            that is not a finite float32, or an id or tag with white space.
     """
-    parse_id(tag, "tag of the run")
+    parse_id(tag, "tag")
     write_lines(path, _run_lines(rankings, tag))
 
 
 def read_run(path: str | PathLike[str]) -> dict[str, list[tuple[str, float]]]:
-    """Reads rankings, ordered by the rank column; what `write_run` wrote comes back the same.
+    """Reads rankings, ordered by the rank column, with the exact scores that `write_run` wrote.
 
     Args:
-        path: text with six columns apart by white space, compressed if it ends in .gz.
+        path: text file of six columns separated by white space, compressed if its name ends in .gz.
 
     Returns:
         Query id -> [(document id, score rounded to float32), ...] best first.
 
     Raises:
-        InputError: a bad line (named), a rank or a document given twice for a query, an
-            unreadable file, no row at all.
+        InputError: a bad line (named by its number), a repeated rank or document of a query, an
+            unreadable file, or a file without rows.
     """
     by_rank: dict[str, dict[int, tuple[str, float]]] = {}
     pairs: set[tuple[str, str]] = set()
@@ -50,15 +50,15 @@ def read_run(path: str | PathLike[str]) -> dict[str, list[tuple[str, float]]]:
         query, document, rank, score = _parse_row(decode_line(line, where), where)
         ranking = by_rank.setdefault(query, {})
         if rank in ranking:
-            raise InputError(f"{where}: found rank {rank} of query {query!r} again, expected once")
+            raise InputError(where, f"rank {rank} of query {query!r} again", "each rank once")
         if (query, document) in pairs:
             raise InputError(
-                f"{where}: found document {document!r} of query {query!r} again, expected once"
+                where, f"document {document!r} of query {query!r} again", "each document once"
             )
         ranking[rank] = (document, score)
         pairs.add((query, document))
     if not by_rank:
-        raise InputError(f"{path}: found no row, expected at least one")
+        raise InputError(path, "no row", "at least one")
     return {
         query: [ranking[rank] for rank in sorted(ranking)] for query, ranking in by_rank.items()
     }
@@ -72,19 +72,19 @@ def _run_lines(
         where = f"ranking of query {query!r}"
         parse_id(query, where)
         if query in queries:
-            raise InputError(f"{where}: found again, expected each query once")
+            raise InputError(where, "a second one", "each query once")
         queries.add(query)
         documents: set[str] = set()
         previous = math.inf
         for rank, (document, score) in enumerate(ranking, 1):
             if parse_id(document, where) in documents:
-                raise InputError(f"{where}: found document {document!r} twice, expected it once")
+                raise InputError(where, f"document {document!r} twice", "it once")
             documents.add(document)
             score = _to_float32(score, where)
             if score > previous:
-                raise InputError(f"{where}: found score {score} after {previous}, expected falling")
+                raise InputError(where, f"score {score} after {previous}", "scores that never rise")
             previous = score
-            # Nine digits tell any two float32 apart.
+            # Nine digits distinguish any two float32 values.
             yield f"{query} Q0 {document} {rank} {score:.9g} {tag}"
 
 
@@ -92,14 +92,13 @@ def _parse_row(line: str, where: str) -> tuple[str, str, int, float]:
     columns = line.split()
     if len(columns) != 6:
         raise InputError(
-            f"{where}: found {len(columns)} columns, "
-            "expected 6: query, Q0, document, rank, score, tag"
+            where, f"{len(columns)} columns", "6: query, Q0, document, rank, score, tag"
         )
     query, _, document, rank, score, _ = columns
     try:
         rank_number = int(rank)
     except ValueError as error:
-        raise InputError(f"{where}: found rank {rank!r:.60}, expected an integer") from error
+        raise InputError(where, f"rank {rank!r:.60}", "an integer") from error
     return query, document, rank_number, _to_float32(score, where)
 
 
@@ -110,5 +109,5 @@ def _to_float32(score: float | str, where: str) -> float:
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise InputError(f"{where}: found score {score!r:.60}, expected a finite float32")
+        raise InputError(where, f"score {score!r:.60}", "a finite float32")
     return value

@@ -1,1 +1,1 @@
-"""Networks; they return every intermediate and compute no loss."""
+"""Networks, which return every intermediate and compute no loss."""

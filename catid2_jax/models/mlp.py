@@ -1,4 +1,4 @@
-"""The DNN encoder E and decoder D."""
+"""The multilayer perceptron that encoder E and decoder D are."""
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
@@ -28,11 +28,11 @@ class MLP(nn.Module):
     """Dense layers with an activation between them and none after the last.
 
     Attributes:
-        widths: output width of each layer; biases start at zero.
-        activation: a name of `ACTIVATIONS`.
-        kernel: start of the kernels, a name of `KERNELS`.
-        dropout_rate: after each activation.
-        dtype: of the matrix products' inputs; they accumulate in float32.
+        widths: output width of each layer.
+        activation: name of the activation, one of `ACTIVATIONS`.
+        kernel: name of the kernels' initialiser, one of `KERNELS`; biases start at zero.
+        dropout_rate: share of the units that are dropped after each activation.
+        dtype: type of the matrix products' inputs; the products accumulate in float32.
     """
 
     widths: Sequence[int]
@@ -43,7 +43,7 @@ class MLP(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "B _"], training: bool = False) -> Float[Array, "B _"]:
-        """Applies all layers; dropout if `training`, with the random stream "dropout"."""
+        """Applies all layers; if `training`, with dropout from the random stream "dropout"."""
         for i, width in enumerate(self.widths):
             x = nn.Dense(
                 width,

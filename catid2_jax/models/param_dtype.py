@@ -1,7 +1,7 @@
-"""Parameters in fewer bits for retrieval: bfloat16, or int8 with a scale per channel.
+"""Stores parameters in fewer bits for retrieval: bfloat16, or int8 with a scale per channel.
 
-Only what is stored is smaller. Activations keep the network's type, and int8 is turned back before
-it is used, which costs a pass over the parameters per call.
+Only storage is smaller. Activations keep the network's type, and int8 is converted back before it
+is used, which costs a pass over the parameters per call.
 """
 
 from typing import Any, Literal, TypeAlias
@@ -15,9 +15,9 @@ ParamDtype: TypeAlias = Literal["float32", "bfloat16", "int8"]
 """The type in which kernels and the embedding are stored; all else stays in float32."""
 
 _CHANNEL_SUMS = {"kernel": 0, "embedding": 1}
-"""Of the parameters that are stored in fewer bits: the axis within a channel.
+"""The axis that runs within a channel, by the name of a parameter that is stored in fewer bits.
 
-A channel is an output of a kernel [in, out], a token of the embedding [V, E].
+A channel is an output of a kernel [in, out] or a token of the embedding [V, E].
 """
 
 
@@ -30,7 +30,7 @@ class Int8Matrix:
 
 
 def quantize(params: Any, param_dtype: ParamDtype) -> Any:
-    """Parameters with their matrices as `param_dtype` says; `dequantize` is for their users."""
+    """Returns parameters with their matrices stored as `param_dtype`; see `dequantize`."""
     if param_dtype == "float32":
         return params
 
@@ -49,7 +49,7 @@ def quantize(params: Any, param_dtype: ParamDtype) -> Any:
 
 
 def dequantize(params: Any) -> Any:
-    """Parameters that a network takes, of those that `quantize` made or of any others."""
+    """Returns the parameters for a network, from those that `quantize` stored or any others."""
 
     def used(leaf: Any) -> jax.Array:
         return leaf.values * leaf.scales if isinstance(leaf, Int8Matrix) else leaf

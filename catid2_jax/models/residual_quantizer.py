@@ -21,7 +21,7 @@ class Quantization:
     """Every intermediate of the quantiser.
 
     Attributes:
-        quantized: z^ = sum_l e_{c^l}, straight-through: its gradient is that of z. [B, Z].
+        quantized: z^ = sum_l e_{c^l}, straight-through (its gradient is that of z), [B, Z].
         residuals: r^l before quantisation, [B, L, Z].
         selected: e_{c^l}, [B, L, Z].
         codes: c^l, [B, L].
@@ -48,13 +48,14 @@ def quantize(
     Args:
         latents: z = r^0.
         codebooks: one [K, Z] codebook per level.
-        temperature: of p^l; the paper's is 1.
-        residual_gradient: "stop_codes" has r^{l+1} = r^l - sg[e], so that what is asked of a
-            residual reaches the encoder; "straight_through" has r^{l+1} = r^l - (r^l +
-            sg[e - r^l]), as much public code does: then no gradient passes from level l + 1 to r^l.
-        code_distance: "euclidean" as above, or "squared": ||r^l - e_k||^2.
-        sinkhorn_epsilon: where more than 0, the last level's codes are the argmax of a transport
-            plan from the batch to evenly used codes, see `ops.sinkhorn`; relative to the mean cost.
+        temperature: temperature of p^l; the paper's is 1.
+        residual_gradient: "stop_codes" has r^{l+1} = r^l - sg[e], so that a loss of any residual
+            reaches the encoder; "straight_through" has r^{l+1} = r^l - (r^l + sg[e - r^l]), like
+            much public code: then no gradient passes from level l + 1 to r^l.
+        code_distance: "euclidean" for ||r^l - e_k||, "squared" for ||r^l - e_k||^2.
+        sinkhorn_epsilon: if more than 0, the last level's codes are the argmax of a transport plan
+            from the batch to evenly used codes (see `ops.sinkhorn`), with this weight of the
+            entropy, relative to the mean cost.
     """
     residual = latents
     residuals, selected, codes, log_probabilities = [], [], [], []
@@ -62,7 +63,7 @@ def quantize(
     for level, codebook in enumerate(codebooks, 1):
         distances = measure(residual, codebook)
         logits = -distances / temperature
-        # A plain difference: on CPUs four times as fast, backward, as jax.nn.log_softmax.
+        # The gradient of a plain difference takes a fourth of jax.nn.log_softmax's time on CPUs.
         log_p = logits - jax.nn.logsumexp(logits, axis=-1, keepdims=True)
         balanced = sinkhorn_epsilon > 0 and level == len(codebooks)
         scores = _evenly(distances, sinkhorn_epsilon) if balanced else log_p
@@ -87,7 +88,7 @@ def quantize(
 
 
 def _evenly(distances: Float[Array, "B K"], epsilon: float) -> Float[Array, "B K"]:
-    """Log transport plan from the batch to codes of equal mass."""
+    """Returns the log transport plan from the batch to codes of equal mass."""
     batch, codes = distances.shape
     cost = jax.lax.stop_gradient(distances / jnp.mean(distances))
     return sinkhorn(cost, jnp.ones(batch), jnp.full(codes, batch / codes), epsilon, 50)
@@ -99,10 +100,11 @@ class ResidualQuantizer(nn.Module):
     Attributes:
         levels: L.
         codebook_size: K.
-        temperature: of p^l.
-        residual_gradient: see `quantize`.
-        code_distance: see `quantize`.
-        sinkhorn_epsilon: see `quantize`; in training only.
+        temperature: temperature of p^l.
+        residual_gradient: how gradients pass between levels, as `quantize` explains.
+        code_distance: distance of a residual from a code, as `quantize` explains.
+        sinkhorn_epsilon: weight of the entropy in training, as `quantize` explains; 0 in any other
+            use.
     """
 
     levels: int

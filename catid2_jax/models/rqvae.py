@@ -20,25 +20,27 @@ from catid2_jax.types import CategoryIdentity, Embeddings, Latents
 
 @dataclasses.dataclass(frozen=True)
 class RQVAEConfig:
-    """Shape of the RQ-VAE; the defaults are the paper's, or its siblings' where it is silent.
+    """Shape of the RQ-VAE; defaults are the paper's or, where it is silent, related work's.
 
     Attributes:
         levels: L, tokens of a document ID.
         codebook_size: K, codes per level.
         category_levels: H, category levels that L_HCC sees; H < L (section 3.1).
-        latent_dim: Z.
+        latent_dim: Z, width of the latent.
         hidden_dims: widths between the embedding and the latent; the decoder mirrors them.
-        activation: between the layers of E and D.
-        kernel: start of their kernels; biases start at zero.
-        dropout_rate: in E and D.
-        dtype: of the matrix products of E, D and L_Dis; parameters, sums and everything about codes
-            stay in float32.
+        activation: name of the activation between the layers of E and D.
+        kernel: name of the initialiser of E's and D's kernels; biases start at zero.
+        dropout_rate: share of E's and D's hidden units that are dropped.
+        dtype: type of the matrix products of E, D and L_Dis; parameters, sums and everything about
+            codes stay in float32.
         codebook_start: "kmeans" over the whole corpus, level by level, or "random" (normal, small).
-        code_distance: of p^l; "euclidean" in the paper (section 3), or "squared".
-        code_temperature: of p^l; 1 in the paper.
-        residual_gradient: see `residual_quantizer.quantize`.
-        sinkhorn_epsilon: where more than 0, training takes the last level's codes from a transport
-            plan that uses all evenly (LC-Rec has 0.003); the paper balances afterwards only.
+        code_distance: distance in p^l, "euclidean" in the paper (section 3), or "squared".
+        code_temperature: temperature of p^l, 1 in the paper.
+        residual_gradient: how gradients pass between levels, see `residual_quantizer.quantize`.
+        sinkhorn_epsilon: if more than 0, training takes the last level's codes from a transport
+            plan that uses all evenly (0.003 in LC-Rec); the paper balances afterwards only.
+        standardize: whether embeddings get unit variance per dimension first; without it p^l is
+            nearly uniform and the codes are free to collapse.
         reseed_dead_codes: whether each evaluation moves codes that no document uses onto documents.
         category_identity: what makes two categories the same to L_HCC: the whole "path" down to
             them, or their "name" and level (the same name recurs under different parents).
@@ -60,6 +62,7 @@ class RQVAEConfig:
     code_temperature: float = 1.0
     residual_gradient: ResidualGradient = "stop_codes"
     sinkhorn_epsilon: float = 0.0
+    standardize: bool = True
     reseed_dead_codes: bool = False
     category_identity: CategoryIdentity = "path"
     masked_categories: float = 0.0
@@ -67,33 +70,30 @@ class RQVAEConfig:
     def __post_init__(self) -> None:
         if not 0 <= self.category_levels < self.levels:
             raise InputError(
-                f"category_levels is {self.category_levels} and levels is "
-                f"{self.levels}: expected 0 <= H < L, so that the last level can tell documents "
-                "of one category apart"
+                "category_levels",
+                f"{self.category_levels} with {self.levels} levels",
+                "0 <= category_levels < levels, so that the last level can tell documents of one "
+                "category apart",
             )
         for name in ("codebook_size", "latent_dim"):
             if getattr(self, name) < 1:
-                raise InputError(f"{name} is {getattr(self, name)}: expected at least 1")
+                raise InputError(name, getattr(self, name), "at least 1")
         if self.code_temperature <= 0:
-            raise InputError(f"code_temperature is {self.code_temperature}: expected more than 0")
+            raise InputError("code_temperature", self.code_temperature, "more than 0")
         if self.sinkhorn_epsilon < 0:
-            raise InputError(f"sinkhorn_epsilon is {self.sinkhorn_epsilon}: expected at least 0")
+            raise InputError("sinkhorn_epsilon", self.sinkhorn_epsilon, "at least 0")
         if not 0 <= self.masked_categories <= 1:
-            raise InputError(f"masked_categories is {self.masked_categories}: expected 0 to 1")
+            raise InputError("masked_categories", self.masked_categories, "0 to 1")
         if not 0 <= self.dropout_rate < 1:
-            raise InputError(
-                f"dropout_rate is {self.dropout_rate}: expected at least 0 and less than 1"
-            )
+            raise InputError("dropout_rate", self.dropout_rate, "at least 0 and less than 1")
         for name, choices in (("activation", ACTIVATIONS), ("kernel", KERNELS)):
             if getattr(self, name) not in choices:
-                raise InputError(
-                    f"{name} is {getattr(self, name)!r}: expected one of {', '.join(choices)}"
-                )
+                raise InputError(name, repr(getattr(self, name)), f"one of {', '.join(choices)}")
 
 
 @flax.struct.dataclass
 class RQVAEOutput:
-    """What a forward pass yields: z, all of the quantiser, and d^ = D(z^)."""
+    """The result of a forward pass: z, every intermediate of the quantiser, and d^ = D(z^)."""
 
     latents: Latents
     quantization: Quantization
@@ -129,15 +129,15 @@ class RQVAE(nn.Module):
     def __call__(self, embeddings: Embeddings, training: bool = False) -> RQVAEOutput:
         """Encodes, quantises and decodes a batch; `training` turns on dropout and Sinkhorn codes.
 
-        Reconstructions are of the configured dtype, all else float32.
+        Reconstructions have the configured dtype, everything else is float32.
         """
         latents = self.encode(embeddings, training)
         quantization = self.quantizer(latents, training)
         reconstructions = self.decoder(quantization.quantized, training)
-        # The products accumulate in float32; those of L_Dis are to run in the configured type.
+        # The products accumulate in float32; those of L_Dis shall run in the configured type.
         narrow = reconstructions.astype(self.config.dtype)
         return RQVAEOutput(latents, quantization, narrow)
 
     def encode(self, embeddings: Embeddings, training: bool = False) -> Latents:
-        """The latents z = E(d) alone, float32."""
+        """Computes the latents z = E(d) alone, float32."""
         return self.encoder(embeddings, training).astype(jnp.float32)

@@ -1,9 +1,9 @@
-"""InfoNCE over a whole batch, block by block: nothing of size [B, B] is kept.
+"""Computes InfoNCE over a whole batch block by block, so that nothing of size [B, B] is kept.
 
-Anchors are taken in blocks, which the devices of the mesh share out. What a backward pass needs of
-the [B, B] logits is either made with the forward pass, being of size [B, D], or made again block by
-block. Vectors are unit rows, so that logits are their dot products over the temperature; products
-run in the vectors' own type and accumulate in float32.
+Anchors are taken in blocks, which the devices of the mesh share. What a backward pass needs of the
+[B, B] logits is either computed in the forward pass, where it is of size [B, D], or computed again
+block by block. Vectors are unit rows, so that logits are their dot products over the temperature;
+products run in the vectors' own type and accumulate in float32.
 
 Masks are arithmetic on float32 (see `_equal`): on CPUs XLA vectorises a reduction over products,
 and not one over selects.
@@ -20,10 +20,10 @@ from jaxtyping import Array, Bool, Float, Int
 
 from catid2_jax.ops.mesh import data_devices, map_row_blocks, replicate
 
-# Rows of a block on CPUs and on accelerators, which want few and large kernels. With instances a
-# block of anchors meets all candidates, in products that want to be large. With classes it meets
-# blocks of negatives and, of its own size, of positives: their logits should stay in a CPU's cache,
-# and few of them should lie outside the group.
+# Rows of a block on CPUs and on accelerators, which are fastest with few, large kernels. For
+# instances, a block of anchors meets all candidates, in products that should be large. For classes,
+# it meets blocks of negatives and, of its own size, blocks of positives: their logits should stay
+# in a CPU's cache, and few of them should lie outside the group.
 _INSTANCE_BLOCK = (512, 2048)
 _CLASS_BLOCK, _NEGATIVE_BLOCK = (32, 4096), (64, 4096)
 _CLASS_BLOCK_OF_ONE_GROUP, _NEGATIVE_BLOCK_OF_ONE_GROUP = (256, 4096), (2048, 16384)
@@ -34,7 +34,7 @@ _FAR = 1e9  # beyond any logit
 def instance_info_nce(
     anchors: Float[Array, "B D"], candidates: Float[Array, "B D"], temperature: float
 ) -> Float[Array, " B"]:
-    """-log softmax_j(a_i c_j / temperature) at j = i, per anchor i (van den Oord et al., 2018).
+    """Computes -log softmax_j(a_i c_j / temperature) at j = i (van den Oord et al., 2018).
 
     Args:
         anchors: unit rows a_i.
@@ -50,7 +50,7 @@ def instance_info_nce(
 def _instance_forward(
     anchors: jax.Array, candidates: jax.Array, temperature: float
 ) -> tuple[jax.Array, tuple[jax.Array, ...]]:
-    """The losses and, with the logits at hand, each anchor's gradient of its own loss."""
+    """Computes the losses and, from the same logits, each anchor's gradient of its own loss."""
 
     def block(rows: Any, candidates: jax.Array) -> tuple[jax.Array, ...]:
         anchors, positives = rows
@@ -83,7 +83,7 @@ def _instance_backward(
         pulled = _weighted_sum(weights, anchors)
         return (pulled - own_cotangents[:, None] * positives) / temperature
 
-    # Compiled away where, as in Eq. 7, nothing asks for the candidates' gradient.
+    # Compiled away if nothing asks for the candidates' gradient, as in Eq. 7.
     to_candidates = map_row_blocks(
         block,
         (candidates, anchors, cotangents),
@@ -104,10 +104,10 @@ def class_info_nce(
     temperature: float,
     key: jax.Array | None = None,
 ) -> tuple[Float[Array, " B"], Bool[Array, " B"]]:
-    """InfoNCE between the members of a class, the rest of its group being the negatives.
+    """Computes InfoNCE between the members of a class; the rest of its group are the negatives.
 
     Positives of an anchor are the others of its group and class, negatives those of its group with
-    another class. The denominator of a positive holds itself and the negatives; several positives
+    another class. A positive's denominator holds itself and the negatives; several positives
     are averaged outside the logarithm ("out" of Khosla et al., 2020). With N the log-sum-exp of the
     negatives, -log(exp(s) / (exp(s) + exp(N))) = softplus(N - s).
 
@@ -116,10 +116,10 @@ def class_info_nce(
 
     Args:
         vectors: unit rows.
-        classes: of each row; a row with -1 is in no pair.
-        groups: of each row; None: all are of one.
+        classes: the class of each row; a row with -1 is in no pair.
+        groups: the group of each row; None puts all rows into one.
         temperature: more than 0.
-        key: where given, one positive per anchor is drawn instead of the mean over all of them.
+        key: if given, one positive per anchor is drawn instead of the mean over all of them.
 
     Returns:
         (losses in nats, which rows are anchors): a row without a positive or without a negative is
@@ -144,22 +144,22 @@ def class_info_nce(
 
 
 def _here(sizes: tuple[int, int]) -> int:
-    """The size for CPUs or the one for accelerators."""
+    """Returns the size for CPUs or the one for accelerators, whichever JAX runs on."""
     return sizes[jax.default_backend() != "cpu"]
 
 
 @flax.struct.dataclass
 class _Layout:
-    """Rows sorted by group and class; arrays [B], float32 where masks are made of them.
+    """Rows sorted by group and class; arrays [B], float32 where masks are computed from them.
 
     Attributes:
-        group: rank of the row's group; one of its own for a row that is in no pair.
+        group: rank of the row's group; a row that is in no pair has a group of its own.
         label: rank of the row's class, over all groups.
-        place: the row itself.
-        positive: the row's one positive; -1 if it has none or all of its class count.
-        group_start, group_end: the rows of its group, int32.
-        class_start, class_end: the rows of its class, int32.
-        drawn: whether there is one positive per row.
+        place: the row's index.
+        positive: index of the row's one positive; -1 if it has none or all of its class count.
+        group_start, group_end: the range of the rows of its group, int32.
+        class_start, class_end: the range of the rows of its class, int32.
+        drawn: whether each row has only one positive.
     """
 
     group: Any
@@ -174,26 +174,26 @@ class _Layout:
 
 
 def _negatives(anchors: _Layout, candidates: _Layout) -> jax.Array:
-    """1 where a candidate is of the anchor's group and of another class, [anchors, candidates]."""
+    """Returns 1 where a candidate is a negative of the anchor, [anchors, candidates]."""
     return _equal(anchors.group, candidates.group) - _equal(anchors.label, candidates.label)
 
 
 def _positives(anchors: _Layout, candidates: _Layout) -> jax.Array:
-    """1 where a candidate is a positive of the anchor, [anchors, candidates]."""
+    """Returns 1 where a candidate is a positive of the anchor, [anchors, candidates]."""
     if anchors.drawn:
         return _equal(anchors.positive, candidates.place)
     return _equal(anchors.label, candidates.label) - _equal(anchors.place, candidates.place)
 
 
 def _equal(rows: jax.Array, columns: jax.Array) -> jax.Array:
-    """1.0 where two whole numbers are equal, else 0.0, for all pairs."""
+    """Returns 1.0 where two whole numbers are equal, else 0.0, for all pairs."""
     return jnp.maximum(1.0 - jnp.abs(rows[:, None] - columns[None, :]), 0.0)
 
 
 def _layout(
     classes: jax.Array, groups: jax.Array, key: jax.Array | None
 ) -> tuple[jax.Array, _Layout]:
-    """The order that sorts the rows, and where groups and classes lie in it."""
+    """Returns the order that sorts the rows, and where groups and classes lie in it."""
     count = len(classes)
     absent = classes < 0
     order = jnp.lexsort((classes, groups, absent))
@@ -228,7 +228,7 @@ def _layout(
 
 
 def _bounds(ranks: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Start and end of each row's run of equal ranks."""
+    """Returns the start and the end of each row's run of equal ranks."""
     return jnp.searchsorted(ranks, ranks), jnp.searchsorted(ranks, ranks, side="right")
 
 
@@ -236,14 +236,14 @@ def _bounds(ranks: jax.Array) -> tuple[jax.Array, jax.Array]:
 def _sorted_class_info_nce(
     vectors: jax.Array, layout: _Layout, temperature: float, block_size: int, wide: int
 ) -> tuple[jax.Array, jax.Array]:
-    """`wide` is the size of the blocks of negatives, `block_size` of all others."""
+    """Computes losses of sorted rows; blocks of negatives have `wide` rows, others `block_size`."""
     return _class_forward(vectors, layout, temperature, block_size, wide)[0]
 
 
 def _class_forward(
     vectors: jax.Array, layout: _Layout, temperature: float, block_size: int, wide: int
 ) -> tuple[tuple[jax.Array, jax.Array], tuple[Any, ...]]:
-    """Two sweeps per block of anchors: over its groups for N, over its classes for the losses."""
+    """Sweeps, per block of anchors, over its groups for N and over its classes for the losses."""
 
     def block(rows: Any, columns: Any) -> tuple[jax.Array, ...]:
         anchors, own = rows
@@ -294,10 +294,10 @@ def _class_backward(
     saved: tuple[Any, ...],
     cotangents: tuple[jax.Array, Any],
 ) -> tuple[jax.Array, None]:
-    """Each row's gradient as an anchor and as others' candidate: the logits are symmetric."""
+    """Computes each row's gradient as an anchor and as a candidate: the logits are symmetric."""
     vectors, layout, negative_mass, slope, share = saved
-    # Of anchor i's loss: weight_i sigmoid(N_i - s_ip) to a positive p (with a minus), and
-    # pull_i exp(s_in - N_i) to a negative n.
+    # The derivative of anchor i's loss by its logits: -weight_i sigmoid(N_i - s_ip) for a positive
+    # p, pull_i exp(s_in - N_i) for a negative n.
     weight = cotangents[0] * share
     pull = weight * slope
 
@@ -347,7 +347,7 @@ _sorted_class_info_nce.defvjp(_class_forward, _class_backward)
 
 
 def _one_top(temperature: float) -> bool:
-    """Whether exp(logit - 1 / temperature) underflows for no logit, so that no maximum is needed.
+    """Returns whether exp(logit - 1 / temperature) never underflows: then no maximum is needed.
 
     Unit rows have logits from -1 / temperature to 1 / temperature, and float32 reaches exp(-87).
     """
@@ -371,7 +371,10 @@ def _sweep_negatives(function: Any, carry: Any, own: _Layout, columns: Any, bloc
 
 
 def _sweep_positives(function: Any, carry: Any, own: _Layout, columns: Any) -> Any:
-    """Likewise with positives; the masks of theirs for the anchors, and the other way round."""
+    """Folds `function(carry, masks, vectors, rest)` over the blocks of columns with positives.
+
+    The masks are of candidates that are the anchors' positives, and of anchors that are theirs.
+    """
 
     def one(carry: Any, candidates: jax.Array, theirs: _Layout, rest: Any) -> Any:
         mine = _positives(own, theirs)
@@ -394,21 +397,21 @@ def _sweep(
 
 
 def _logits(rows: jax.Array, columns: jax.Array, temperature: float) -> jax.Array:
-    """Dot products of all pairs over the temperature, [rows, columns]."""
+    """Returns the dot products of all pairs over the temperature, [rows, columns]."""
     return jnp.matmul(rows, columns.T, preferred_element_type=_wide(rows)) / temperature
 
 
 def _weighted_sum(weights: jax.Array, vectors: jax.Array) -> jax.Array:
-    """`weights` [rows, columns] @ `vectors` [columns, D]."""
+    """Returns `weights` [rows, columns] @ `vectors` [columns, D]."""
     narrow = weights.astype(vectors.dtype)
     return jnp.matmul(narrow, vectors, preferred_element_type=_wide(vectors))
 
 
 def _wide(array: jax.Array) -> jnp.dtype:
-    """The type in which products of the array accumulate: float32 or wider."""
+    """Returns the type in which products of the array accumulate: float32 or wider."""
     return jnp.promote_types(array.dtype, jnp.float32)
 
 
 def _sigmoid(x: jax.Array) -> jax.Array:
-    """The logistic function in a form whose exponential cannot overflow."""
+    """Computes the logistic function in a form whose exponential cannot overflow."""
     return 1.0 / (1.0 + jnp.exp(jnp.minimum(-x, 80.0)))

@@ -16,15 +16,15 @@ _BLOCK = 4096  # points at a time; fixed, so that sums do not depend on the devi
 def kmeans(
     points: Float[Array, "N Z"], clusters: int, key: jax.Array, iterations: int = 25
 ) -> Float[Array, "K Z"]:
-    """Centroids of `points`.
+    """Finds the centroids of `points`.
 
-    The devices of the mesh share blocks of points; what the blocks yield is added in their order.
+    The devices of the mesh share blocks of points, whose sums are added in the order of the blocks.
 
     Args:
         points: N points; with fewer than `clusters` distinct ones, some centroids coincide.
         clusters: K.
         key: random key of the k-means++ start (Arthur and Vassilvitskii, 2007).
-        iterations: of Lloyd's algorithm. A cluster left empty keeps its centroid.
+        iterations: rounds of Lloyd's algorithm; a cluster left empty keeps its centroid.
     """
     count, width = points.shape
     padding = -count % _BLOCK
@@ -54,7 +54,7 @@ def kmeans(
 
 
 def _plus_plus(points: jax.Array, clusters: int, key: jax.Array) -> jax.Array:
-    """Starting centroids: each the point drawn with probability ~ its squared distance so far."""
+    """Draws starting centroids, each with probability ~ its squared distance from the others."""
 
     def draw(i: jax.Array, carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         centroids, nearest = carry

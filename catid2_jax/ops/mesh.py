@@ -12,12 +12,12 @@ DATA_AXIS, MODEL_AXIS = "data", "model"
 
 
 def local_mesh() -> Mesh:
-    """This process's devices, all for the rows: for work that needs no other process."""
+    """Returns a mesh of this process's devices, all for rows: for work without other processes."""
     return Mesh(np.array(jax.local_devices()), (DATA_AXIS,))
 
 
 def data_devices() -> int:
-    """Devices that share the rows in the current mesh (`jax.set_mesh`); 1 without one."""
+    """Counts the devices that share rows in the current mesh (`jax.set_mesh`); 1 without one."""
     return jax.sharding.get_abstract_mesh().shape.get(DATA_AXIS, 1)
 
 
@@ -29,15 +29,15 @@ def replicate(array: jax.Array) -> jax.Array:
 
 
 def map_blocks(function: Callable[[Any, Any], Any], blocks: Any, whole: Any) -> Any:
-    """`function(block, whole)` for every block, one after another on each device.
+    """Maps `function(block, whole)` over blocks, one after another on each device.
 
     Args:
-        function: from a block and `whole` to a pytree of arrays.
+        function: turns a block and `whole` into a pytree of arrays.
         blocks: pytree of arrays [number of blocks, ...], which the devices of the mesh share.
         whole: pytree of arrays that every block sees.
 
     Returns:
-        What `function` returned, stacked: arrays [number of blocks, ...].
+        The results of `function`, stacked: arrays [number of blocks, ...].
     """
     count = len(jax.tree.leaves(blocks)[0])
     devices = data_devices()
@@ -61,17 +61,17 @@ def map_blocks(function: Callable[[Any, Any], Any], blocks: Any, whole: Any) -> 
 def map_row_blocks(
     function: Callable[[Any, Any], Any], rows: Any, whole: Any, block_size: int
 ) -> Any:
-    """`function(block of rows, whole)` for all rows, in blocks of at most `block_size`.
+    """Maps `function(block, whole)` over all rows, in blocks of at most `block_size`.
 
     Args:
-        function: from arrays [block, ...] and `whole` to arrays [block, ...].
+        function: turns arrays [block, ...] and `whole` into arrays [block, ...].
         rows: pytree of arrays [B, ...], which the devices of the mesh share; padded with zeros to
             whole blocks.
         whole: pytree of arrays that every block sees.
         block_size: the most rows of a block.
 
     Returns:
-        What `function` returned, the blocks put together: arrays [B, ...].
+        The results of `function`, the blocks put together: arrays [B, ...].
     """
     count = len(jax.tree.leaves(rows)[0])
     devices = data_devices()
@@ -85,7 +85,7 @@ def map_row_blocks(
 
 
 def _pad(tree: Any, rows: int) -> Any:
-    """Rows of zeros after those of every array."""
+    """Appends rows of zeros to every array."""
     if rows == 0:
         return tree
     return jax.tree.map(lambda a: jnp.pad(a, [(0, rows)] + [(0, 0)] * (a.ndim - 1)), tree)

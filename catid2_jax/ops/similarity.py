@@ -12,14 +12,14 @@ def normalize(x: Float[Array, "*B D"]) -> Float[Array, "*B D"]:
 
 
 def cosine_similarity(x: Float[Array, "A D"], y: Float[Array, "B D"]) -> Float[Array, "A B"]:
-    """Cosine of every row of `x` with every row of `y`; 0 where either row is zero."""
+    """Returns the cosine of every row of `x` with every row of `y`; 0 where either is zero."""
     return normalize(x) @ normalize(y).T
 
 
 def squared_distance(x: Float[Array, "A D"], y: Float[Array, "B D"]) -> Float[Array, "A B"]:
-    """Squared Euclidean distance of every row of `x` to every row of `y`, never below zero.
+    """Returns the squared distance of every row of `x` to every row of `y`, never below zero.
 
-    Expanded to |x|^2 - 2xy + |y|^2: one matrix product instead of an [A, B, D] array.
+    Expanded to |x|^2 - 2xy + |y|^2, it takes one matrix product instead of an [A, B, D] array.
     """
     x_norm = jnp.sum(x * x, axis=-1)[:, None]
     y_norm = jnp.sum(y * y, axis=-1)[None, :]
@@ -27,5 +27,5 @@ def squared_distance(x: Float[Array, "A D"], y: Float[Array, "B D"]) -> Float[Ar
 
 
 def distance(x: Float[Array, "A D"], y: Float[Array, "B D"]) -> Float[Array, "A B"]:
-    """Euclidean distance of every row of `x` to every row of `y`; gradient 0 where they meet."""
+    """Returns the distance of every row of `x` to every row of `y`; gradient 0 where they meet."""
     return jnp.sqrt(jnp.maximum(squared_distance(x, y), _TINY))

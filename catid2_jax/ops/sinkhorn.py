@@ -1,4 +1,4 @@
-"""Entropic optimal transport in log space (Cuturi, 2013)."""
+"""Solves entropic optimal transport in log space (Cuturi, 2013)."""
 
 import jax
 import jax.numpy as jnp
@@ -12,20 +12,22 @@ def sinkhorn(
     epsilon: float,
     iterations: int,
 ) -> Float[Array, "R C"]:
-    """Log of the plan that moves `row_mass` to `column_mass` at least cost plus entropy.
+    """Returns the log of the plan that moves `row_mass` to `column_mass` at least cost.
 
-    Potentials are updated as log-sum-exps, so that a small epsilon neither overflows nor
-    underflows: at epsilon 0.003, exp(-cost / epsilon) leaves float32 at a cost of 0.3.
+    What is least is the cost of all moves minus `epsilon` times the plan's entropy. Potentials are
+    updated as log-sum-exps, so that a small epsilon neither overflows nor underflows: at epsilon
+    0.003, exp(-cost / epsilon) leaves float32 at a cost of 0.3.
 
     Args:
-        cost: finite.
-        row_mass: not negative; a row of mass 0 takes no part.
-        column_mass: likewise; the two sums are equal.
+        cost: cost of moving a unit from each row to each column, finite.
+        row_mass: mass of each row, not negative; a row of mass 0 takes no part.
+        column_mass: mass of each column, not negative, with the same sum as `row_mass`; a column of
+            mass 0 takes no part.
         epsilon: weight of the entropy, in the unit of the cost.
         iterations: rounds of row and column scaling; the last makes the columns exact.
 
     Returns:
-        log plan, -inf where a mass is 0.
+        The log plan, -inf where a mass is 0.
     """
     scaled = -cost / epsilon
     log_rows, log_columns = jnp.log(row_mass), jnp.log(column_mass)

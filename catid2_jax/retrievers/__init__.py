@@ -1,1 +1,1 @@
-"""Other ways to retrieve, measured beside the generated IDs."""
+"""Anything that ranks products for a query."""

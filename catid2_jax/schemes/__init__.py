@@ -1,1 +1,1 @@
-
+"""ID schemes: each gives every document an ID."""

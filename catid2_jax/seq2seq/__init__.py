@@ -1,1 +1,1 @@
-
+"""Stage 2: a network learns query -> document ID."""

@@ -1,22 +1,24 @@
-"""Retrieval with T5: from queries to documents."""
+"""The network of stage 2, as the trainer and the search see it, and T5 as that.
 
-from typing import Any, Literal, TypeAlias
+One more decoder head is one module and one row of `DECODERS`, or a dotted path of your own.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, Literal, Protocol, TypeAlias
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from catid2_jax.decoding.beam_search import (
-    Prefixes,
-    SearchResult,
-    StepFunction,
-    beam_search,
-    search_prefixes,
-)
-from catid2_jax.decoding.trie import NodeMask, Trie
-from catid2_jax.models.param_dtype import dequantize
+from catid2_jax.decoding.beam_search import StepFunction
+from catid2_jax.docids.vocabulary import PAD, CodeVocabulary
 from catid2_jax.errors import InputError
-from catid2_jax.models.t5.network import Cache, Source, Transformer, empty_cache
+from catid2_jax.models.param_dtype import dequantize
+from catid2_jax.models.t5.config import T5Config
+from catid2_jax.models.t5.network import Cache, Transformer, empty_cache
+from catid2_jax.models.t5.network import Source as SourceArray
+from catid2_jax.plugins import resolve
 
 _LOGITS_AT_ONCE = 2**23  # 32 MiB, whatever the batch
 
@@ -29,119 +31,190 @@ NormalizeOver: TypeAlias = Literal["full", "level", "valid"]
 """
 
 
-def retrieve(
-    model: Transformer,
-    params: Any,
-    encoder_tokens: Source,
-    encoder_mask: Bool[Array, "B S"],
-    trie: Trie,
-    first_id_token: int,
-    beams: int,
-    k: int,
-    mask: NodeMask | None = None,
-    normalize_over: NormalizeOver = "full",
-) -> SearchResult:
-    """Generates document IDs for queries, best first.
+class Decoder(Protocol):
+    """A network from a source to the codes of an ID; immutable and hashable, its parameters apart.
 
-    A document's score is the sum of log p(code | query, codes before). Code c of level l is token
-    `first_id_token + l K + c`; the decoder starts with token 0. Pure: under `jax.jit`, `model`,
-    `first_id_token`, `beams`, `k` and `scores` are static.
+    A decoder of your own is made by the arguments of `T5Decoder`.
+    """
 
-    Args:
-        model: the network.
-        params: its parameters, maybe from `weights.quantize`.
-        encoder_tokens: the queries.
-        encoder_mask: of `Transformer.source_mask`.
-        trie: the documents.
-        first_id_token: token of code 0 of level 0.
-        beams: see `beam_search`.
-        k: results per query.
-        mask: see `beam_search`.
-        normalize_over: what p is normalised over; see `NormalizeOver`.
+    def initialize(self, key: jax.Array, source: jax.ShapeDtypeStruct) -> Any:
+        """Random parameters for sources of this form (without the batch)."""
+        ...
+
+    def logits(
+        self,
+        params: Any,
+        sources: SourceArray,
+        targets: Int[Array, "B L"],
+        key: jax.Array | None = None,
+        source_dropout: float = 0.0,
+        packed_tokens: int = 0,
+    ) -> Float[Array, "B L V"]:
+        """Teacher-forced logits of each target token, float32.
+
+        Args:
+            params: the parameters.
+            sources: what the network reads.
+            targets: ID tokens, 0 after the end of a shorter ID.
+            key: key of everything random in training; None for none of it.
+            source_dropout: share of source tokens hidden, drawn with `key`.
+            packed_tokens: most tokens without padding that a device has of the batch; 0 to work on
+                padding too. A decoder may ignore it.
+        """
+        ...
+
+    def start(
+        self, params: Any, sources: SourceArray, normalize_over: NormalizeOver, ends: bool = False
+    ) -> tuple[StepFunction, Any]:
+        """The search's step function for these queries, and its cache before level 0.
+
+        Args:
+            params: the parameters, maybe stored in fewer bits by `param_dtype.quantize`.
+            sources: the queries.
+            normalize_over: see `NormalizeOver`; "valid" is "level" here, the search does the rest.
+            ends: whether the step also gives the log-probability that the ID ends, as column K.
+        """
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class T5Decoder:
+    """T5: code c of level l is the token `first_id_token + l K + c`, decoding starts with token 0.
+
+    Where IDs differ in length, the end of an ID is token 0, which no code has.
+
+    Attributes:
+        config: shape of the network.
+        vocabulary_size: rows of its embedding.
+        first_id_token: token of level 0's code 0.
+        levels: L.
+        codebook_size: K.
 
     Raises:
-        InputError: the vocabulary ends before the last ID token, `beams` is below 1, or `k` is not
-            in 1..beams.
+        InputError: the vocabulary ends before the last ID token.
     """
-    step, cache = _decoder(
-        model, params, encoder_tokens, encoder_mask, trie, first_id_token, normalize_over
-    )
-    batch_size = encoder_tokens.shape[0]
-    return beam_search(step, cache, trie, batch_size, beams, k, mask, normalize_over == "valid")
+
+    config: T5Config
+    vocabulary_size: int
+    first_id_token: int
+    levels: int
+    codebook_size: int
+
+    def __post_init__(self) -> None:
+        needed = self.first_id_token + self.levels * self.codebook_size
+        if needed > self.vocabulary_size:
+            raise InputError(
+                "vocabulary",
+                f"{self.vocabulary_size} rows",
+                f"at least {needed} for {self.levels} levels of {self.codebook_size} codes from "
+                f"token {self.first_id_token} on",
+            )
+
+    @property
+    def network(self) -> Transformer:
+        """The Flax module."""
+        return Transformer(self.config, self.vocabulary_size)
+
+    def initialize(self, key: jax.Array, source: jax.ShapeDtypeStruct) -> Any:
+        """Random parameters, float32."""
+        example = jnp.zeros((1, *source.shape), source.dtype)
+        mask, token = self.network.source_mask(example), jnp.zeros((1, 1), jnp.int32)
+        return self.network.init(key, example, mask, token)["params"]
+
+    def logits(
+        self,
+        params: Any,
+        sources: SourceArray,
+        targets: Int[Array, "B L"],
+        key: jax.Array | None = None,
+        source_dropout: float = 0.0,
+        packed_tokens: int = 0,
+    ) -> Float[Array, "B L V"]:
+        """See `Decoder.logits`."""
+        mask, rngs = self.network.source_mask(sources), {}
+        if key is not None:
+            mask_key, dropout_key = jax.random.split(key)
+            mask, rngs = hide_tokens(mask, source_dropout, mask_key), {"dropout": dropout_key}
+        inputs = jnp.pad(targets[:, :-1], ((0, 0), (1, 0)), constant_values=PAD)
+        logits: Any = self.network.apply(
+            {"params": params},
+            sources,
+            mask,
+            inputs,
+            deterministic=key is None,
+            packed_tokens=packed_tokens,
+            rngs=rngs,
+        )
+        return logits
+
+    def start(
+        self, params: Any, sources: SourceArray, normalize_over: NormalizeOver, ends: bool = False
+    ) -> tuple[StepFunction, Cache]:
+        """See `Decoder.start`."""
+        network, K = self.network, self.codebook_size
+        variables = {"params": dequantize(params)}
+        batch_size = sources.shape[0]
+        mask = network.source_mask(sources)
+        encoded = network.apply(variables, sources, mask, method="encode")
+        cross = network.apply(variables, encoded, method="start_decoding")
+
+        def step(
+            level: int, codes: Int[Array, "B M"] | None, cache: Cache
+        ) -> tuple[Float[Array, "B M _"], Cache]:
+            start = self.first_id_token + level * K
+            tokens = jnp.zeros((batch_size, 1), jnp.int32) if codes is None else start - K + codes
+            decoded, cache = network.apply(  # type: ignore[assignment]
+                variables, tokens, cross, mask, cache, method="decode_step"
+            )
+            columns = [slice(start, start + K), *([slice(PAD, PAD + 1)] if ends else [])]
+            logits: Any = jnp.concatenate(
+                [network.apply(variables, decoded, c, method="logits") for c in columns], axis=-1
+            )
+            if normalize_over != "full":
+                return jax.nn.log_softmax(logits, axis=-1), cache
+            return logits - _log_normalizers(network, variables, decoded), cache
+
+        return step, empty_cache(self.config, batch_size)
 
 
-def retrieve_prefixes(
-    model: Transformer,
-    params: Any,
-    encoder_tokens: Source,
-    encoder_mask: Bool[Array, "B S"],
-    trie: Trie,
-    first_id_token: int,
-    beams: int,
-    depth: int,
-    mask: NodeMask | None = None,
-    normalize_over: NormalizeOver = "full",
-) -> Prefixes:
-    """Generates the first `depth` codes of document IDs, for `clusters.Clusters`.
+DECODERS: Mapping[str, str] = {"t5": "catid2_jax.seq2seq.decoder:T5Decoder"}
 
-    Arguments and errors are those of `retrieve`; `depth`, which is static, is not in 1..L.
+
+def make_decoder(name: str, config: T5Config, vocabulary: CodeVocabulary) -> Decoder:
+    """The decoder of a short name or a dotted path, for a vocabulary.
+
+    Raises:
+        InputError: there is none of that name, or the vocabulary has no room for its ID tokens.
     """
-    step, cache = _decoder(
-        model, params, encoder_tokens, encoder_mask, trie, first_id_token, normalize_over
+    decoder = resolve(name, DECODERS, "decoder", ("initialize", "logits", "start"))
+    return decoder(
+        config=config,
+        vocabulary_size=vocabulary.rows,
+        first_id_token=vocabulary.first_id_token,
+        levels=vocabulary.levels,
+        codebook_size=vocabulary.codebook_size,
     )
-    batch_size = encoder_tokens.shape[0]
-    return search_prefixes(step, cache, trie, batch_size, beams, depth, mask, normalize_over == "valid")
 
 
-def _decoder(
-    model: Transformer,
-    params: Any,
-    encoder_tokens: Source,
-    encoder_mask: Bool[Array, "B S"],
-    trie: Trie,
-    first_id_token: int,
-    normalize_over: NormalizeOver,
-) -> tuple[StepFunction, Cache]:
-    """The step of the search for these queries, and its cache before level 0."""
-    K = trie.codebook_size
-    needed = first_id_token + trie.levels * K
-    if needed > model.vocabulary_size:
-        raise InputError(
-            f"the vocabulary has {model.vocabulary_size} rows, expected at least {needed} "
-            f"for {trie.levels} levels of {K} codes from token {first_id_token} on"
-        )
-    variables = {"params": dequantize(params)}
-    batch_size = encoder_tokens.shape[0]
-    encoded = model.apply(variables, encoder_tokens, encoder_mask, method="encode")
-    cross = model.apply(variables, encoded, method="start_decoding")
+def hide_tokens(mask: Bool[Array, "B S"], share: float, key: jax.Array) -> Bool[Array, "B S"]:
+    """Mask of the tokens that the encoder sees: those of `mask`, less a random share.
 
-    def step(
-        level: int, codes: Int[Array, "B M"] | None, cache: Cache
-    ) -> tuple[Float[Array, "B M K"], Cache]:
-        start = first_id_token + level * K
-        tokens = jnp.zeros((batch_size, 1), jnp.int32) if codes is None else start - K + codes
-        columns = slice(start, start + K)
-        decoded, cache = model.apply(  # type: ignore[assignment]
-            variables, tokens, cross, encoder_mask, cache, method="decode_step"
-        )
-        logits: Any = model.apply(variables, decoded, columns, method="logits")
-        if normalize_over != "full":
-            return jax.nn.log_softmax(logits, axis=-1), cache
-        return logits - _log_normalizers(model, variables, decoded), cache
-
-    return step, empty_cache(model.config, batch_size)
+    The first token always stays, so that no source is empty.
+    """
+    shown = jax.random.uniform(key, mask.shape) >= share
+    return mask & shown.at[:, 0].set(True)
 
 
 def _log_normalizers(
-    model: Transformer, variables: Any, decoded: Float[Array, "B M E"]
+    network: Transformer, variables: Any, decoded: Float[Array, "B M E"]
 ) -> Float[Array, "B M 1"]:
     """Log-sum-exp of the logits of the whole vocabulary, a few queries at a time."""
 
     def normalizers(decoded: Float[Array, "*B M E"]) -> Float[Array, "*B M 1"]:
-        logits: Any = model.apply(variables, decoded, method="logits")
+        logits: Any = network.apply(variables, decoded, method="logits")
         return jax.nn.logsumexp(logits, axis=-1, keepdims=True)
 
     if not isinstance(decoded.shape[0], int):  # exported for any batch
         return normalizers(decoded)
-    together = max(1, _LOGITS_AT_ONCE // (decoded.shape[1] * model.vocabulary_size))
+    together = max(1, _LOGITS_AT_ONCE // (decoded.shape[1] * network.vocabulary_size))
     return jax.lax.map(normalizers, decoded, batch_size=together)

@@ -1,21 +1,20 @@
-"""Recall while stage 2 trains."""
+"""Recall on dev queries while stage 2 trains."""
 
 import functools
-from collections.abc import Sequence
 from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import PartitionSpec
 
-from catid2_jax.seq2seq.decoder import NormalizeOver, retrieve
 from catid2_jax.decoding.trie import build_trie
 from catid2_jax.docids.table import DocidTable
-from catid2_jax.docids.vocabulary import CodeVocabulary
 from catid2_jax.evaluation.recall import recall_at_k
-from catid2_jax.models.t5.network import Transformer
 from catid2_jax.ops.mesh import DATA_AXIS
 from catid2_jax.progress import console
+from catid2_jax.seq2seq.config import DevEvaluationConfig
+from catid2_jax.seq2seq.decoder import Decoder
+from catid2_jax.seq2seq.search import retrieve
 from catid2_jax.training.loop import Evaluator, TrainState
 from catid2_jax.training.sharding import place
 from catid2_jax.types import Qrels
@@ -24,40 +23,39 @@ _BATCH = 64  # queries per device and call
 
 
 def make_recall_evaluator(
-    model: Transformer,
-    vocabulary: CodeVocabulary,
+    decoder: Decoder,
     table: DocidTable,
     sources: np.ndarray,
     qrels: Qrels,
-    beams: int,
-    normalize_over: NormalizeOver,
-    cutoffs: Sequence[int],
+    config: DevEvaluationConfig,
 ) -> Evaluator:
     """An evaluator for the training loop: `dev/recall@k` of a constrained beam search.
 
     Args:
-        model: of stage 2.
-        vocabulary: its tokens.
+        decoder: the network of stage 2.
         table: the document IDs, for the trie.
         sources: tokens of the queries, int [Q, S], or their vectors, float [Q, D], in the order of
             `qrels`.
         qrels: their judgements, as `recall_at_k` takes them.
-        beams: of the search.
-        normalize_over: of the search.
-        cutoffs: the k, of which those above `beams` are left out.
+        config: the search and its cutoffs.
     """
-    trie = build_trie(table.codes, vocabulary.codebook_size)
-    cutoffs = [k for k in cutoffs if k <= beams]
+    trie = build_trie(table.codes, table.codebook_size)
+    cutoffs = [k for k in config.cutoffs if k <= config.beams]
 
     @functools.partial(jax.jit, out_shardings=PartitionSpec())
     def search(params: dict, batch: jax.Array) -> Any:
-        first, most = vocabulary.first_id_token, max(cutoffs)
-        mask = model.source_mask(batch)
-        return retrieve(
-            model, params, batch, mask, trie, first, beams, most, normalize_over=normalize_over
-        ).documents
+        found = retrieve(
+            decoder,
+            params,
+            batch,
+            trie,
+            config.beams,
+            max(cutoffs),
+            normalize_over=config.normalize_over,
+        )
+        return found.documents
 
-    def evaluate(state: TrainState) -> tuple[TrainState, dict[str, float]]:
+    def evaluate(state: TrainState) -> dict[str, float]:
         mesh = jax.sharding.get_mesh()
         size = _BATCH * mesh.shape[DATA_AXIS]
         found = []
@@ -74,6 +72,6 @@ def make_recall_evaluator(
         figures = {f"dev/{name}": value for name, value in recall_at_k(run, qrels, cutoffs).items()}
         shown = ", ".join(f"{name} {100 * value:.1f} %" for name, value in figures.items())
         console.print(f"step {int(state.step):,}: {shown}")
-        return state, figures
+        return figures
 
     return evaluate

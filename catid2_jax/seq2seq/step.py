@@ -1,6 +1,5 @@
-"""Stage 2: the pairs, and one step of Eq. 9."""
+"""Stage 2: the pairs of a batch, and one step of Eq. 9."""
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -9,12 +8,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Bool
+from jaxtyping import Array, Bool, Int
 
 from catid2_jax.docids.vocabulary import PAD
 from catid2_jax.errors import InputError
 from catid2_jax.losses import sequence_loss
-from catid2_jax.models.t5.network import Transformer
+from catid2_jax.seq2seq.config import Seq2SeqObjective
+from catid2_jax.seq2seq.decoder import Decoder
 from catid2_jax.training.loop import Metrics, StepFunction, TrainState
 from catid2_jax.training.sampler import EpochSampler
 from catid2_jax.types import Scalar
@@ -27,10 +27,10 @@ class Seq2SeqData:
     Attributes:
         sources: token ids of the distinct texts (queries, titles), int [Q, S], 0 where padded; or
             vectors of queries and documents, float [Q, D].
-        targets: vocabulary ids of every document's ID tokens, int [N, L].
-        source: row of `sources`, per pair, int [P].
-        document: row of `targets`, per pair, int [P].
-        weight: of the pair in the loss, float [P].
+        targets: ID tokens of every document, int [N, L], 0 after the end of a shorter ID.
+        source: row of `sources` for each pair, int [P].
+        document: row of `targets` for each pair, int [P].
+        weight: weight of each pair in the loss, float [P].
         packed_tokens: see `Seq2SeqBatch`.
     """
 
@@ -57,10 +57,10 @@ class Seq2SeqBatch:
 
     Attributes:
         sources: token ids, int [B, S], 0 where padded; or vectors, float [B, D].
-        targets: vocabulary ids of the documents' ID tokens, int [B, L].
-        weight: of the pair in the loss, float [B].
-        packed_tokens: the most tokens without padding that a device has of a batch, or of a microbatch,
-            from `count_packed_tokens`; 0: padding is encoded, too.
+        targets: ID tokens of the documents, int [B, L], 0 after the end of a shorter ID.
+        weight: weight of each pair in the loss, float [B].
+        packed_tokens: the most tokens without padding that a device has of a batch, or of a
+            microbatch, by `count_packed_tokens`; 0 to encode padding, too.
     """
 
     sources: Any
@@ -69,57 +69,20 @@ class Seq2SeqBatch:
     packed_tokens: int = flax.struct.field(pytree_node=False, default=0)
 
 
-@dataclasses.dataclass(frozen=True)
-class Seq2SeqObjective:
-    """What is minimised: Eq. 9, and what is usual beside it.
-
-    Attributes:
-        source_dropout: share of source tokens (memory tokens, of vectors) hidden from the encoder,
-            drawn anew each step: a title with words missing is much like a query.
-        position_weights: of each of an ID's codes in the loss; empty for 1 each.
-        label_smoothing: share of the target's probability that all tokens get in equal parts.
-        z_loss: weight of the squared log-normalizer of each position.
-        microbatches: parts that a batch is worked through in, one after the other, which take as
-            much less memory; loss and gradient are the whole batch's.
-    """
-
-    source_dropout: float = 0.0
-    position_weights: tuple[float, ...] = ()
-    label_smoothing: float = 0.0
-    z_loss: float = 0.0
-    microbatches: int = 1
-
-    def __post_init__(self) -> None:
-        for name in ("source_dropout", "label_smoothing"):
-            if not 0 <= getattr(self, name) < 1:
-                raise InputError(
-                    f"{name} is {getattr(self, name)}: expected at least 0 and less than 1"
-                )
-        if self.z_loss < 0:
-            raise InputError(f"z_loss is {self.z_loss}: expected at least 0")
-        weights = self.position_weights
-        if weights and (min(weights) < 0 or not any(weights)):
-            raise InputError(
-                f"position_weights is {weights}: expected none below 0 and one above it"
-            )
-        if self.microbatches < 1:
-            raise InputError(f"microbatches is {self.microbatches}: expected at least 1")
-
-
 def count_packed_tokens(
     data: Seq2SeqData, sampler: EpochSampler, epochs: int, devices: int, microbatches: int = 1
 ) -> int:
-    """The `packed_tokens` that the sources' tokens need, over all batches that training will see.
+    """The `packed_tokens` that the sources need, over all batches that training will see.
 
-    0 where packing would save less than a tenth of the encoder's work (vectors have no padding), or
-    where the devices' parts of a microbatch would not be alike.
+    It is 0 where packing would save less than a tenth of the encoder's work (vectors have no
+    padding), or where the devices' parts of a microbatch would not be alike.
 
     Args:
         data: the pairs, on the host.
-        sampler: of the batches.
-        epochs: of the training.
-        devices: that share the rows of a batch.
-        microbatches: as of `Seq2SeqObjective`.
+        sampler: gives the batches.
+        epochs: passes over the data.
+        devices: devices that share the rows of a batch.
+        microbatches: parts of a batch, see `Seq2SeqObjective`.
     """
     rows, rest = divmod(sampler.batch_size, devices * microbatches)
     if rest or np.issubdtype(data.sources.dtype, np.floating):
@@ -135,8 +98,14 @@ def count_packed_tokens(
     return packed_tokens if packed_tokens <= 0.9 * rows * data.sources.shape[1] else 0
 
 
+def scored_positions(targets: Int[Array, "B L"]) -> Bool[Array, "B L"]:
+    """The positions whose token is learnt: the codes of an ID and its end, not what follows."""
+    ended = targets == PAD
+    return ~jnp.pad(ended[:, :-1], ((0, 0), (1, 0)))
+
+
 def make_seq2seq_step(
-    model: Transformer,
+    decoder: Decoder,
     optimizer: optax.GradientTransformation,
     objective: Seq2SeqObjective,
     seed: int,
@@ -144,10 +113,10 @@ def make_seq2seq_step(
     """The step of stage 2 for the training loop, over batches of `Seq2SeqData`.
 
     Args:
-        model: the network.
-        optimizer: of its parameters.
+        decoder: the network.
+        optimizer: the optimizer of its parameters.
         objective: what is minimised.
-        seed: of what is hidden and of the network's dropout; each step derives its own key.
+        seed: seed of what is hidden and of the network's dropout; each step derives its own key.
     """
     position_weights = jnp.array(objective.position_weights) if objective.position_weights else None
 
@@ -155,19 +124,10 @@ def make_seq2seq_step(
         params: dict, batch: Seq2SeqBatch, key: jax.Array, total_weight: Scalar
     ) -> tuple[Scalar, Metrics]:
         """The part of the batch's loss that these pairs are."""
-        mask_key, dropout_key = jax.random.split(key)
-        mask = model.source_mask(batch.sources)
-        mask = hide_tokens(mask, objective.source_dropout, mask_key)
-        decoder_input = jnp.pad(batch.targets[:, :-1], ((0, 0), (1, 0)), constant_values=PAD)
-        logits: Any = model.apply(
-            {"params": params},
-            batch.sources,
-            mask,
-            decoder_input,
-            deterministic=False,
-            packed_tokens=batch.packed_tokens,
-            rngs={"dropout": dropout_key},
+        logits = decoder.logits(
+            params, batch.sources, batch.targets, key, objective.source_dropout, batch.packed_tokens
         )
+        scored = scored_positions(batch.targets)
         share = jnp.sum(batch.weight) / jnp.maximum(total_weight, 1e-9)
         loss = share * sequence_loss(
             logits,
@@ -176,8 +136,9 @@ def make_seq2seq_step(
             position_weights,
             objective.label_smoothing,
             objective.z_loss,
+            scored,
         )
-        correct = jnp.argmax(logits, axis=-1) == batch.targets
+        correct = (jnp.argmax(logits, axis=-1) == batch.targets) | ~scored
         parts = objective.microbatches
         return loss, {
             "loss": loss,
@@ -212,7 +173,7 @@ def _sum_over_microbatches(
         return function(batch, key)
     size = len(batch.weight)
     if size % parts:
-        raise InputError(f"batch_size is {size}: expected a multiple of {parts} microbatches")
+        raise InputError("batch_size", size, f"a multiple of {parts} microbatches")
     # Pairs taken in turn, so that each part lies as evenly over the devices as the batch.
     split = jax.tree.map(
         lambda a: a.reshape(size // parts, parts, *a.shape[1:]).swapaxes(0, 1), batch
@@ -225,12 +186,3 @@ def _sum_over_microbatches(
     shapes = jax.eval_shape(function, jax.tree.map(lambda a: a[0], split), keys[0])
     zeros = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), shapes)
     return jax.lax.scan(add, zeros, (split, keys))[0]
-
-
-def hide_tokens(mask: Bool[Array, "B S"], share: float, key: jax.Array) -> Bool[Array, "B S"]:
-    """Mask of the tokens that the encoder sees: those of `mask`, and a random share less.
-
-    The first token always stays, so that no source is empty.
-    """
-    shown = jax.random.uniform(key, mask.shape) >= share
-    return mask & shown.at[:, 0].set(True)

@@ -2,22 +2,34 @@
 
 import dataclasses
 import functools
+import pathlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeAlias
 
-from catid2_jax.config import Config
+from catid2_jax.config import Config, declared_values, view
 from catid2_jax.errors import InputError
-from catid2_jax.losses import TIGER
 from catid2_jax.processes import first_alone, wait_for_all
 from catid2_jax.progress import console
-from catid2_jax.steps import assign, embed, evaluate, prepare, retrieve, train_rqvae, train_seq2seq
-from catid2_jax.steps.workdir import (
+from catid2_jax.steps import embed, evaluate, fit_docids, prepare, retrieve, train_seq2seq
+from catid2_jax.systems import ResolvedSystem, resolve_system, resolve_systems
+from catid2_jax.workdir import (
+    Place,
+    Record,
     Workdir,
     first_difference,
     read_record,
-    relevant_config,
+    record_path,
+    relevant_values,
+    shared_place,
     write_record,
 )
+
+Result: TypeAlias = Mapping[str, Any] | None
+"""What a step leaves for later ones beside its files."""
+
+STEPS = ("prepare", "embed", "docids", "train_seq2seq", "retrieve", "evaluate")
+"""The steps by name, in their order."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,10 +37,13 @@ class Step:
     """One link of the chain.
 
     Attributes:
-        name: as in the records.
-        run: does the work; leaves its files whole or not at all.
-        sections: sections of the configuration that it reads.
-        shared: whether baselines use the same result.
+        name: its name in the records.
+        run: does the work, with no more of the configuration than `reads`; leaves its files whole
+            or not at all.
+        reads: sections and fields of the configuration that it reads.
+        config: the configuration.
+        place: where it reads and writes.
+        system: the entry of `config.systems` that it belongs to; empty for a shared step.
         resumes: whether an interrupted run leaves something that the next one builds on.
         repeatable: whether another configuration may replace its result: nothing is built on it.
         always: whether it is run again though done.
@@ -36,40 +51,30 @@ class Step:
     """
 
     name: str
-    run: Callable[[Config, Workdir], None]
-    sections: tuple[str, ...]
-    shared: bool = False
+    run: Callable[[Config, Place], Result]
+    reads: tuple[str, ...]
+    config: Config
+    place: Place
+    system: str = ""
     resumes: bool = False
     repeatable: bool = False
     always: bool = False
     alone: bool = False
 
+    @property
+    def record(self) -> pathlib.Path:
+        """Where its record lies."""
+        return record_path(self.place.folder, self.name)
 
-STEPS = (
-    Step("prepare", prepare.run, ("data",), shared=True, alone=True),
-    Step("embed", embed.run, ("embedding",), shared=True),
-    Step("train_rqvae", train_rqvae.run, ("rqvae", "loss_weights", "rqvae_training"), resumes=True),
-    Step("assign", assign.run, ("docids",)),
-    Step(
-        "train_seq2seq",
-        train_seq2seq.run,
-        ("rqvae", "seq2seq", "t5", "seq2seq_training"),  # of "rqvae" the size of the IDs
-        resumes=True,
-    ),
-    Step("retrieve", retrieve.run, ("retrieve",), repeatable=True),
-    Step(
-        "evaluate",
-        evaluate.run,
-        ("retrieve", "evaluate"),
-        repeatable=True,
-        always=True,
-        alone=True,
-    ),
-)
+    @property
+    def label(self) -> str:
+        """Its name for the user."""
+        folder = self.place.folder
+        return self.name if folder == self.place.workdir.root else f"{folder.name} {self.name}"
 
 
 def run_until(config: Config, workdir: Workdir, last: str) -> None:
-    """Brings a work directory up to the step `last`, baselines with stages of their own included.
+    """Brings a work directory up to the step `last`, for all systems of the configuration.
 
     Raises:
         InputError: the work directory was made with another configuration, or other queries than
@@ -77,72 +82,152 @@ def run_until(config: Config, workdir: Workdir, last: str) -> None:
     """
     if last == "evaluate" and config.retrieve.queries:
         raise InputError(
-            f"config.retrieve.queries is {config.retrieve.queries!r}: expected it to be empty, "
-            "since what is measured is the test queries"
+            "config.retrieve.queries",
+            repr(config.retrieve.queries),
+            "it to be empty, since what is measured is the test queries",
         )
-    names = [step.name for step in STEPS]
-    steps = STEPS[: names.index(last) + 1]
-    steps = tuple(step for step in steps if step.name not in _superfluous(config, last))
+    steps = plan(config, workdir, last)
     for step in steps:
-        _check(step, config, workdir)
+        _check(step)
     for step in steps:
-        if step.name == "evaluate" and "tiger" in config.evaluate.baselines:
-            # A table that is given is not TIGER's.
-            docids = dataclasses.replace(config.docids, path="")
-            tiger = dataclasses.replace(config, loss_weights=TIGER, docids=docids)
-            until = "retrieve" if config.evaluate.retrieval else "assign"
-            run_until(tiger, dataclasses.replace(workdir, variant="tiger"), until)
         if step.alone:
-            first_alone(functools.partial(_run, step, config, workdir))
+            first_alone(functools.partial(_run, step))
         else:
-            _run(step, config, workdir)
-            wait_for_all(step.name)
+            _run(step)
+            wait_for_all(step.label)
 
 
-def _superfluous(config: Config, last: str) -> set[str]:
-    """Steps whose result the configuration does not ask for."""
-    names: set[str] = set()
-    if config.docids.path or config.docids.previous:
-        names.add("train_rqvae")
+def plan(config: Config, workdir: Workdir, last: str) -> list[Step]:
+    """The steps up to `last`, each once, in the order in which they run.
+
+    Raises:
+        InputError: an unknown system, or settings that do not go with it.
+    """
+    systems = resolve_systems(config)
+    wanted = set(STEPS[: STEPS.index(last) + 1])
     if last == "evaluate" and not config.evaluate.retrieval:
-        names |= {"train_seq2seq", "retrieve"}
-    return names
+        wanted -= {"train_seq2seq", "retrieve"}
+    shared = shared_place(workdir.root)
+    steps = [Step("prepare", prepare.run, ("data",), config, shared, alone=True)]
+    if last == "embed":
+        steps += _embed(None, config, shared)
+    for system in systems.values():
+        steps += _steps_of(system, config, workdir, wanted)
+    if "evaluate" in wanted:
+        places = {name: place_of(s, config, workdir) for name, s in systems.items()}
+        run = functools.partial(evaluate.run, systems=systems, places=places)
+        steps.append(
+            Step(
+                "evaluate",
+                run,
+                evaluate.READS,
+                config,
+                shared,
+                repeatable=True,
+                always=True,
+                alone=True,
+            )
+        )
+    unique = {step.record: step for step in reversed(steps) if step.name in wanted}
+    return [step for step in steps if unique.pop(step.record, None)]
 
 
-def _place(step: Step, workdir: Workdir) -> Workdir:
-    """Shared steps belong to the run, the others to the variant."""
-    return dataclasses.replace(workdir, variant="") if step.shared else workdir
+def place_of(system: ResolvedSystem, config: Config, workdir: Workdir) -> Place:
+    """Where a system's steps read and write."""
+    root = workdir.root
+    own = declared_values(system.config, ("embedding",)) != declared_values(config, ("embedding",))
+    folder = root / system.name
+    return Place(
+        workdir, folder, root / (system.model_name or system.name), folder if own else root
+    )
 
 
-def _check(step: Step, config: Config, workdir: Workdir) -> None:
-    record = read_record(_place(step, workdir).record(step.name))
-    if record is None or step.repeatable or not (record["done"] or step.resumes):
+def _steps_of(
+    system: ResolvedSystem, config: Config, workdir: Workdir, wanted: set[str]
+) -> Iterator[Step]:
+    """All steps of a system, and before them those that make the model of another that it uses."""
+    place = place_of(system, config, workdir)
+    if system.row.model_of:
+        other = resolve_system(system.row.model_of, config)
+        model_steps = wanted & {"embed", "docids", "train_seq2seq"}
+        yield from _steps_of(other, config, workdir, model_steps)
+    elif system.row.scheme:
+        yield from _embed(system, config, place)
+        yield _docids(system, place)
+        if system.is_trained:
+            yield _train(system, place)
+    if "retrieve" in wanted:
+        if system.needs_embeddings:
+            yield from _embed(system, config, place)
+        run = functools.partial(retrieve.run, system=system)
+        reads = (*retrieve.reads(system), system.option_names[1])
+        yield Step("retrieve", run, reads, system.config, place, system.entry, repeatable=True)
+
+
+def _embed(system: ResolvedSystem | None, config: Config, place: Place) -> Iterator[Step]:
+    """The step `embed` of all systems, or of one that changes the embeddings."""
+    own = system is not None and place.vectors == place.folder
+    chosen = system.config if system and own else config
+    yield Step(
+        "embed",
+        embed.run,
+        ("embedding",),
+        chosen,
+        place if own else shared_place(place.workdir.root),
+        system.entry if system and own else "",
+    )
+
+
+def _docids(system: ResolvedSystem, place: Place) -> Step:
+    run = functools.partial(fit_docids.run, system=system)
+    reads = (*system.sections, system.option_names[0])
+    return Step("docids", run, reads, system.config, place, system.entry, resumes=True)
+
+
+def _train(system: ResolvedSystem, place: Place) -> Step:
+    return Step(
+        "train_seq2seq",
+        train_seq2seq.run,
+        train_seq2seq.READS,
+        system.config,
+        place,
+        system.entry,
+        resumes=True,
+    )
+
+
+def _check(step: Step) -> None:
+    """Raises InputError if a result that is built on was made with another configuration."""
+    record = read_record(step.record)
+    if record is None or step.repeatable or not (record.done or step.resumes):
         return
-    difference = first_difference(record["config"], relevant_config(config, step.sections))
+    difference = first_difference(record.config, relevant_values(step.config, step.reads))
     if difference:
         raise InputError(
-            f"{workdir.root}: its step {step.name} was made with {difference}; expected the same "
-            "configuration, or another --workdir"
+            step.place.folder,
+            f"its step {step.name}, which was made with {difference}",
+            "the same configuration, or another --workdir",
         )
 
 
-def _run(step: Step, config: Config, workdir: Workdir) -> None:
-    place = _place(step, workdir)
-    path = place.record(step.name)
-    wanted = relevant_config(config, step.sections)
-    label = f"{workdir.variant} {step.name}".strip()
-    record = read_record(path)
-    if record and record["done"] and record["config"] == wanted and not step.always:
-        console.print(f"{label}: done before, in {record['seconds']:.0f} s")
+def _run(step: Step) -> None:
+    """Runs a step unless it is done, and records it."""
+    wanted = relevant_values(step.config, step.reads)
+    record = read_record(step.record)
+    if record and record.done and record.config == wanted and not step.always:
+        console.print(f"{step.label}: done before, in {record.seconds:.0f} s")
         return
-    write_record(path, wanted, None)
+    new = Record(wanted, step.system)
+    write_record(step.record, new)
     start = time.monotonic()
     try:
-        step.run(config, place)
+        result = step.run(view(step.config, step.reads, f"step {step.name}"), step.place)
     except InputError:
         if record is None:  # nothing was built yet, so the mended configuration may differ
-            path.unlink(missing_ok=True)
+            step.record.unlink(missing_ok=True)
         raise
     seconds = time.monotonic() - start
-    write_record(path, wanted, seconds)
-    console.print(f"{label}: done in {seconds:.0f} s")
+    write_record(
+        step.record, dataclasses.replace(new, done=True, seconds=seconds, result=result or {})
+    )
+    console.print(f"{step.label}: done in {seconds:.0f} s")

@@ -2,7 +2,7 @@
 
 Beside JAX, reading them takes flatbuffers, NumPy and SentencePiece.
 
-In `DIR/export`:
+In the folder `export` of a system:
 
     retrieve.stablehlo   the function, by `jax.export`, for any batch size
     arrays.npz           its parameters and trie, by name; bfloat16 as the uint16 of its bits
@@ -14,7 +14,7 @@ A query's tokens are its pieces, cut to `source_tokens` - 1, then `end`, then `p
 reads vectors has `vector_width` instead. To retrieve:
 
     function = jax.jit(jax.export.deserialize(open("retrieve.stablehlo", "rb").read()).call)
-    # of queries: int32 [batch, source_tokens] or float32 [batch, vector_width]
+    # queries: int32 [batch, source_tokens] or float32 [batch, vector_width]
     found = function(dict(numpy.load("arrays.npz")), queries)
     found["documents"], found["scores"], found["exact"]        # [batch, k] twice, [batch]
 
@@ -30,54 +30,61 @@ import jax.numpy as jnp
 import numpy as np
 
 from catid2_jax.config import Config
-from catid2_jax.seq2seq.decoder import retrieve
+from catid2_jax.decoding.filters import FIELDS, FilterIndex, read_filter
 from catid2_jax.docids.vocabulary import PAD, Vocabulary
 from catid2_jax.errors import InputError
 from catid2_jax.files import atomic_write, write_json
+from catid2_jax.loading import load_corpus, load_model
 from catid2_jax.progress import console
-from catid2_jax.steps.retrieve import Retriever, allowed_documents, load_retriever
-from catid2_jax.steps.train_seq2seq import source_form
-from catid2_jax.steps.workdir import Workdir
+from catid2_jax.retrievers.config import RetrieveConfig
+from catid2_jax.retrievers.generative import TrainedModel
+from catid2_jax.seq2seq.search import retrieve
+from catid2_jax.systems import ResolvedSystem
+from catid2_jax.workdir import Place
 
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 
 
-def run(config: Config, workdir: Workdir) -> None:
-    """Writes `export` with the retrieval that `config.retrieve` describes."""
-    section = config.retrieve
-    if section.expand_level:
+def run(config: Config, place: Place, system: ResolvedSystem) -> None:
+    """Writes `export` with the search for whole IDs that `config.retrieve` describes."""
+    if system.row.retriever != "generative":
         raise InputError(
-            f"config.retrieve.expand_level is {section.expand_level}: expected 0, since what is "
-            "exported is the search for whole IDs"
+            "config.systems",
+            f"{system.name!r}, which searches by {system.row.retriever}",
+            "systems that search for whole IDs, which is what is exported",
         )
-    retriever = load_retriever(config, workdir)
-    allowed = allowed_documents(section, workdir, retriever.table, [])(np.zeros(0, int))
-    mask = None if allowed is None else retriever.trie.mask(allowed)
-    tree = {"params": retriever.params, "trie": retriever.trie, "mask": mask}
-    console.print(f"exporting for {', '.join(PLATFORMS)} ...")
-    arrays = to_arrays(tree)
-    form = source_form(config, workdir)
-    function = export_retrieve(config, retriever, tree, form)
+    section = config.retrieve
+    model = load_model(config, place)
+    catalog = load_corpus(place, with_embeddings=False).catalog
+    conditions = read_filter({name: getattr(section, name) for name in FIELDS})
+    mask = None
+    if conditions is not None:
+        index = FilterIndex(catalog.ids, catalog.paths)
+        mask = model.trie.mask(index.allowed(conditions, "config.retrieve"))
+    tree = {"params": model.params, "trie": model.trie, "mask": mask}
+    console.print(f"exporting {system.name} for {', '.join(PLATFORMS)} ...")
+    arrays, function = to_arrays(tree), export_retrieve(section, model, tree)
 
-    directory = workdir.models / "export"
+    directory = place.folder / "export"
     # What says how the others are to be used is there last.
     (directory / "export.json").unlink(missing_ok=True)
     with atomic_write(directory / "retrieve.stablehlo", "wb") as file:
         file.write(function.serialize())
     with atomic_write(directory / "arrays.npz", "wb") as file:
         np.savez(file, **arrays)
-    reads: dict[str, Any] = {"vector_width": form.shape[0]}
-    if isinstance(retriever.vocabulary, Vocabulary):
+    vocabulary, width = model.source.vocabulary, model.source.form.shape[0]
+    reads: dict[str, Any] = {"vector_width": width}
+    if isinstance(vocabulary, Vocabulary):
         with atomic_write(directory / "vocabulary.model", "wb") as file:
-            file.write(retriever.vocabulary.model)
-        reads = {"source_tokens": form.shape[0], "pad": PAD, "end": retriever.vocabulary.end}
+            file.write(vocabulary.model)
+        reads = {"source_tokens": width, "pad": PAD, "end": vocabulary.end}
     with atomic_write(directory / "products.txt") as file:
-        file.writelines(f"{product_id}\n" for product_id in retriever.table.ids)
+        file.writelines(f"{product_id}\n" for product_id in catalog.ids)
     description = reads | {
         "k": section.k,
         "beams": section.beams,
-        "scores": section.scores,
-        "weights": section.weights,
+        "normalize_over": section.normalize_over,
+        "param_dtype": section.param_dtype,
         "platforms": list(PLATFORMS),
         "jax": jax.__version__,
     }
@@ -96,10 +103,8 @@ def to_arrays(tree: Any) -> dict[str, Any]:
     }
 
 
-def export_retrieve(
-    config: Config, retriever: Retriever, tree: Any, form: jax.ShapeDtypeStruct
-) -> jax.export.Exported:
-    """The function (arrays of `to_arrays(tree)`, queries [batch, *form.shape]) -> results."""
+def export_retrieve(section: RetrieveConfig, model: TrainedModel, tree: Any) -> jax.export.Exported:
+    """The function (arrays of `to_arrays(tree)`, queries [batch, ...]) -> results."""
     leaves, structure = jax.tree_util.tree_flatten_with_path(tree)
 
     def from_arrays(arrays: dict[str, jax.Array]) -> Any:
@@ -114,16 +119,14 @@ def export_retrieve(
     def function(arrays: dict[str, jax.Array], queries: jax.Array) -> dict[str, Any]:
         given = from_arrays(arrays)
         found = retrieve(
-            retriever.model,
+            model.decoder,
             given["params"],
             queries,
-            retriever.model.source_mask(queries),
             given["trie"],
-            retriever.vocabulary.first_id_token,
-            config.retrieve.beams,
-            config.retrieve.k,
+            section.beams,
+            section.k,
             given["mask"],
-            config.retrieve.normalize_over,
+            section.normalize_over,
         )
         return {"documents": found.documents, "scores": found.scores, "exact": found.exact}
 
@@ -132,6 +135,7 @@ def export_retrieve(
         for name, array in to_arrays(tree).items()
     }
     (batch,) = jax.export.symbolic_shape("batch")
+    form = model.source.form
     queries = jax.ShapeDtypeStruct((batch, *form.shape), form.dtype)
     return jax.export.export(jax.jit(function), platforms=PLATFORMS)(shapes, queries)
 

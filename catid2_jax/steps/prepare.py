@@ -2,13 +2,13 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-import numpy as np
-
-from catid2_jax.config import Config, DataConfig
-from catid2_jax.data.catalog import read_catalog, write_catalog
+from catid2_jax.config import Config
+from catid2_jax.data.catalog import stream_products
+from catid2_jax.data.config import SPLITS, DataConfig
+from catid2_jax.data.corpus import write_columns
 from catid2_jax.data.preprocessing import (
     PreprocessingCounts,
     keep_grades,
@@ -17,6 +17,7 @@ from catid2_jax.data.preprocessing import (
     preprocess_training,
 )
 from catid2_jax.data.queries import (
+    SOURCE_ROW,
     read_qrels,
     read_queries,
     relevant_grades,
@@ -24,94 +25,95 @@ from catid2_jax.data.queries import (
     write_queries,
 )
 from catid2_jax.data.statistics import dataset_statistics, statistics_table
-from catid2_jax.data.synthetic import generate_products, generate_queries
+from catid2_jax.data.synthetic_files import write_synthetic
 from catid2_jax.errors import InputError
-from catid2_jax.files import write_json, write_npy
-from catid2_jax.progress import console, track
-from catid2_jax.steps.workdir import Workdir
-from catid2_jax.types import Product, Qrels, Query
-
-SPLITS = ("train", "dev", "test")
+from catid2_jax.files import write_json
+from catid2_jax.progress import console
+from catid2_jax.types import Product, Qrels
+from catid2_jax.workdir import Place
 
 
 @dataclasses.dataclass
 class _Kept:
-    """What later parts of the step need of the catalogue, without its text.
+    """What the splits need of the catalogue, without its text.
 
     Attributes:
         known: ids of all products read.
-        ids: ids of those kept.
+        ids: ids of the products kept.
         paths: category path of each product kept; equal paths are one object.
-        rejected: bad lines set aside.
-        queries: how many queries each split's file has.
+        rejected: bad records set aside.
     """
 
-    known: set[str]
-    ids: set[str]
-    paths: list[tuple[str, ...]]
-    rejected: int
-    queries: dict[str, int]
+    known: set[str] = dataclasses.field(default_factory=set)
+    ids: set[str] = dataclasses.field(default_factory=set)
+    paths: list[tuple[str, ...]] = dataclasses.field(default_factory=list)
+    rejected: int = 0
 
 
-def run(config: Config, workdir: Workdir) -> None:
-    """Fills `data/` with the catalogue, queries and qrels that every later step reads."""
+def run(config: Config, place: Place) -> Mapping[str, Any]:
+    """Fills `data/` with the catalogue, queries and qrels that every later step reads.
+
+    Returns:
+        How many records the sources have: `products`, and per split `<split>_queries`.
+    """
     data = config.data
     if not data.catalog:
-        data = write_synthetic(data, workdir.root / "synthetic", config.seed)
+        paths = write_synthetic(data.synthetic, place.workdir.root / "synthetic", config.seed)
+        data = dataclasses.replace(data, **paths)
     counts = PreprocessingCounts()
-    kept = _prepare_products(data, workdir, counts)
+    kept = _prepare_products(data, place, counts)
+    source_rows = {"products": len(kept.known) + kept.rejected}
     qrels: dict[str, Qrels] = {}
     for split in SPLITS:
         if getattr(data, f"{split}_queries"):
-            qrels[split] = _prepare_split(data, workdir, split, kept, qrels.get("train"), counts)
-    source = {"products": len(kept.known) + kept.rejected, "rejected": kept.rejected}
-    source |= {f"{split}_queries": count for split, count in kept.queries.items()}
-    write_json(workdir.data / "source.json", source)
-    _report(config, workdir, kept, qrels, counts)
+            qrels[split], source_rows[f"{split}_queries"] = _prepare_split(
+                data, place, split, kept, qrels.get("train"), counts
+            )
+    _report(config, place, kept, qrels, counts)
+    return {"source_rows": source_rows}
 
 
-def _prepare_products(data: DataConfig, workdir: Workdir, counts: PreprocessingCounts) -> _Kept:
-    """Writes the kept products and their rows in the source, product by product."""
-    reader = read_catalog(data.catalog, data.on_error, workdir.data / "rejected.jsonl")
-    kept = _Kept(set(), set(), [], 0, {})
+def _prepare_products(data: DataConfig, place: Place, counts: PreprocessingCounts) -> _Kept:
+    """Writes the products kept, with their rows in the source, product by product."""
+    rejects = place.workdir.data / "rejected.jsonl"
+    reader = stream_products(data.catalog, data.on_error, rejects)
+    kept = _Kept()
     distinct: dict[tuple[str, ...], tuple[str, ...]] = {}
-    rows: list[int] = []
 
     def source() -> Iterator[Product]:
         for product in reader:
             kept.known.add(product.id)
             yield product
 
-    def products() -> Iterator[Product]:
+    def products() -> Iterator[tuple[int, Product]]:
         for product in preprocess_products(source(), data.preprocessing, counts):
-            rows.append(len(kept.known) + reader.rejected - 1)
             kept.ids.add(product.id)
             kept.paths.append(distinct.setdefault(product.categories, product.categories))
-            yield product
-        if not rows:
+            yield len(kept.known) + reader.rejected - 1, product
+        if not kept.ids:
+            depth = data.preprocessing.minimum_depth
             raise InputError(
-                f"{data.catalog}: found no product of {data.preprocessing.minimum_depth} category "
-                "levels or more, expected some (config.data.preprocessing.minimum_depth)"
+                data.catalog,
+                f"no product of {depth} category levels or more",
+                "some (config.data.preprocessing.minimum_depth)",
             )
 
-    write_catalog(workdir.data / "catalog.jsonl", products())
+    write_columns(place.workdir.catalog, products())
     kept.rejected = reader.rejected
-    write_npy(workdir.data / "rows.npy", np.array(rows, np.int64))
     return kept
 
 
 def _prepare_split(
     data: DataConfig,
-    workdir: Workdir,
+    place: Place,
     split: str,
     kept: _Kept,
     training: Qrels | None,
     counts: PreprocessingCounts,
-) -> Qrels:
-    """Writes what preprocessing leaves of a split and its rows in the source; returns its qrels."""
+) -> tuple[Qrels, int]:
+    """Writes what preprocessing leaves of a split; returns its qrels and the source's queries."""
     path = getattr(data, f"{split}_queries")
     queries = {query.id: query for query in read_queries(path)}
-    kept.queries[split] = len(queries)
     # A judgement on a rejected product is no mistake of the qrels: it goes with the product.
     documents = None if kept.rejected else kept.known
     qrels = read_qrels(getattr(data, f"{split}_qrels"), queries.keys(), documents)
@@ -121,20 +123,26 @@ def _prepare_split(
         qrels = preprocess_heldout(qrels, training, kept.ids, data.preprocessing, counts)
     if not qrels:
         raise InputError(
-            f"{path}: found no query with a relevant document after preprocessing, expected some "
-            "(see config.data.preprocessing)"
+            path,
+            "no query with a relevant document after preprocessing",
+            "some (see config.data.preprocessing)",
         )
-    write_queries(workdir.data / f"queries.{split}.jsonl", (queries[q] for q in qrels))
-    write_qrels(workdir.data / f"qrels.{split}.txt", qrels)
     # Preprocessing drops queries, and the others come in the order of their judgements.
-    row = {query_id: row for row, query_id in enumerate(queries)}
-    write_npy(workdir.data / f"query_rows.{split}.npy", np.array([row[q] for q in qrels], np.int64))
-    return qrels
+    rows = {query_id: row for row, query_id in enumerate(queries)}
+    write_queries(
+        place.workdir.queries(split),
+        (
+            dataclasses.replace(queries[q], extra={**queries[q].extra, SOURCE_ROW: rows[q]})
+            for q in qrels
+        ),
+    )
+    write_qrels(place.workdir.qrels(split), qrels)
+    return qrels, len(queries)
 
 
 def _report(
     config: Config,
-    workdir: Workdir,
+    place: Place,
     kept: _Kept,
     qrels: dict[str, Qrels],
     counts: PreprocessingCounts,
@@ -150,31 +158,9 @@ def _report(
     console.print(statistics_table(statistics, name or "catalogue"))
     removed = {what: count for what, count in dataclasses.asdict(counts).items() if count}
     if kept.rejected:
-        console.print(f"{kept.rejected} bad lines set aside in {workdir.data / 'rejected.jsonl'}")
-        removed["rejected_lines"] = kept.rejected
+        rejects = place.workdir.data / "rejected.jsonl"
+        console.print(f"{kept.rejected} bad records set aside in {rejects}")
+        removed["rejected_records"] = kept.rejected
     for what, count in removed.items():
         console.print(f"  {what.replace('_', ' ')}: {count:,}")
-    write_json(workdir.metrics("prepare"), statistics | removed)
-
-
-def write_synthetic(data: DataConfig, directory: pathlib.Path, seed: int) -> DataConfig:
-    """Generates the built-in synthetic catalogue as files; returns `data` with their paths."""
-    synthetic = data.synthetic
-    paths = {"catalog": directory / "catalog.jsonl"}
-    products = generate_products(synthetic, seed)
-    write_catalog(paths["catalog"], track(products, "synthetic products", synthetic.products))
-    for split in SPLITS:
-        queries: list[Query] = []
-        qrels: Qrels = {}
-        total = getattr(synthetic, f"{split}_queries")
-        generated = generate_queries(synthetic, seed, split)
-        for query, grades in track(generated, f"synthetic {split} queries", total):
-            queries.append(query)
-            qrels[query.id] = grades
-        if queries:
-            paths[f"{split}_queries"] = directory / f"queries.{split}.jsonl"
-            paths[f"{split}_qrels"] = directory / f"qrels.{split}.txt"
-            write_queries(paths[f"{split}_queries"], queries)
-            write_qrels(paths[f"{split}_qrels"], qrels)
-    fields: dict[str, Any] = {name: str(path) for name, path in paths.items()}
-    return dataclasses.replace(data, **fields)
+    write_json(place.figures("prepare"), statistics | removed)

@@ -9,12 +9,12 @@ import jax.numpy as jnp
 from t5x import decoding, models
 from t5x.examples.t5 import network
 
-from catid2_jax.seq2seq.decoder import NormalizeOver, retrieve
 from catid2_jax.decoding.trie import build_trie
 from catid2_jax.docids.vocabulary import PAD
 from catid2_jax.errors import InputError
 from catid2_jax.models.t5.config import T5Config
 from catid2_jax.models.t5.network import Transformer
+from catid2_jax.seq2seq.decoder import NormalizeOver, retrieve
 from catid2_jax.t5x.tasks import table
 from catid2_jax.t5x.vocabulary import IdVocabulary
 

@@ -16,7 +16,7 @@ import seqio
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from catid2_jax.data.catalog import read_catalog
+from catid2_jax.data.catalog import stream_products
 from catid2_jax.data.queries import read_qrels, read_queries, relevant_grades
 from catid2_jax.data.tfds.examples import CATALOG, SPLITS, product_examples, query_examples
 from catid2_jax.errors import InputError
@@ -103,7 +103,7 @@ def read_examples(data: pathlib.Path, split: str) -> Iterator[Mapping[str, Any]]
         yield from map(_decoded, tfds.as_numpy(builder.as_dataset(split=split)))
         return
     if split == CATALOG:
-        found = product_examples(read_catalog(data / "catalog.jsonl"))
+        found = product_examples(stream_products(data / "catalog.jsonl"))
     else:
         qrels = read_qrels(data / f"qrels.{SPLITS[split]}.txt")
         found = query_examples(read_queries(data / f"queries.{SPLITS[split]}.jsonl"), qrels)

@@ -8,17 +8,19 @@ import functools
 import pathlib
 from collections.abc import Sequence
 
-from catid2_jax.t5x.seqio_tasks import register_tasks
 from catid2_jax.docids.table import DocidTable, format_docid, read_docids
 from catid2_jax.errors import InputError
 from catid2_jax.evaluation.recall import CUTOFFS, recall_at_k
 from catid2_jax.steps.workdir import Workdir, read_record
+from catid2_jax.t5x.seqio_tasks import register_tasks
 from catid2_jax.t5x.vocabulary import IdVocabulary
 from catid2_jax.types import GRADES
 
 
 @functools.lru_cache(maxsize=4)
-def vocabulary(workdir: str, model: str = "", extra_ids: int = 0, codebook_size: int = 0) -> IdVocabulary:
+def vocabulary(
+    workdir: str, model: str = "", extra_ids: int = 0, codebook_size: int = 0
+) -> IdVocabulary:
     """Text and ID tokens.
 
     Args:

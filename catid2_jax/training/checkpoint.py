@@ -1,4 +1,4 @@
-"""Orbax checkpoints of a training state: the last one and the best, each whole or not there."""
+"""Keeps Orbax checkpoints of a training state: the last and the best, each whole or not there."""
 
 import json
 import os
@@ -25,7 +25,7 @@ class Checkpoints:
     Orbax writes beside the old checkpoint and renames, so a kill at any moment leaves one.
 
     Attributes:
-        directory: of both, absolute.
+        directory: the run's directory, absolute.
     """
 
     def __init__(
@@ -37,9 +37,9 @@ class Checkpoints:
         """Opens or creates the directory.
 
         Args:
-            directory: of the run.
-            best_metric: the figure of an evaluation by which the best is known; empty for none.
-            best_mode: whether the best has the least or the most of it.
+            directory: the run's directory.
+            best_metric: the figure by which the best evaluation is known; empty to keep no best.
+            best_mode: whether a lower ("min") or a higher ("max") figure is better.
         """
         self.directory = pathlib.Path(directory).absolute()
         self._best_metric, self._best_mode = best_metric, best_mode
@@ -62,14 +62,12 @@ class Checkpoints:
         """Saves the state as the best if its figure is better than that of every earlier one.
 
         Raises:
-            InputError: the figures lack the metric; with those there are.
+            InputError: the figures lack the metric.
         """
         if not self._best_metric:
             return
         if self._best_metric not in figures:
-            raise InputError(
-                f"best_metric is {self._best_metric!r}: expected one of {', '.join(figures)}"
-            )
+            raise InputError("best_metric", repr(self._best_metric), f"one of {', '.join(figures)}")
         value, best = figures[self._best_metric], self._best
         if best and not (
             value < best["value"] if self._best_mode == "min" else value > best["value"]
@@ -93,22 +91,22 @@ class Checkpoints:
         return self._managers["last"].latest_step()
 
     def restore(self, template: State, which: Which = "last") -> State:
-        """The last or the best state.
+        """Restores the last or the best state.
 
         Args:
-            template: arrays or ShapeDtypeStructs in the shape of the state; what has no sharding
-                comes whole to every device.
-            which: of the two.
+            template: arrays or ShapeDtypeStructs in the shape of the state; a leaf without a
+                sharding is restored whole on every device.
+            which: the checkpoint that is restored.
 
         Raises:
-            InputError: there is no checkpoint, or a leaf is not as in the template (which, and both
-                shapes).
+            InputError: there is no checkpoint, or a leaf, which it names, has another shape than in
+                the template.
         """
         manager = self._managers[which]
         place = self.directory / which
         step = manager.latest_step()
         if step is None:
-            raise InputError(f"{place}: found no checkpoint, expected a trained model")
+            raise InputError(place, "no checkpoint", "a trained model")
         everywhere = NamedSharding(data_mesh(), PartitionSpec())
         shapes = jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct(
@@ -120,14 +118,15 @@ class Checkpoints:
         for name in sorted(found.keys() | expected.keys()):
             if found.get(name) != expected.get(name):
                 raise InputError(
-                    f"{place}: the checkpoint of step {step} has {name} of shape "
-                    f"{found.get(name, 'none')}, expected {expected.get(name, 'none')}"
+                    place,
+                    f"{name} of shape {found.get(name, 'none')} at step {step}",
+                    expected.get(name, "none"),
                 )
         return manager.restore(step, args=ocp.args.StandardRestore(shapes))
 
 
 def _manager(directory: pathlib.Path) -> ocp.CheckpointManager:
-    """Keeps one checkpoint."""
+    """Returns a manager that keeps one checkpoint."""
     return ocp.CheckpointManager(
         directory,
         item_handlers=ocp.StandardCheckpointHandler(),
@@ -141,7 +140,7 @@ def _manager(directory: pathlib.Path) -> ocp.CheckpointManager:
 
 
 def _leaf_shapes(tree: object) -> dict[str, tuple[int, ...]]:
-    """Shape of each leaf by its path; the same for a state and for what Orbax says of one."""
+    """Returns each leaf's shape by its path, of a state or of what Orbax says of one."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
     return {
         "/".join(re.sub(r"\W", "", str(key)) for key in path): leaf.shape for path, leaf in leaves

@@ -26,8 +26,8 @@ class TrainState(flax.struct.PyTreeNode):
     Attributes:
         step: steps taken, int32.
         params: the model's parameters.
-        optimizer_state: of the Optax optimizer.
-        constants: what the model needs beside its parameters and training leaves alone.
+        optimizer_state: the Optax optimizer's state.
+        constants: arrays that the model needs and training does not change.
     """
 
     step: jax.Array
@@ -36,7 +36,7 @@ class TrainState(flax.struct.PyTreeNode):
     constants: Any = ()
 
     def descend(self, gradients: Any, optimizer: optax.GradientTransformation) -> "TrainState":
-        """The state after the optimizer's update of the parameters."""
+        """Returns the state after the optimizer's update of the parameters."""
         updates, optimizer_state = optimizer.update(gradients, self.optimizer_state, self.params)
         params = optax.apply_updates(self.params, updates)
         return self.replace(params=params, optimizer_state=optimizer_state)
@@ -46,14 +46,17 @@ class Dataset(Protocol):
     """A pytree of arrays, on the host or on devices, that yields batches."""
 
     def batch(self, indices: Any) -> Any:
-        """The examples of `indices` [B]: a pytree of arrays [B, ...]."""
+        """Returns the examples of `indices` [B]: a pytree of arrays [B, ...]."""
 
 
 StepFunction: TypeAlias = Callable[[TrainState, Any], tuple[TrainState, Metrics]]
 """(state, batch) -> (next state, scalar metrics); the batch is the global one, of all devices."""
 
-Evaluator: TypeAlias = Callable[[TrainState], tuple[TrainState, dict[str, float]]]
-"""state -> (the state to go on with, figures); depends on nothing but the state."""
+Evaluator: TypeAlias = Callable[[TrainState], dict[str, float]]
+"""state -> figures; only reads the state, and depends on nothing else."""
+
+StateHook: TypeAlias = Callable[[TrainState], TrainState]
+"""state -> the state with which training goes on; depends on nothing but the state."""
 
 
 def train(
@@ -67,13 +70,29 @@ def train(
     evaluator: Evaluator | None = None,
     mesh: Mesh | None = None,
     specs: Any = REPLICATED,
+    after_evaluation: StateHook | None = None,
 ) -> TrainState:
     """Trains for `config.epochs` from the latest checkpoint, or from `state` where there is none.
 
-    Batches are sharded over the mesh, or over all devices if there is none, and the state as
-    `specs` says (see `place`). The data stay on the devices if they fit, else batches are streamed.
     A dispatch runs several steps, and its metrics are read only once the next one is under way. The
     result is the same with and without interruptions.
+
+    Args:
+        step_function: the step.
+        state: where training starts if there is no checkpoint.
+        data: the examples, which stay on the devices if they fit; else batches are streamed.
+        sampler: the order of the examples.
+        config: how to train.
+        checkpoints: where states are kept.
+        description: what the progress display calls the training.
+        evaluator: measures the state every `config.evaluate_every` steps and at the end.
+        mesh: the devices over which batches are sharded; None for all, as data devices.
+        specs: how the state is sharded, as `place` takes it.
+        after_evaluation: called with every state that was evaluated, once the best one has been
+            kept; training goes on with what it returns.
+
+    Returns:
+        The state after the last step.
     """
     mesh = mesh or data_mesh()
     with jax.set_mesh(mesh):
@@ -110,10 +129,11 @@ def train(
                 read(pending)
                 pending = {}
                 if evaluator and evaluate:
-                    evaluated = state
-                    state, figures = evaluator(evaluated)
+                    figures = evaluator(state)
                     writer.write(done, figures)
-                    checkpoints.save_if_best(done, evaluated, figures)
+                    checkpoints.save_if_best(done, state, figures)
+                    if after_evaluation:
+                        state = after_evaluation(state)
                 ends = done == steps or _has_settled(config, checkpoints, done)
                 if ends or done - saved >= config.checkpoint_every:
                     checkpoints.save(done, state)
@@ -122,14 +142,14 @@ def train(
 
 
 def _has_settled(config: TrainingConfig, checkpoints: Checkpoints, done: int) -> bool:
-    """Whether `config.patience` evaluations have passed since the best."""
+    """Returns whether `config.patience` evaluations have passed since the best."""
     if not config.patience or checkpoints.best_step is None:
         return False
     return done - checkpoints.best_step >= config.patience * config.evaluate_every
 
 
 def _until(config: TrainingConfig, done: int) -> int:
-    """Steps until the next evaluation, at least 1."""
+    """Counts the steps until the next evaluation, at least 1."""
     return config.evaluate_every - done % config.evaluate_every
 
 
@@ -141,7 +161,7 @@ def _dispatcher(
     mesh: Mesh,
     shardings: Any,
 ) -> Callable[[TrainState, int, int], tuple[TrainState, Metrics]]:
-    """(state, first step, number of steps) -> (state, the mean of each metric), in one dispatch."""
+    """Compiles (state, first step, number of steps) -> (state, means of the metrics)."""
     resident = config.data_on == "device" or (config.data_on == "auto" and fits_on_device(data))
     rows = PartitionSpec(None, DATA_AXIS)
 

@@ -1,4 +1,4 @@
-"""Training curves for TensorBoard."""
+"""Writes training curves for TensorBoard."""
 
 import os
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ class MetricWriter:
     """Writes scalars as TensorBoard events into a directory; in the first process only."""
 
     def __init__(self, directory: str | os.PathLike[str], first_step: int) -> None:
-        """Opens the directory; what an interrupted run wrote from `first_step` on is void."""
+        """Opens the directory, and voids what an interrupted run wrote from `first_step` on."""
         self._writer = (
             tensorboardX.SummaryWriter(os.fspath(directory), purge_step=first_step)
             if jax.process_index() == 0

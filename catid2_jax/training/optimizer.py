@@ -1,4 +1,4 @@
-"""The optimizers and their learning-rate schedules."""
+"""Builds the optimizers and their learning-rate schedules."""
 
 import dataclasses
 from typing import Literal
@@ -17,23 +17,24 @@ class TrainingConfig:
         batch_size: documents or pairs per step.
         epochs: passes over the data.
         optimizer: "adamw", or "adafactor" as T5 was trained: second moments by rows and columns
-            only, updates in proportion to the parameters' size.
-        learning_rate: at its peak.
-        weight_decay: share of a parameter taken away per step, times the rate.
-        warmup_steps: linear from 0.
-        schedule: after the warm-up the rate stays ("constant"), falls to 0 at the last step along a
-            line or a cosine, or is the peak times sqrt(warmup_steps / step) ("inverse_sqrt").
-        max_gradient_norm: gradients are scaled down to this global norm; 0 leaves them.
-        steps_per_dispatch: steps per call into the compiled loop; progress is seen this often.
+            only, and updates in proportion to the parameters' size.
+        learning_rate: the highest rate of the schedule.
+        weight_decay: share of a parameter that a step takes away, times the rate.
+        warmup_steps: steps in which the rate rises linearly from 0.
+        schedule: the rate after the warm-up: it stays ("constant"), falls to 0 at the last step
+            along a line or a cosine, or is the peak times sqrt(warmup_steps / step)
+            ("inverse_sqrt").
+        max_gradient_norm: global norm to which larger gradients are scaled down; 0 leaves them.
+        steps_per_dispatch: steps per call into the compiled loop, after which progress is shown.
         checkpoint_every: steps between checkpoints, rounded up to whole dispatches.
         evaluate_every: steps between evaluations; there is one at the end in any case.
         best_metric: figure of the evaluations whose best state is kept beside the last; empty for
             the last only.
-        best_mode: whether the best is the least or the most of it.
+        best_mode: whether a lower ("min") or a higher ("max") figure is better.
         patience: training ends once this many evaluations in a row were no better than the best;
-            0 to train to the last epoch.
-        data_on: "device" keeps the data on every device, "host" streams each batch; "auto" asks
-            whether they fit.
+            0 trains to the last epoch.
+        data_on: "device" keeps the data on every device, "host" streams each batch, "auto" chooses
+            by whether they fit.
     """
 
     batch_size: int = 4096
@@ -61,20 +62,23 @@ class TrainingConfig:
             "evaluate_every",
         ):
             if getattr(self, name) < 1:
-                raise InputError(f"{name} is {getattr(self, name)}: expected at least 1")
+                raise InputError(name, getattr(self, name), "at least 1")
         if self.learning_rate <= 0:
-            raise InputError(f"learning_rate is {self.learning_rate}: expected more than 0")
+            raise InputError("learning_rate", self.learning_rate, "more than 0")
         if self.schedule == "inverse_sqrt" and self.warmup_steps < 1:
-            raise InputError("warmup_steps is 0: expected at least 1 for 'inverse_sqrt'")
+            raise InputError(
+                "warmup_steps", self.warmup_steps, "at least 1 for the schedule 'inverse_sqrt'"
+            )
         if self.patience < 0 or (self.patience and not self.best_metric):
             raise InputError(
-                f"patience is {self.patience} and best_metric {self.best_metric!r}: expected 0, or "
-                "more with a metric"
+                "patience",
+                f"{self.patience} with best_metric {self.best_metric!r}",
+                "0, or more with a metric",
             )
 
 
 def make_optimizer(config: TrainingConfig, steps: int) -> optax.GradientTransformation:
-    """The configured optimizer under its schedule over `steps` steps."""
+    """Builds the configured optimizer, with its schedule over `steps` steps."""
     schedule = _schedule(config, steps)
     if config.optimizer == "adafactor":
         # Shazeer and Stern (2018). `optax.adafactor` would decay weights whatever the rate.
@@ -99,7 +103,7 @@ def _schedule(config: TrainingConfig, steps: int) -> optax.Schedule:
         "constant": optax.constant_schedule(peak),
         "linear": optax.linear_schedule(peak, 0.0, rest),
         "cosine": optax.cosine_decay_schedule(peak, rest),
-        # Of the steps since the warm-up.
+        # Here, steps count from the end of the warm-up.
         "inverse_sqrt": lambda step: peak * jnp.sqrt(warmup / (warmup + step)),
     }[config.schedule]
     if not warmup:

@@ -1,4 +1,4 @@
-"""Which examples are in which batch: a pure function of the seed and the step.
+"""Draws the examples of each batch, as a pure function of the seed and the step.
 
 So a resumed training sees what an uninterrupted one would have seen.
 """
@@ -9,7 +9,7 @@ from catid2_jax.errors import InputError
 
 
 class EpochSampler:
-    """A new permutation per epoch; the tail that does not fill a batch waits for the next epoch.
+    """Batches of a new permutation per epoch; its tail, too short for a batch, is left out.
 
     No example is twice in a batch, which the contrastive losses rely on.
     """
@@ -18,22 +18,18 @@ class EpochSampler:
         """Plans batches of `batch_size`, or of what there is if `examples` are fewer.
 
         Args:
-            examples: how many there are.
-            batch_size: of a step, over all devices.
-            seed: of the permutations.
-            devices: that share a batch evenly.
+            examples: number of examples.
+            batch_size: examples of a step, over all devices.
+            seed: seed of the permutations.
+            devices: number of devices that share a batch evenly.
 
         Raises:
-            InputError: the batch is not a multiple of the devices, or there are too few examples.
+            InputError: `batch_size` is not a multiple of `devices`, or `examples` are fewer.
         """
         if batch_size % devices:
-            raise InputError(
-                f"batch_size is {batch_size}: expected a multiple of the {devices} devices"
-            )
+            raise InputError("batch_size", batch_size, f"a multiple of the {devices} devices")
         if examples < devices:
-            raise InputError(
-                f"found {examples} examples, expected at least one for each of {devices} devices"
-            )
+            raise InputError("examples", examples, f"at least one for each of {devices} devices")
         self.examples = examples
         self.batch_size = min(batch_size, examples // devices * devices)
         self.steps_per_epoch = examples // self.batch_size
@@ -42,7 +38,7 @@ class EpochSampler:
         self._order = np.empty(0, np.int32)
 
     def __call__(self, first: int, steps: int) -> np.ndarray:
-        """Indices of the batches of steps first, first + 1, ...: int32 [steps, batch_size]."""
+        """Returns the indices of the batches from step `first` on: int32 [steps, batch_size]."""
         return np.stack([self._batch(step) for step in range(first, first + steps)])
 
     def _batch(self, step: int) -> np.ndarray:

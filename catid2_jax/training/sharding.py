@@ -1,4 +1,4 @@
-"""Devices, and what lies on them: one mesh over all devices of all processes."""
+"""Makes one mesh of all devices of all processes, and places arrays on it."""
 
 from typing import Any
 
@@ -14,23 +14,23 @@ REPLICATED = PartitionSpec()
 
 
 def data_mesh(model_devices: int = 1) -> Mesh:
-    """All devices: batches are sharded over "data", parameters by their rules over "model".
+    """Makes the mesh of all devices: "data" shards batches, "model" shards parameters.
 
     Args:
         model_devices: devices that share one copy of the parameters.
 
     Raises:
-        InputError: that does not divide the number of devices.
+        InputError: `model_devices` does not divide the number of devices.
     """
     devices = jax.device_count()
     if devices % model_devices:
-        raise InputError(f"model_devices is {model_devices}: expected a divisor of {devices}")
+        raise InputError("model_devices", model_devices, f"a divisor of the {devices} devices")
     shape = (devices // model_devices, model_devices)
     return jax.make_mesh(shape, (DATA_AXIS, MODEL_AXIS), axis_types=(AxisType.Auto,) * 2)
 
 
 def place(tree: Any, mesh: Mesh, specs: Any = REPLICATED) -> Any:
-    """Arrays of the host, the same in every process, as global arrays of the mesh.
+    """Puts arrays of the host, the same in every process, on the mesh as global arrays.
 
     Args:
         tree: pytree of arrays.
@@ -48,7 +48,7 @@ def place(tree: Any, mesh: Mesh, specs: Any = REPLICATED) -> Any:
 
 
 def fits_on_device(tree: Any) -> bool:
-    """Whether the arrays take less than half of what a device has left; unknown counts as yes."""
+    """Returns whether the arrays take less than half of a device's free memory, if it is known."""
     needed = sum(np.asarray(leaf).nbytes for leaf in jax.tree.leaves(tree))
     memory = jax.local_devices()[0].memory_stats() or {}
     limit = memory.get("bytes_limit")

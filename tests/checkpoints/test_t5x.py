@@ -36,12 +36,15 @@ def test_the_last_of_several_checkpoints_is_taken(tmp_path, untied):
     np.testing.assert_array_equal(found.params[LOGITS], untied.params[LOGITS] * 31)
 
 
+KERNEL = "target.decoder.logits_dense.kernel"
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda p: (p / "target.decoder.logits_dense.kernel/1.0").unlink(), f"{LOGITS} cannot be"),
-        (lambda p: cut(p / "target.decoder.logits_dense.kernel/0.1"), f"{LOGITS} cannot be read"),
-        (lambda p: shutil.rmtree(p / "target.decoder.logits_dense.kernel"), f"{LOGITS} cannot be"),
+        (lambda p: (p / KERNEL / "1.0").unlink(), f"no readable target/{LOGITS}"),
+        (lambda p: cut(p / KERNEL / "0.1"), f"no readable target/{LOGITS}"),
+        (lambda p: shutil.rmtree(p / KERNEL), f"no readable target/{LOGITS}"),
         (lambda p: cut(p / "checkpoint"), "no whole msgpack"),
         (lambda p: (p / "checkpoint").write_text("model_checkpoint_path: 'x'"), "msgpack"),
         (lambda p: (p / "checkpoint").write_bytes(b"\x81\xa7version\x01"), "version 1, .* 2 or 3"),
@@ -113,8 +116,8 @@ def test_every_damage_of_orbax_files_is_seen(tmp_path, untied):
             damages.append(str(error))
         else:  # a file that nothing is read from
             assert_same(found, untied)
-    assert any("state: cannot be read, expected a whole Orbax" in line for line in damages)
-    assert any(re.search(r"state: \S+/\S+ cannot be read, expected", line) for line in damages)
+    assert any("state: found no readable tree" in line for line in damages)
+    assert any(re.search(r"state: found no readable \S+/\S+ \(", line) for line in damages)
     assert not any("\n" in line for line in damages)
 
 
@@ -159,5 +162,5 @@ def test_not_a_checkpoint(tmp_path):
     with pytest.raises(InputError, match="no such folder"):
         read_checkpoint(tmp_path / "missing")
     (tmp_path / "pytorch_model.bin").touch()
-    with pytest.raises(InputError, match=r"found pytorch_model.bin, expected T5X's checkpoint_N"):
+    with pytest.raises(InputError, match=r"found pytorch_model\.bin, expected T5X's checkpoint_N"):
         read_checkpoint(tmp_path)

@@ -1,4 +1,4 @@
-"""ESCI's and ESCI-S's files, as they are published."""
+"""Writes files of ESCI and ESCI-S in the form in which they are published."""
 
 import json
 
@@ -43,7 +43,7 @@ def example(query_id, product_id, label="E", split="train", small=1, locale="us"
 
 
 def publish(directory, products, examples, pages, metadata="esci.json"):
-    """Writes the three files; products are [..., locale] or without it for "us"."""
+    """Writes the three files; products are [..., locale], or [...] for the locale "us"."""
     rows = [row if len(row) == 7 else [*row, "us"] for row in products]
     table = [pa.array(column, pa.string()) for column in zip(*rows, strict=True)]
     pa.parquet.write_table(pa.table(table, schema=PRODUCTS), directory / "products.parquet")

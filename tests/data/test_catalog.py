@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from catid2_jax.data.catalog import product_text, read_catalog, write_catalog
+from catid2_jax.data.catalog import product_text, stream_products, write_catalog
 from catid2_jax.errors import InputError
 from catid2_jax.types import Product
 
@@ -60,7 +60,7 @@ def write_parquet(path, *records):
 
 def error_of(path, **options):
     with pytest.raises(InputError) as caught:
-        list(read_catalog(path, **options))
+        list(stream_products(path, **options))
     message = str(caught.value)
     assert "\n" not in message
     return message
@@ -69,13 +69,13 @@ def error_of(path, **options):
 @pytest.mark.parametrize("suffix", [".jsonl", ".jsonl.gz", ".json", ".json.gz"])
 def test_json_lines_are_read_in_order(tmp_path, suffix):
     path = write_records(tmp_path / f"catalog{suffix}", MUG, b"", PEN)
-    assert list(read_catalog(path)) == [MUG_PRODUCT, PEN_PRODUCT]
+    assert list(stream_products(path)) == [MUG_PRODUCT, PEN_PRODUCT]
 
 
 def test_parquet_is_read_in_order_across_batches(tmp_path):
     records = [{**MUG, "id": f"p{n}", "price": n / 2} for n in range(5000)]
     path = write_parquet(tmp_path / "catalog.parquet", *records)
-    read = list(read_catalog(path))
+    read = list(stream_products(path))
     assert [product.id for product in read] == [f"p{n}" for n in range(5000)]
     assert read[4999] == Product("p4999", "Mug", "Blue.", MUG_PRODUCT.categories, {"price": 2499.5})
 
@@ -84,7 +84,7 @@ def test_fields_are_brought_to_their_form(tmp_path):
     record = {"id": 7, "title": "Mug", "text": None, "categories": [" Home ", "Cups\n"], "brand": 3}
     without_text = {"id": "8", "title": "Mug", "categories": ["Home"]}
     path = write_records(tmp_path / "catalog.jsonl", record, without_text)
-    assert list(read_catalog(path)) == [
+    assert list(stream_products(path)) == [
         Product("7", "Mug", "", ("Home", "Cups"), {"brand": 3}),
         Product("8", "Mug", "", ("Home",)),
     ]
@@ -93,11 +93,11 @@ def test_fields_are_brought_to_their_form(tmp_path):
 def test_a_byte_order_mark_and_windows_line_ends_are_no_error(tmp_path):
     path = tmp_path / "catalog.jsonl"
     path.write_bytes(b"\xef\xbb\xbf" + json.dumps(MUG).encode() + b"\r\n")
-    assert list(read_catalog(path)) == [MUG_PRODUCT]
+    assert list(stream_products(path)) == [MUG_PRODUCT]
 
 
 def test_each_iteration_starts_anew(tmp_path):
-    reader = read_catalog(write_records(tmp_path / "c.jsonl", MUG, b"{", PEN), on_error="skip")
+    reader = stream_products(write_records(tmp_path / "c.jsonl", MUG, b"{", PEN), on_error="skip")
     assert list(reader) == list(reader) == [MUG_PRODUCT, PEN_PRODUCT]
     assert reader.rejected == 1
 
@@ -203,7 +203,7 @@ def test_a_file_that_changes_while_it_is_read(tmp_path, name):
         lambda: os.utime(path, ns=(0, 0)),
         lambda: path.write_bytes(path.read_bytes() + b" "),
     ):
-        products = iter(read_catalog(path))
+        products = iter(stream_products(path))
         next(products)
         change()
         with pytest.raises(InputError) as caught:
@@ -216,12 +216,12 @@ def test_a_file_that_changes_while_it_is_read(tmp_path, name):
 @pytest.mark.parametrize("name", ["catalog.csv", "catalog", "catalog.parquet.gz"])
 def test_another_suffix_is_refused_at_once(tmp_path, name):
     with pytest.raises(InputError, match=r"expected one of \.jsonl, .*\.parquet"):
-        read_catalog(tmp_path / name)
+        stream_products(tmp_path / name)
 
 
 def test_another_on_error_is_refused(tmp_path):
-    with pytest.raises(InputError, match="found on_error 'ignore', expected 'raise' or 'skip'"):
-        read_catalog(tmp_path / "catalog.jsonl", on_error="ignore")
+    with pytest.raises(InputError, match="on_error: found 'ignore', expected 'raise' or 'skip'"):
+        stream_products(tmp_path / "catalog.jsonl", on_error="ignore")
 
 
 @pytest.mark.parametrize("content", [b"", b"\n \n"])
@@ -241,7 +241,7 @@ def test_skipped_records_are_counted_and_written_down(tmp_path):
     bad = [record for record, _ in BAD_RECORDS.values()]
     path = write_records(tmp_path / "catalog.jsonl", PEN, *bad, MUG)
     rejects = tmp_path / "rejects.jsonl"
-    reader = read_catalog(path, on_error="skip", rejects=rejects)
+    reader = stream_products(path, on_error="skip", rejects=rejects)
     assert list(reader) == [PEN_PRODUCT, MUG_PRODUCT]
     assert reader.rejected == len(bad)
     lines = [json.loads(line) for line in rejects.read_text("utf-8").splitlines()]
@@ -255,7 +255,7 @@ def test_skipped_records_are_counted_and_written_down(tmp_path):
 def test_rejects_of_parquet_hold_the_row(tmp_path):
     path = write_parquet(tmp_path / "catalog.parquet", MUG | {"title": ""}, PEN)
     rejects = tmp_path / "rejects.jsonl"
-    assert list(read_catalog(path, "skip", rejects)) == [PEN_PRODUCT]
+    assert list(stream_products(path, "skip", rejects)) == [PEN_PRODUCT]
     line = json.loads(rejects.read_text("utf-8"))
     assert line["line"] == 1
     assert json.loads(line["record"]) == MUG | {"title": ""}
@@ -264,17 +264,17 @@ def test_rejects_of_parquet_hold_the_row(tmp_path):
 def test_rejects_appear_only_when_all_is_read(tmp_path):
     path = write_records(tmp_path / "catalog.jsonl", b"{", MUG, PEN)
     rejects = tmp_path / "rejects.jsonl"
-    products = iter(read_catalog(path, "skip", rejects))
+    products = iter(stream_products(path, "skip", rejects))
     next(products)
     products.close()
     assert list(tmp_path.iterdir()) == [path]
-    list(read_catalog(path, "skip", rejects))
+    list(stream_products(path, "skip", rejects))
     assert sorted(tmp_path.iterdir()) == [path, rejects]
 
 
 def test_rejects_are_not_written_without_skip(tmp_path):
     path = write_records(tmp_path / "catalog.jsonl", MUG)
-    assert list(read_catalog(path, "raise", tmp_path / "rejects.jsonl")) == [MUG_PRODUCT]
+    assert list(stream_products(path, "raise", tmp_path / "rejects.jsonl")) == [MUG_PRODUCT]
     assert list(tmp_path.iterdir()) == [path]
 
 
@@ -291,7 +291,7 @@ def test_rejects_explain_a_catalogue_without_a_good_record(tmp_path):
 def test_what_is_written_is_read_again(tmp_path_factory, catalog, suffix):
     path = tmp_path_factory.mktemp("catalog") / f"catalog{suffix}"
     write_catalog(path, iter(catalog))
-    assert list(read_catalog(path)) == catalog
+    assert list(stream_products(path)) == catalog
 
 
 @settings(deadline=None, max_examples=80)
@@ -326,7 +326,7 @@ def test_a_failed_write_leaves_the_old_catalogue(tmp_path):
         write_catalog(path, [MUG_PRODUCT, bad])
     with pytest.raises(InputError, match=r"product 'p2': found .*bytes is not JSON serializable"):
         write_catalog(path, [Product("p2", "Pen", "", ("Office",), {"image": b""})])
-    assert list(read_catalog(path)) == [MUG_PRODUCT]
+    assert list(stream_products(path)) == [MUG_PRODUCT]
     assert list(tmp_path.iterdir()) == [path]
 
 

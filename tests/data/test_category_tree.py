@@ -46,5 +46,5 @@ def test_ids_are_equal_where_prefixes_are(case):
 
 
 def test_depth_below_one_is_refused():
-    with pytest.raises(InputError, match="found category depth 0, expected at least 1"):
+    with pytest.raises(InputError, match="depth: found 0, expected at least 1"):
         category_ids([("Home",)], depth=0)

@@ -186,12 +186,12 @@ def test_the_steps_leave_their_input_alone():
 @pytest.mark.parametrize(
     ("fields", "expected"),
     [
-        ({"minimum_depth": 0}, "found minimum_depth 0 and maximum_depth 3, expected 1 <= minimum"),
-        ({"minimum_depth": 4}, "found minimum_depth 4 and maximum_depth 3, expected 1 <= minimum"),
-        ({"maximum_depth": 2}, "found minimum_depth 3 and maximum_depth 2, expected 1 <= minimum"),
-        ({"relevant_labels": ("E", "X")}, "found the label 'X' .*expected some of E, S, C, I"),
-        ({"relevant_labels": ()}, "found no label"),
-        ({"training_labels": ("X",)}, "found the label 'X'"),
+        ({"minimum_depth": 0}, "minimum_depth: found 0, expected at least 1 and .*, which is 3"),
+        ({"minimum_depth": 4}, "minimum_depth: found 4, .* at most maximum_depth, which is 3"),
+        ({"maximum_depth": 2}, "minimum_depth: found 3, .* at most maximum_depth, which is 2"),
+        ({"relevant_labels": ("E", "X")}, "relevant_labels: found 'X', expected some of E, S, C, "),
+        ({"relevant_labels": ()}, "relevant_labels: found no label"),
+        ({"training_labels": ("X",)}, "training_labels: found 'X'"),
     ],
 )
 def test_bad_settings_are_refused(fields, expected):

@@ -199,7 +199,7 @@ def test_judgements_that_could_not_be_read_are_not_written(tmp_path, qrels, expe
 def test_relevant_grades():
     assert relevant_grades(("E", "S")) == {3, 2}
     assert relevant_grades("CI") == {1, 0}
-    with pytest.raises(InputError, match="found the label 'X' for relevant, expected some of E, S"):
+    with pytest.raises(InputError, match="labels: found 'X', expected some of E, S, C, I"):
         relevant_grades(("E", "X"))
-    with pytest.raises(InputError, match="found no label for relevant"):
+    with pytest.raises(InputError, match="labels: found no label"):
         relevant_grades(())

@@ -6,10 +6,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from catid2_jax.seq2seq.decoder import retrieve
 from catid2_jax.decoding.trie import build_trie
 from catid2_jax.models.t5.config import T5Config
 from catid2_jax.models.t5.network import Transformer
+from catid2_jax.seq2seq.decoder import T5Decoder
+from catid2_jax.seq2seq.search import retrieve
 from tests.reference import beam_search as reference
 
 transformers = pytest.importorskip("transformers")
@@ -41,7 +42,7 @@ KERNELS = {"query": "q", "key": "k", "value": "v", "out": "o"}
 
 
 def hugging_face_name(path):
-    """Of a parameter in T5X's tree."""
+    """The name in Hugging Face's model of a parameter in T5X's tree."""
     stack, *rest = path
     if stack == "token_embedder":
         return "shared.weight"
@@ -93,6 +94,7 @@ def setting():
     rng = np.random.default_rng(0)
     tokens = jnp.asarray(rng.integers(1, FIRST, (3, 7)), jnp.int32)
     mask = jnp.arange(7)[None, :] < jnp.array([[7], [4], [2]])
+    tokens = jnp.where(mask, tokens, 0)
     shapes = jax.eval_shape(Transformer(CONFIG, V).init, jax.random.key(0), tokens, mask, tokens)
     params = jax.tree.map(
         lambda leaf: jnp.asarray(rng.normal(0, 0.4, leaf.shape), jnp.float32), shapes["params"]
@@ -105,10 +107,10 @@ def setting():
 def test_sequences_and_scores_are_those_of_transformers(setting, beams):
     params, tokens, mask, rows = setting
     found = jax.jit(
-        lambda params, tokens, mask, trie: retrieve(
-            Transformer(CONFIG, V), params, tokens, mask, trie, FIRST, beams, beams
+        lambda params, tokens, trie: retrieve(
+            T5Decoder(CONFIG, V, FIRST, L, K), params, tokens, trie, beams, beams
         )
-    )(params, tokens, mask, build_trie(rows, K))
+    )(params, tokens, build_trie(rows, K))
 
     ids = rows + FIRST + K * np.arange(L)
     prefixes = reference.dict_trie(ids.tolist())

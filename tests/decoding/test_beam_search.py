@@ -226,7 +226,7 @@ def test_every_leaf_of_the_cache_follows_its_beam(rows, tables):
     def recording_step(level, codes, cache):
         path, wide = cache
         log_probabilities, path = step(level, codes, path)
-        # A leaf of another rank and type: the path of the step before, twice over.
+        # A leaf of another rank and type: the path of the previous step, twice.
         seen.append((path, wide))
         return log_probabilities, (path, {"wide": jnp.stack([path, path], -1).astype("bfloat16")})
 
@@ -245,13 +245,14 @@ def test_every_leaf_of_the_cache_follows_its_beam(rows, tables):
 
 
 @pytest.mark.parametrize(
-    ("beams", "k", "message"),
+    ("beams", "k", "fields"),
     [
-        (0, 1, "beams is 0: expected at least 1"),
-        (5, 6, "k is 6: expected 1 to beams = 5"),
-        (5, 0, "k is 0: expected 1 to beams = 5"),
+        (0, 1, ("beams", "0", "at least 1")),
+        (5, 6, ("k", "6", "1 to beams = 5")),
+        (5, 0, ("k", "0", "1 to beams = 5")),
     ],
 )
-def test_impossible_numbers_are_refused(rows, tables, beams, k, message):
-    with pytest.raises(InputError, match=message):
+def test_impossible_numbers_are_refused(rows, tables, beams, k, fields):
+    with pytest.raises(InputError) as error:
         search(rows, tables, beams, k)
+    assert error.value.args == fields

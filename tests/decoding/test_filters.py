@@ -17,7 +17,7 @@ IDS = [f"p{n}" for n in range(N)]
 def rows():
     every = np.stack(np.meshgrid(*[np.arange(K)] * L), axis=-1).reshape(-1, L)
     rows = np.random.default_rng(4).permutation(every)[:N]
-    rows[0, 2] = rows[1, 2] = -1  # shorter IDs, too
+    rows[0, 2] = rows[1, 2] = -1  # two shorter IDs
     return rows
 
 
@@ -41,7 +41,7 @@ def search(rows, gains):
 
 
 def scores_of(rows, gains):
-    """Of every document, written out: [B, N]."""
+    """Scores of every document, written out: [B, N]."""
     return np.array(
         [
             [sum(gains[b, level, c] for level, c in enumerate(row) if c >= 0) for row in rows]
@@ -114,7 +114,10 @@ def test_a_node_is_allowed_if_a_document_beneath_it_is(rows):
 @pytest.mark.parametrize(
     ("allowed", "message"),
     [
-        (np.ones(N - 1, bool), rf"found bool of shape \({N - 1},\), expected a boolean for each"),
+        (
+            np.ones(N - 1, bool),
+            rf"^allowed: found bool of shape \({N - 1},\), expected a boolean for each",
+        ),
         (np.ones((2, 3, N), bool), r"found bool of shape \(2, 3, 60\)"),
         (np.ones(N), r"found float64 of shape \(60,\).* each of the trie's 60 documents"),
     ],

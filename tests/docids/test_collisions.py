@@ -1,4 +1,4 @@
-"""Uniqueness in every case, and at how much extra error."""
+"""Uniqueness in every case, and the extra error that it costs."""
 
 import itertools
 
@@ -61,8 +61,10 @@ def test_every_id_taken_and_one_document_too_many():
     after = resolve_collisions(latents, codebooks, before, CONFIG)
     assert len({tuple(row) for row in after}) == 27
     latents, codebooks, before = problem(28, 3, 3)
-    with pytest.raises(InputError, match=r"28 documents, expected at most K\^L = 3\^3 = 27"):
+    with pytest.raises(InputError) as error:
         resolve_collisions(latents, codebooks, before, CONFIG)
+    expected = "at most K^L = 3^3 = 27: raise codebook_size or levels"
+    assert error.value.args == ("", "28 documents", expected)
 
 
 def test_documents_with_a_code_of_their_own_are_not_touched():
@@ -273,7 +275,7 @@ def test_one_id_too_few_beside_those_taken():
     after = resolve_collisions(latents, codebooks, before, CONFIG, taken)
     assert len({tuple(row) for row in [*after, *taken]}) == 9
     taken = np.array([[0, 0], [0, 1], [1, 1], [2, 2], [2, 1]])
-    with pytest.raises(InputError, match=r"found 10 documents, expected at most K\^L = 3\^2 = 9"):
+    with pytest.raises(InputError, match=r"found 10 documents, expected at most K\^L = 3\^2 = 9:"):
         resolve_collisions(latents, codebooks, before, CONFIG, taken)
 
 
@@ -299,6 +301,13 @@ def test_a_document_that_changes_its_prefix_is_quantised_anew_after_it():
     alone = counts[inverse.ravel()] == 1
     assert (alone & moved).any()
     np.testing.assert_array_equal(after[alone], expected[alone])
+
+
+@pytest.mark.parametrize("name", ["sinkhorn_epsilon", "sinkhorn_iterations"])
+def test_settings_that_are_not_positive_are_refused(name):
+    with pytest.raises(InputError) as error:
+        CollisionConfig(**{name: 0})
+    assert error.value.args == (name, "0", "more than 0")
 
 
 def test_collision_rate_by_hand():

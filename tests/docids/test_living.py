@@ -142,7 +142,7 @@ def test_a_freed_id_is_given_away_when_its_rest_is_over_and_not_before(grace):
             with pytest.raises(
                 InputError,
                 match=r"found 1 new and changed products, expected at most 0: of K\^L = 4\^2 IDs "
-                r"15 are in use and 1 rest; lower docids.grace",
+                r"15 are in use and 1 rest; let IDs rest for fewer updates",
             ):
                 update(table, resting, added, grace, codebooks)
             table, resting, _ = update(table, resting, places, grace, codebooks)
@@ -244,6 +244,26 @@ def test_rounding_is_no_change():
     assert update(table, resting, {"a": 2.0 - 2e-6})[2]["products_changed"] == 1
 
 
+@pytest.mark.parametrize(
+    ("codes", "found"),
+    [
+        ([[0, -1], [0, 1]], "IDs of [1, 2] codes in a table of 2 levels"),
+        ([[0, 1, 2]], "IDs of [3] codes in a table of 3 levels"),
+        (np.empty((0, 1), np.int32), "IDs of [] codes in a table of 1 levels"),
+    ],
+)
+def test_ids_that_have_not_a_code_per_codebook_are_refused(codes, found):
+    table = DocidTable(list(NAMES[: len(codes)]), np.array(codes))
+    with pytest.raises(InputError) as error:
+        update(table, no_resting_ids(2), {"a": -3.3})
+    expected = "2 codes in every ID, one per codebook"
+    assert error.value.args == ("previous", found, expected)
+
+
+def test_a_new_table_has_the_codebooks_size():
+    assert update(*nothing(), {"a": -3.3})[0].codebook_size == 4
+
+
 def test_tables_that_know_no_nearest_codes_were_made_from_their_own():
     table = DocidTable(["a", "b"], np.array([[0, 0], [0, 1]], np.int32))
     new, _, counts = update(table, no_resting_ids(2), {"a": -3.3, "b": 3.3})
@@ -309,11 +329,11 @@ def test_where_nothing_rests(tmp_path):
     [
         ("nonsense", "invalid JSON"),
         ('{"id": "c", "codes": [3, 4]}', "expected also 'updates_left'"),
-        ('{"id": "c", "codes": [3, 4], "updates_left": 0}', "updates_left 0, expected at least 1"),
+        ('{"id": "c", "codes": [3, 4], "updates_left": 0}', "updates_left 0, expected an integer"),
         ('{"id": "c", "codes": [3, 4], "updates_left": true}', "updates_left True"),
         ('{"id": "c", "codes": [3], "updates_left": 1}', "found 1 codes, expected the table's 2"),
         ('{"id": "c", "codes": [1, 2], "updates_left": 1}', "<a_1><b_2>, expected an ID that is"),
-        ('{"id": "c", "codes": [5, 6], "updates_left": 1}', "<a_5><b_6>, expected .* rests once"),
+        ('{"id": "c", "codes": [5, 6], "updates_left": 1}', "<a_5><b_6>, expected .* rests only"),
         ('{"id": "c", "codes": [3, 4], "nearest": [3], "updates_left": 1}', "1 nearest codes"),
         ('{"id": "c", "codes": [3, 4], "nearest": 3, "updates_left": 1}', "found codes 3"),
     ],

@@ -26,12 +26,14 @@ def labels(rows, length):
 
 @st.composite
 def catalogues(draw):
-    """Codes [N, L] and categories [N, H] of a tree, paths of all lengths from none on."""
+    """Codes [N, L] and categories [N, H] of a tree, IDs and paths of several lengths."""
     documents = draw(st.integers(1, 40))
     codebook_size, names = draw(st.integers(1, 5)), draw(st.integers(1, 4))
     levels, depth = draw(st.integers(1, 4)), draw(st.integers(1, 4))
     generator = np.random.default_rng(draw(st.integers(0, 10_000)))
     codes = generator.integers(codebook_size, size=(documents, levels))
+    ends = generator.integers(draw(st.integers(1, levels)), levels + 1, size=documents)
+    codes[np.arange(levels)[None, :] >= ends[:, None]] = -1
     paths = generator.integers(names, size=(documents, depth))
     nodes = np.stack([labels(paths, level) for level in range(1, depth + 1)], axis=1)
     shortest = draw(st.integers(0, depth))
@@ -51,11 +53,48 @@ def test_usage_by_hand():
     assert usage["dead_codes/level_2"] == 6
 
 
+# Five IDs of one to three codes, one of them a prefix of two others; the last level reaches nobody.
+UNEQUAL = np.array([[0, -1, -1, -1], [0, 1, -1, -1], [0, 1, 2, -1], [1, 1, 0, -1], [1, 1, 2, -1]])
+
+
+def test_usage_of_ids_of_unequal_length_by_hand():
+    usage = codebook_usage(UNEQUAL, codebook_size=4)
+    assert {name.partition("/level_")[2] for name in usage} == {"1", "2", "3"}
+    # Entropies of (3/5, 2/5) and of (1/3, 2/3) are 0.6730 and 0.6365 nats.
+    assert usage["perplexity/level_1"] == pytest.approx(1.9601, abs=1e-4)
+    assert usage["perplexity/level_2"] == 1.0
+    assert usage["perplexity/level_3"] == pytest.approx(1.8899, abs=1e-4)
+    assert [usage[f"codes_used/level_{level}"] for level in (1, 2, 3)] == [0.5, 0.25, 0.5]
+    assert [usage[f"dead_codes/level_{level}"] for level in (1, 2, 3)] == [2, 3, 2]
+
+
+def test_common_prefixes_of_ids_of_unequal_length_by_hand():
+    near = np.array([[0, 1], [1, 2], [3, 4], [0, 0], [0, 3]])
+    shared = common_prefixes(UNEQUAL, np.array([[0], [0], [0], [1], [-1]]), near)
+    # Of ten pairs, 0-1 and 0-2 share one code, 1-2 and 3-4 two, the others none.
+    assert shared["common_prefix/all_pairs"] == pytest.approx(6 / 10)
+    assert shared["common_prefix/within_leaf"] == pytest.approx(4 / 3)
+    assert shared["common_prefix/across_leaves"] == 0.0
+    # An ID shares its only code with itself: its end is no code.
+    assert shared["common_prefix/nearest_neighbors"] == pytest.approx((1 + 2 + 2 + 1 + 0) / 5)
+
+
+def test_agreement_takes_an_ended_id_for_a_prefix_of_its_own():
+    # The document that ends at level 1 is alone in its prefix of two codes, so all are pure.
+    categories = np.array([[0, 0], [0, 1], [0, 1], [1, 2], [1, 2]])
+    agreement = category_agreement(UNEQUAL, categories)
+    assert agreement["category_purity/level_2"] == 1.0
+    assert agreement["category_nmi/level_2"] == pytest.approx(1.0)
+    joined = np.where(UNEQUAL < 0, 1, UNEQUAL)  # now it shares its prefix with two others
+    assert category_agreement(joined, categories)["category_purity/level_2"] == 0.8
+
+
 def test_quantization_error_document_by_document():
     generator = np.random.default_rng(0)
     latents = generator.normal(3.0, 2.0, size=(50, 4)).astype(np.float32)
     codebooks = generator.normal(size=(3, 6, 4)).astype(np.float32)
     codes = generator.integers(6, size=(50, 3))
+    codes[:20, 2] = codes[:10, 1] = -1
     error = quantization_error(latents, codebooks, codes)
     z = latents.astype(np.float64)
     variance = sum(float((row - z.mean(axis=0)) @ (row - z.mean(axis=0))) for row in z)
@@ -63,7 +102,8 @@ def test_quantization_error_document_by_document():
     for level in (1, 2, 3):
         left = 0.0
         for row, chosen in zip(z, codes, strict=True):
-            rest = row - sum(codebooks[i][chosen[i]].astype(np.float64) for i in range(level))
+            vectors = [codebooks[i][chosen[i]] for i in range(level) if chosen[i] >= 0]
+            rest = row - np.sum(vectors, axis=0, dtype=np.float64)
             left += float(rest @ rest)
         assert error[f"quantization_error/level_{level}"] == pytest.approx(left / variance)
 
@@ -133,7 +173,7 @@ def test_on_random_codes_only_the_adjusted_information_is_at_chance():
 
 
 def common_length(first, second):
-    equal = (a == b for a, b in zip(first, second, strict=True))
+    equal = (a == b >= 0 for a, b in zip(first, second, strict=True))
     return sum(itertools.takewhile(bool, equal))
 
 

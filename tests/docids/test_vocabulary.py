@@ -6,7 +6,7 @@ import sentencepiece
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from catid2_jax.docids.vocabulary import Vocabulary, train_vocabulary
+from catid2_jax.docids.vocabulary import PAD, CodeVocabulary, Vocabulary, train_vocabulary
 from catid2_jax.errors import InputError
 
 WORDS = ("red", "shoe", "cotton", "kettle", "steel", "lamp", "garden", "hose", "tea", "mug")
@@ -41,7 +41,7 @@ def test_encode_and_decode_are_inverse(path, words):
 @settings(deadline=None)
 @given(st.text())
 def test_any_text_is_as_sentencepiece_has_it(path, text):
-    """Its pieces, all of them; and what has a piece comes back, normalised as it was trained."""
+    """All pieces are SentencePiece's; text without unknown ones is decoded to its normal form."""
     vocabulary = Vocabulary(path, 4, 16)
     processor = sentencepiece.SentencePieceProcessor(model_file=str(path))
     ids = vocabulary.text_ids(text)
@@ -59,31 +59,41 @@ def test_any_text_is_as_sentencepiece_has_it(path, text):
 def test_codes_and_id_tokens_are_inverse(path, data):
     levels, codes = data.draw(st.integers(1, 6)), data.draw(st.integers(1, 300))
     vocabulary = Vocabulary(path, levels, codes, extra_ids=data.draw(st.integers(0, 100)))
-    one = st.lists(st.integers(0, codes - 1), min_size=levels, max_size=levels)
-    drawn = np.array(data.draw(st.lists(one, min_size=1, max_size=5)))
+    one = st.lists(st.integers(0, codes - 1), min_size=1, max_size=levels)
+    rows = data.draw(st.lists(one, min_size=1, max_size=5))
+    drawn = np.array([row + [-1] * (levels - len(row)) for row in rows])
     tokens = vocabulary.encode_codes(drawn)
     assert tokens.dtype == np.int32
-    for row, ids in zip(drawn.tolist(), tokens.tolist(), strict=True):
+    for row, ids in zip(rows, tokens.tolist(), strict=True):
         expected = [vocabulary.first_id_token + i * codes + c for i, c in enumerate(row)]
-        assert ids == expected
+        assert ids == expected + [PAD] * (levels - len(row))
     np.testing.assert_array_equal(vocabulary.decode_codes(tokens), drawn)
     np.testing.assert_array_equal(vocabulary.decode_codes(tokens[0]), drawn[0])
-    assert tokens.min() >= vocabulary.first_id_token
+    assert tokens[drawn >= 0].min() >= vocabulary.first_id_token
     assert tokens.max() < vocabulary.rows
 
 
 @pytest.mark.parametrize(
-    ("codes", "message"),
+    ("codes", "found"),
     [
-        ([0, 16, 0, 0], "found code 16 of level 1, expected 0 to 15"),
-        ([[0, 0, 0, 0], [0, 0, 0, -1]], "found code -1 of level 3, expected 0 to 15"),
-        ([0, 1, 2], r"codes of shape \(3,\), expected 4 in a row"),
-        (5, r"codes of shape \(\), expected 4 in a row"),
+        ([0, 16, 0, 0], "code 16 of level 1"),
+        ([[0, 0, 0, 0], [0, 0, 0, -2]], "code -2 of level 3"),
+        ([[0, 0, 0, -1], [0, -1, -1, 3]], "code -1 of level 2"),
+        ([0, -1, 16, 0], "code -1 of level 1"),
+        ([-1, -1, -1, -1], "code -1 of level 0"),
+        ([0, 1, 2], "shape (3,)"),
+        (5, "shape ()"),
     ],
 )
-def test_codes_outside_the_table(path, codes, message):
-    with pytest.raises(InputError, match=message):
+def test_codes_outside_the_table(path, codes, found):
+    with pytest.raises(InputError) as error:
         Vocabulary(path, 4, 16).encode_codes(codes)
+    expected = "4 in a row" if "shape" in found else "0 to 15, or -1 after the end of a shorter ID"
+    assert error.value.args == ("codes", found, expected)
+
+
+def test_a_vocabulary_without_id_tokens_encodes_nothing():
+    assert CodeVocabulary(0, 0).encode_codes(np.empty((3, 0), np.int32)).shape == (3, 0)
 
 
 def test_tokens_that_are_not_of_their_level(path):
@@ -91,17 +101,25 @@ def test_tokens_that_are_not_of_their_level(path):
     first = vocabulary.first_id_token
     good = np.array([first, first + 16, first + 32, first + 63])
     np.testing.assert_array_equal(vocabulary.decode_codes(good), [0, 0, 0, 15])
-    for level, token in ((0, first - 1), (1, first + 15), (1, first + 32), (3, first + 64)):
+    changes = (
+        (0, first - 1),
+        (1, first + 15),
+        (1, first + 32),
+        (3, first + 64),
+        (0, PAD),
+        (2, PAD),
+    )
+    for level, token in changes:
         bad = good.copy()
         bad[level] = token
         start = first + 16 * level
-        with pytest.raises(InputError) as caught:
+        with pytest.raises(InputError) as error:
             vocabulary.decode_codes(bad)
-        assert str(caught.value) == (
-            f"found token {token} at level {level}, expected {start} to {start + 15}"
-        )
-    with pytest.raises(InputError, match=r"ID tokens of shape \(2,\), expected 4"):
+        expected = f"{start} to {start + 15}, or 0 after the end of a shorter ID"
+        assert error.value.args == ("ID tokens", f"token {token} at level {level}", expected)
+    with pytest.raises(InputError) as error:
         vocabulary.decode_codes(good[:2])
+    assert error.value.args == ("ID tokens", "shape (2,)", "4 in a row")
 
 
 def test_ids_that_are_no_text(path):
@@ -129,7 +147,7 @@ def test_long_texts_are_cut_and_counted(path):
     assert tokens[1, -1] == tokens[2, -1] == tokens[3, -1] == vocabulary.end
     kettle = vocabulary.text_ids("kettle kettle kettle kettle")
     assert tokens[3, :-1].tolist() == kettle[:pieces]
-    # What has no piece left after normalisation is no empty source.
+    # A text of which normalisation leaves no piece still has the end-of-sequence id.
     assert tokens[4].tolist() == [vocabulary.end] + [0] * pieces
 
 
@@ -150,7 +168,7 @@ def test_not_a_model(tmp_path):
     bad.write_bytes(b"nonsense")
     with pytest.raises(InputError, match="no SentencePiece model"):
         Vocabulary(bad, 4, 16)
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match=r"missing\.model: found no readable file"):
         Vocabulary(tmp_path / "missing.model", 4, 16)
 
 

@@ -93,11 +93,11 @@ def test_agrees_with_ir_measures(run, qrels):
     ("arguments", "expected"),
     [
         ({"run": {"q1": ["a", "b", "a"]}}, "query 'q1': found document 'a' twice, expected it onc"),
-        ({"qrels": {"q1": {"a": 1}}}, "found no query with a relevant document, expected at least"),
-        ({"qrels": {}}, "found no query with a relevant document, expected at least"),
-        ({"cutoffs": (5, 0)}, r"found cutoffs \(5, 0\), expected integers of at least 1"),
-        ({"cutoffs": ()}, r"found cutoffs \(\), expected integers of at least 1"),
-        ({"relevant_labels": ("X",)}, "found the label 'X' for relevant, expected some of E, S"),
+        ({"qrels": {"q1": {"a": 1}}}, "qrels: found no query with a relevant document, expected"),
+        ({"qrels": {}}, "qrels: found no query with a relevant document, expected at least one"),
+        ({"cutoffs": (5, 0)}, r"cutoffs: found \(5, 0\), expected integers of at least 1"),
+        ({"cutoffs": ()}, r"cutoffs: found \(\), expected integers of at least 1"),
+        ({"relevant_labels": ("X",)}, "relevant_labels: found 'X', expected some of E, S, C, I"),
     ],
 )
 def test_bad_input_is_refused(arguments, expected):

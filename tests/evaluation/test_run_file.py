@@ -93,8 +93,8 @@ def test_rows_are_ordered_by_rank(tmp_path):
         (b"q1 Q0 b 2 nan x", "found score 'nan', expected a finite float32"),
         (b"q1 Q0 b 2 -inf x", "found score '-inf', expected a finite float32"),
         (b"q1 Q0 b 2 1e39 x", "found score '1e39', expected a finite float32"),
-        (b"q1 Q0 b 1 0.5 x", "found rank 1 of query 'q1' again, expected once"),
-        (b"q1 Q0 a 2 0.5 x", "found document 'a' of query 'q1' again, expected once"),
+        (b"q1 Q0 b 1 0.5 x", "found rank 1 of query 'q1' again, expected each rank once"),
+        (b"q1 Q0 a 2 0.5 x", "found document 'a' of query 'q1' again, expected each"),
         (b"q1 Q0 \xff 2 0.5 x", r"found the byte b'\xff' at column 7, expected UTF-8"),
     ],
 )
@@ -111,7 +111,7 @@ def test_a_bad_row_is_named_with_its_line(tmp_path, line, expected):
     bad=(
         st.lists(ids, min_size=1, max_size=5).map(lambda columns: " ".join(columns).encode())
         | st.tuples(ids, st.floats()).map(lambda t: f"{t[0]} Q0 {t[0]} 1.5 {t[1]} x".encode())
-        | st.binary(min_size=1)
+        | st.binary(min_size=1).filter(lambda line: len(line.decode(errors="replace").split()) != 6)
     ).filter(lambda line: b"\n" not in line and line.strip()),
 )
 def test_any_bad_row_is_an_input_error_with_its_number(tmp_path_factory, good, bad):
@@ -133,15 +133,19 @@ def test_files_that_hold_no_row(tmp_path):
     ("rows", "tag", "expected"),
     [
         ([("q1", [("a", 1), ("a", 0)])], "x", "query 'q1': found document 'a' twice, expected it"),
-        ([("q1", [("a", 1), ("b", 2)])], "x", r"found score 2.0 after 1.0, expected falling"),
+        (
+            [("q1", [("a", 1), ("b", 2)])],
+            "x",
+            r"found score 2.0 after 1.0, expected scores that never",
+        ),
         ([("q1", [("a", float("nan"))])], "x", "found score nan, expected a finite float32"),
         ([("q1", [("a", float("inf"))])], "x", "found score inf, expected a finite float32"),
         ([("q1", [("a", 1e300)])], "x", r"found score 1e\+300, expected a finite float32"),
         ([("q 1", [("a", 1)])], "x", "found id 'q 1', expected text without white space"),
         ([("q1", [("a b", 1)])], "x", "found id 'a b', expected text without white space"),
-        ([("q0", [("a", 1)])], "x", "query 'q0': found again, expected each query once"),
-        ([], "our system", "tag of the run: found id 'our system', expected text without"),
-        ([], "", "tag of the run: found id '', expected text without white space"),
+        ([("q0", [("a", 1)])], "x", "query 'q0': found a second one, expected each query once"),
+        ([], "our system", "^tag: found id 'our system', expected text without white"),
+        ([], "", "^tag: found id '', expected text without white space"),
     ],
 )
 def test_rankings_that_could_not_be_read_are_not_written(tmp_path, rows, tag, expected):

@@ -7,11 +7,12 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from catid2_jax.seq2seq.decoder import retrieve
 from catid2_jax.decoding.trie import build_trie
 from catid2_jax.models.param_dtype import dequantize, quantize
 from catid2_jax.models.t5.config import T5Config
 from catid2_jax.models.t5.network import Transformer
+from catid2_jax.seq2seq.decoder import T5Decoder
+from catid2_jax.seq2seq.search import retrieve
 
 FIRST, K, L, N, V = 17, 6, 3, 60, 40
 MODEL = Transformer(
@@ -37,13 +38,13 @@ def params():
     )
 
 
-def rounded(params, weights):
-    """The parameters as `weights` says, in float32, by NumPy."""
+def rounded(params, param_dtype):
+    """The parameters rounded to `param_dtype`, in float32, by NumPy."""
     result = {}
     for path, leaf in flax.traverse_util.flatten_dict(params).items():
         leaf = np.asarray(leaf)
         if path[-1] in ("kernel", "embedding"):
-            if weights == "bfloat16":
+            if param_dtype == "bfloat16":
                 leaf = leaf.astype(ml_dtypes.bfloat16).astype(np.float32)
             else:
                 # A kernel's columns are its outputs; the embedding's rows are the tokens.
@@ -56,10 +57,10 @@ def rounded(params, weights):
     return flax.traverse_util.unflatten_dict(result)
 
 
-@pytest.mark.parametrize("weights", ["bfloat16", "int8"])
-def test_matrices_are_rounded_and_nothing_else(params, weights):
-    found = flax.traverse_util.flatten_dict(dequantize(quantize(params, weights)))
-    expected = flax.traverse_util.flatten_dict(rounded(params, weights))
+@pytest.mark.parametrize("param_dtype", ["bfloat16", "int8"])
+def test_matrices_are_rounded_and_nothing_else(params, param_dtype):
+    found = flax.traverse_util.flatten_dict(dequantize(quantize(params, param_dtype)))
+    expected = flax.traverse_util.flatten_dict(rounded(params, param_dtype))
     original = flax.traverse_util.flatten_dict(params)
     assert found.keys() == expected.keys() == original.keys()
     changed = 0
@@ -137,13 +138,14 @@ def test_sizes(params):
 def run():
     every = np.stack(np.meshgrid(*[np.arange(K)] * L), axis=-1).reshape(-1, L)
     trie = build_trie(np.random.default_rng(4).permutation(every)[:N], K)
-    return jax.jit(lambda params: retrieve(MODEL, params, TOKENS, TOKENS > 0, trie, FIRST, N, N))
+    decoder = T5Decoder(MODEL.config, V, FIRST, L, K)
+    return jax.jit(lambda params: retrieve(decoder, params, TOKENS, trie, N, N))
 
 
-@pytest.mark.parametrize("weights", ["bfloat16", "int8"])
-def test_retrieval_is_that_of_the_rounded_parameters(params, run, weights):
-    found = run(quantize(params, weights))
-    expected = run(jax.tree.map(jnp.asarray, rounded(params, weights)))
+@pytest.mark.parametrize("param_dtype", ["bfloat16", "int8"])
+def test_retrieval_is_that_of_the_rounded_parameters(params, run, param_dtype):
+    found = run(quantize(params, param_dtype))
+    expected = run(jax.tree.map(jnp.asarray, rounded(params, param_dtype)))
     np.testing.assert_allclose(found.scores, expected.scores, atol=1e-4)
     exact = run(params)
     by_document = [

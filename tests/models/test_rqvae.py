@@ -48,23 +48,31 @@ def test_default_shape_is_the_paper_s():
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"category_levels": 4}, r"category_levels is 4 and levels is 4: expected 0 <= H < L"),
-        ({"levels": 3}, "H < L"),
-        ({"codebook_size": 0}, "codebook_size is 0"),
-        ({"latent_dim": 0}, "latent_dim is 0: expected at least 1"),
-        ({"code_temperature": 0.0}, "code_temperature is 0.0"),
-        ({"sinkhorn_epsilon": -0.1}, "sinkhorn_epsilon is -0.1: expected at least 0"),
-        ({"masked_categories": 1.5}, "masked_categories is 1.5: expected 0 to 1"),
-        ({"masked_categories": -0.5}, "masked_categories is -0.5"),
-        ({"dropout_rate": 1.0}, "dropout_rate is 1.0: expected at least 0 and less than 1"),
-        ({"dropout_rate": -0.1}, "dropout_rate is -0.1"),
-        ({"activation": "tanh"}, "activation is 'tanh': expected one of gelu, relu, silu"),
-        ({"kernel": "zeros"}, "kernel is 'zeros': expected one of he_normal, lecun_normal, xav"),
+        ({"category_levels": 4}, ("4 with 4 levels", "0 <= category_levels < levels, so that")),
+        ({"category_levels": -1}, ("-1 with 4 levels", "0 <= category_levels < levels")),
+        ({"codebook_size": 0}, ("0", "at least 1")),
+        ({"latent_dim": 0}, ("0", "at least 1")),
+        ({"code_temperature": 0.0}, ("0.0", "more than 0")),
+        ({"sinkhorn_epsilon": -0.1}, ("-0.1", "at least 0")),
+        ({"masked_categories": 1.5}, ("1.5", "0 to 1")),
+        ({"masked_categories": -0.5}, ("-0.5", "0 to 1")),
+        ({"dropout_rate": 1.0}, ("1.0", "at least 0 and less than 1")),
+        ({"dropout_rate": -0.1}, ("-0.1", "at least 0 and less than 1")),
+        ({"activation": "tanh"}, ("'tanh'", "one of gelu, relu, silu")),
+        ({"kernel": "zeros"}, ("'zeros'", "one of he_normal, lecun_normal, xavier_normal, xav")),
     ],
 )
 def test_bad_shapes_are_refused(fields, message):
-    with pytest.raises(InputError, match=message):
+    found, expected = message
+    with pytest.raises(InputError) as error:
         RQVAEConfig(**fields)
+    assert (error.value.where, error.value.found) == (*fields, found)
+    assert error.value.expected.startswith(expected)
+
+
+def test_fewer_levels_than_the_default_categories_need():
+    with pytest.raises(InputError, match="category_levels: found 3 with 3 levels"):
+        RQVAEConfig(levels=3)
 
 
 @pytest.mark.parametrize(

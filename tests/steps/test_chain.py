@@ -11,7 +11,7 @@ import time
 import numpy as np
 import pytest
 
-from catid2_jax.data.catalog import read_catalog
+from catid2_jax.data.catalog import stream_products
 from catid2_jax.data.queries import read_qrels, read_queries
 from catid2_jax.docids.table import read_docids
 from catid2_jax.evaluation.recall import recall_at_k
@@ -86,7 +86,7 @@ def done(tmp_path_factory):
 def test_ids_are_unique_and_complete(done):
     workdir, _ = done
     table = read_docids(workdir / "docids.jsonl")
-    assert list(table.ids) == [p.id for p in read_catalog(workdir / "data/catalog.jsonl")]
+    assert list(table.ids) == [p.id for p in stream_products(workdir / "data/catalog.jsonl")]
     assert len({tuple(row) for row in table.codes}) == len(table.ids)
     assert table.codes.shape[1] == 3
     assert table.codes.max() < 8
@@ -94,7 +94,7 @@ def test_ids_are_unique_and_complete(done):
 
 def test_run_ranks_products_of_the_catalogue_for_every_test_query(done):
     workdir, _ = done
-    ids = {p.id for p in read_catalog(workdir / "data/catalog.jsonl")}
+    ids = {p.id for p in stream_products(workdir / "data/catalog.jsonl")}
     run = read_run(workdir / "run.trec")
     assert set(run) == {q.id for q in read_queries(workdir / "data/queries.test.jsonl")}
     for hits in run.values():

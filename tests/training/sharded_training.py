@@ -19,11 +19,12 @@ import optax
 from catid2_jax.losses import LossWeights
 from catid2_jax.models.rqvae import RQVAE, RQVAEConfig
 from catid2_jax.ops.kmeans import kmeans
+from catid2_jax.schemes.rqvae.evaluation import corpus_latents, make_rqvae_evaluator
+from catid2_jax.schemes.rqvae.reseeding import make_reseeding_hook
+from catid2_jax.schemes.rqvae.step import RQVAEData, initialize_codebooks, make_rqvae_step
 from catid2_jax.training.checkpoint import Checkpoints
 from catid2_jax.training.loop import TrainState, train
 from catid2_jax.training.optimizer import TrainingConfig, make_optimizer
-from catid2_jax.schemes.rqvae.evaluation import corpus_latents, make_rqvae_evaluator
-from catid2_jax.schemes.rqvae.step import RQVAEData, initialize_codebooks, make_rqvae_step
 from catid2_jax.training.sampler import EpochSampler
 from catid2_jax.training.sharding import data_mesh, place
 
@@ -70,17 +71,21 @@ def main(output: pathlib.Path) -> None:
 
     optimizer = make_optimizer(training, 20)
     step = make_rqvae_step(model, optimizer, WEIGHTS)
-    evaluator = make_rqvae_evaluator(model, optimizer, data, reseed_dead_codes=True, seed=0)
+    evaluator = make_rqvae_evaluator(model, data, seed=0)
+    reseed = make_reseeding_hook(model, optimizer, data.embeddings, seed=0)
     losses = []
 
     def recorded(state):
-        state, figures = evaluator(state)
+        figures = evaluator(state)
         losses.append(figures["quantization_error/level_3"])
-        return state, figures
+        return figures
 
     with Checkpoints(output.parent / "twenty", "collision_rate", "min") as checkpoints:
         state = TrainState(jnp.int32(0), params, optimizer.init(params))
-        state = train(step, state, data, sampler, training, checkpoints, "twenty", recorded)
+        state = train(
+            step, state, data, sampler, training, checkpoints, "twenty", recorded,
+            after_evaluation=reseed,
+        )  # fmt: skip
     results["errors"] = np.array(losses)
     for name, tree in (("gradient", gradients), ("parameter", state.params)):
         for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:

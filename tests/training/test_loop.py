@@ -41,11 +41,20 @@ def start():
     return TrainState(jnp.int32(0), jnp.zeros(3), ())
 
 
-def run(directory, config=CONFIG, evaluator=None, data=None):
+def run(directory, config=CONFIG, evaluator=None, data=None, after_evaluation=None):
     sampler = EpochSampler(len(DATA), config.batch_size, seed=0)
     with Checkpoints(directory, config.best_metric, config.best_mode) as checkpoints:
-        rows = data or Rows(DATA)
-        return train(step_function, start(), rows, sampler, config, checkpoints, "test", evaluator)
+        return train(
+            step_function,
+            start(),
+            data or Rows(DATA),
+            sampler,
+            config,
+            checkpoints,
+            "test",
+            evaluator,
+            after_evaluation=after_evaluation,
+        )
 
 
 @functools.cache
@@ -126,10 +135,10 @@ def test_a_loss_that_is_not_finite_stops_the_training(tmp_path, monkeypatch):
 def test_checkpoint_of_another_model_is_refused(tmp_path):
     run(tmp_path)
     with Checkpoints(tmp_path) as checkpoints:
-        message = r"checkpoint of step 12 has params of shape \(3,\), expected \(4,\)"
+        message = r"last: found params of shape \(3,\) at step 12, expected \(4,\)"
         with pytest.raises(InputError, match=message):
             checkpoints.restore(TrainState(jnp.int32(0), jnp.zeros(4), ()))
-        message = r"has params of shape \(3,\), expected none"
+        message = r"found params of shape \(3,\) at step 12, expected none"
         with pytest.raises(InputError, match=message):
             checkpoints.restore(TrainState(jnp.int32(0), {"w": jnp.zeros(3)}, ()))
     with (
@@ -143,7 +152,7 @@ FIGURES = {3: 0.5, 6: 0.9, 9: 0.1, 12: 0.5}
 
 
 def figures_of(state):
-    return state, {"good": FIGURES[int(state.step)], "other": -1.0}
+    return {"good": FIGURES[int(state.step)], "other": -1.0}
 
 
 EVALUATED = dataclasses.replace(CONFIG, evaluate_every=3, checkpoint_every=12)
@@ -158,7 +167,7 @@ def test_evaluations_are_at_their_steps_and_at_the_end(tmp_path, every, dispatch
 
     def evaluator(state):
         seen[int(state.step)] = np.array(state.params)
-        return state, {}
+        return {}
 
     config = dataclasses.replace(CONFIG, evaluate_every=every, steps_per_dispatch=dispatch)
     run(tmp_path, config, evaluator)
@@ -178,17 +187,29 @@ def test_the_best_state_is_kept_beside_the_last(tmp_path, mode, best):
 
 
 def test_the_best_state_is_the_one_that_was_evaluated(tmp_path):
-    """An evaluator may change the state to go on with, which has no figures yet."""
+    """A hook may change the state after its evaluation; the new one has no figures yet."""
+    calls = []
 
     def evaluator(state):
-        return state.replace(params=state.params + 100), {"good": 1.0}
+        calls.append(("evaluator", int(state.step)))
+        return {"good": 1.0}
+
+    def hook(state):
+        calls.append(("hook", int(state.step)))
+        return state.replace(params=state.params + 100)
 
     config = dataclasses.replace(EVALUATED, best_metric="good")
-    last = run(tmp_path, config, evaluator)
+    last = run(tmp_path, config, evaluator, after_evaluation=hook)
+    assert calls == [(name, step) for step in (3, 6, 9, 12) for name in ("evaluator", "hook")]
     step, params = kept(tmp_path, "best")
     assert step == 3
     np.testing.assert_allclose(params, after(3), rtol=1e-5)
     assert float(last.params.min()) > 100  # the training went on with the other
+    np.testing.assert_array_equal(kept(tmp_path, "last")[1], last.params)
+
+
+def test_a_hook_is_called_after_evaluations_only(tmp_path):
+    run(tmp_path, EVALUATED, after_evaluation=lambda state: 1 / 0)
 
 
 def test_without_a_metric_there_is_no_best(tmp_path):
@@ -199,7 +220,7 @@ def test_without_a_metric_there_is_no_best(tmp_path):
 
 def test_an_unknown_metric_is_refused_with_those_there_are(tmp_path):
     config = dataclasses.replace(EVALUATED, best_metric="goood")
-    message = "^best_metric is 'goood': expected one of good, other$"
+    message = "^best_metric: found 'goood', expected one of good, other$"
     with pytest.raises(InputError, match=message):
         run(tmp_path, config, figures_of)
 
@@ -218,24 +239,26 @@ def test_training_ends_once_patience_is_spent(tmp_path, values, patience, end, b
     config = dataclasses.replace(EVALUATED, best_metric="good", patience=patience)
 
     def evaluator(state):
-        return state, {"good": values[int(state.step)]}
+        return {"good": values[int(state.step)]}
 
     assert int(run(tmp_path, config, evaluator).step) == end
     assert (kept(tmp_path, "last")[0], kept(tmp_path, "best")[0]) == (end, best)
     assert int(run(tmp_path, config, evaluator).step) == end  # nor does it go on later
 
 
-def test_resumed_with_an_evaluator_that_changes_the_state(tmp_path, monkeypatch):
+def test_resumed_with_a_hook_that_changes_the_state(tmp_path, monkeypatch):
     """Stopped after the evaluation of step 9, with a checkpoint of step 5."""
 
     def evaluator(state):
-        state = state.replace(params=state.params * jnp.float32(1.5))
-        return state, {"good": float(state.params[0])}
+        return {"good": float(state.params[0])}
+
+    def hook(state):
+        return state.replace(params=state.params * jnp.float32(1.5))
 
     config = dataclasses.replace(
         CONFIG, evaluate_every=3, checkpoint_every=5, steps_per_dispatch=2, best_metric="good"
     )
-    whole = run(tmp_path / "whole", config, evaluator)
+    whole = run(tmp_path / "whole", config, evaluator, after_evaluation=hook)
     original = EpochSampler.__call__
 
     def stopped(self, first, steps):
@@ -245,10 +268,10 @@ def test_resumed_with_an_evaluator_that_changes_the_state(tmp_path, monkeypatch)
 
     monkeypatch.setattr(EpochSampler, "__call__", stopped)
     with pytest.raises(ConnectionAbortedError):
-        run(tmp_path / "stopped", config, evaluator)
+        run(tmp_path / "stopped", config, evaluator, after_evaluation=hook)
     monkeypatch.setattr(EpochSampler, "__call__", original)
     assert kept(tmp_path / "stopped", "last")[0] == 5
-    resumed = run(tmp_path / "stopped", config, evaluator)
+    resumed = run(tmp_path / "stopped", config, evaluator, after_evaluation=hook)
     np.testing.assert_array_equal(resumed.params, whole.params)
     assert int(resumed.step) == int(whole.step) == 12
     for which in ("last", "best"):

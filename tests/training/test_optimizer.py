@@ -89,9 +89,9 @@ def test_gradients_are_clipped_before_adam():
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"schedule": "inverse_sqrt"}, "warmup_steps is 0"),
-        ({"patience": 3}, "patience is 3 and best_metric ''"),
-        ({"patience": -1, "best_metric": "loss"}, "patience is -1"),
+        ({"schedule": "inverse_sqrt"}, "warmup_steps: found 0, expected at least 1"),
+        ({"patience": 3}, "patience: found 3 with best_metric ''"),
+        ({"patience": -1, "best_metric": "loss"}, "patience: found -1 with"),
     ],
 )
 def test_what_must_go_together(fields, message):
@@ -101,5 +101,5 @@ def test_what_must_go_together(fields, message):
 
 @pytest.mark.parametrize("field", ["batch_size", "epochs", "steps_per_dispatch", "learning_rate"])
 def test_what_must_be_positive(field):
-    with pytest.raises(InputError, match=f"{field} is 0"):
+    with pytest.raises(InputError, match=f"{field}: found 0, expected"):
         TrainingConfig(**{field: 0})

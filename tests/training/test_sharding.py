@@ -76,8 +76,8 @@ def test_a_checkpoint_of_eight_devices_is_read_on_one(results):
 
 
 def test_batches_that_devices_cannot_share_are_refused():
-    with pytest.raises(InputError, match="batch_size is 100: expected a multiple of the 8 devices"):
+    with pytest.raises(InputError, match="batch_size: found 100, expected a multiple of the 8 dev"):
         EpochSampler(1000, 100, 0, 8)
-    with pytest.raises(InputError, match="found 5 examples, expected at least one for each of 8"):
+    with pytest.raises(InputError, match="examples: found 5, expected at least one for each of 8"):
         EpochSampler(5, 64, 0, 8)
     assert EpochSampler(21, 64, 0, 8).batch_size == 16

@@ -1,1 +1,1 @@
-"""What the data and the results look like: figures, findings and reports for people."""
+"""Inspects a data set before training: figures, findings with advice, and a report."""

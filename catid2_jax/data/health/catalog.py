@@ -1,4 +1,4 @@
-"""Figures of a catalogue as it was given: its category tree, its texts, its fields."""
+"""Computes figures of a catalogue before preprocessing: category tree, texts and fields."""
 
 import collections
 import dataclasses
@@ -21,35 +21,37 @@ from catid2_jax.data.health.text import (
 )
 from catid2_jax.types import Product
 
-_LARGEST = 5  # nodes named per level
-_FIRST = 1000  # products in which examples of missing fields are looked for
+_LARGEST = 5  # largest nodes named per level
+_FIRST = 1000  # products that are searched for examples of missing fields
 
 Path = tuple[str, ...]
 
 
 class CatalogScan:
-    """What one pass over a catalogue keeps: counts, hashes and paths, no texts but examples.
+    """The results of one pass over a catalogue: counts, hashes and paths, and texts of examples.
+
+    Two texts are equal here if their normal forms are (see `normalized`).
 
     Attributes:
-        products: how many there are.
-        judged: the judged documents that the catalogue has.
-        untrained: documents of no training pair.
-        titled: normal forms of queries that are some title's too.
-        depths: names in the category path -> products.
-        paths: category path -> products.
-        same_titles: titles that are the same but for case, punctuation and white space.
-        same_products: those that share their text too.
-        title_lengths: of all titles.
-        text_lengths: of texts that are not empty.
-        empty_texts: products with nothing in `text`.
-        title_again: texts that are the title.
-        without_letters: titles without a letter.
-        scripts: script of most letters of title and text -> products.
-        languages: of title and text of a sample.
-        present: further field -> products that have something in it.
-        first: id and further fields of the first products.
-        oddities: products by what is odd in title or text.
-        odd_titles: products by what is odd in their title.
+        products: number of products.
+        judged: ids of the judged documents that are in the catalogue.
+        untrained: products in no training pair.
+        titled: normal forms of queries that equal the title of some product.
+        depths: number of names in the category path -> products.
+        paths: category path -> number of products.
+        same_titles: products whose title equals another's.
+        same_products: products whose title equals another's, with identical texts.
+        title_lengths: lengths of all titles.
+        text_lengths: lengths of the texts that are not empty.
+        empty_texts: products with an empty text.
+        title_again: products whose text equals their title.
+        without_letters: products whose title has no letter.
+        scripts: script of most letters in title and text -> products.
+        languages: languages of title and text in a sample of the products.
+        present: name of a further field -> number of products in which it is not empty.
+        first: id and names of the filled further fields, for each of the first products.
+        oddities: name of an oddity -> products with it in title or text.
+        odd_titles: name of an oddity -> number of products with it in the title.
     """
 
     def __init__(self) -> None:
@@ -80,9 +82,9 @@ def scan_catalog(
 
     Args:
         products: the catalogue, streamed.
-        judged: ids of documents that judgements name.
-        trained: ids of documents of training pairs.
-        queries: normal forms of query texts.
+        judged: ids of the documents that judgements name.
+        trained: ids of the documents in training pairs.
+        queries: normal forms of the query texts.
     """
     judged, trained, queries = frozenset(judged), frozenset(trained), frozenset(queries)
     scan = CatalogScan()
@@ -116,7 +118,7 @@ def _scan_texts(scan: CatalogScan, product: Product, queries: frozenset[str]) ->
     scan.title_lengths.add(title, product.id)
     if text:
         scan.text_lengths.add(text, product.id)
-        # The lengths first: most texts are much longer than their title.
+        # Lengths are compared first: most texts are much longer than their title.
         if len(text) < 2 * len(title) and normalized(text) == form:
             scan.title_again.add(text, product.id)
     else:
@@ -133,7 +135,7 @@ def _scan_texts(scan: CatalogScan, product: Product, queries: frozenset[str]) ->
 
 
 def catalog_figures(scan: CatalogScan) -> dict[str, Any]:
-    """The figures of a scan, nested, ready for JSON."""
+    """Returns the figures of a scan: nested dictionaries, with `Cases` for what is odd."""
     scripts = sorted(scan.scripts.items(), key=lambda item: -item[1].count)
     return {
         "products": scan.products,
@@ -172,23 +174,28 @@ def _missing(scan: CatalogScan, field: str) -> Cases:
 
 
 def _is_missing(value: Any) -> bool:
-    """Whether a field holds nothing: null, blank text, an empty list or object."""
+    """Tells whether a field is empty: null, blank text, an empty list or an empty object."""
     return value is None or value in ([], {}) or (isinstance(value, str) and not value.strip())
 
 
 def tree_figures(paths: Mapping[Path, int]) -> dict[str, Any]:
-    """Figures of a category tree; a node is a path prefix.
+    """Computes figures of a category tree, whose nodes are the prefixes of category paths.
 
     Args:
-        paths: category path -> products.
+        paths: category path -> number of products.
 
     Returns:
-        `nodes`, `levels` (see `_level_figures`), and, as counts with examples, nodes that are
-        `singletons` (one product), `single_children` (no siblings) or `echoes` (named as their
-        parent), `inner_products` (their path ends where others go on), `recurring_names` (with
-        several parents on one level), `variant_siblings` and `variant_names` (groups of names with
-        the same normal form, with the same parent or not), and by oddity the nodes whose name
-        has it.
+        `nodes`, the number of nodes; `levels`, the figures of each level (see `_level_figures`);
+        and `Cases` of
+
+        - `singletons`: nodes with one product,
+        - `single_children`: nodes without siblings,
+        - `echoes`: nodes with the name of their parent,
+        - `inner_products`: products whose path is a prefix of others,
+        - `recurring_names`: names with several parents on one level,
+        - `variant_siblings`: groups of siblings whose names have the same normal form,
+        - `variant_names`: groups of names with the same normal form under different parents,
+        - `oddities`: oddity -> nodes with it in their name.
     """
     documents: collections.Counter[Path] = collections.Counter()
     for path, count in paths.items():
@@ -216,13 +223,13 @@ def tree_figures(paths: Mapping[Path, int]) -> dict[str, Any]:
         "oddities": {
             name: _nodes(path for path in documents if oddity.search(path[-1]))
             for name, oddity in ODDITIES.items()
-            if name != "cut_off"  # "Other..." is a name
+            if name != "cut_off"  # "Other..." is a whole name
         },
     }
 
 
 def _level_figures(documents: Mapping[Path, int], level: int) -> dict[str, Any]:
-    """`nodes` of a level, `min`, `median` and `max` products of a node, the `largest` nodes."""
+    """Returns the number of `nodes`, `min`, `median` and `max` products per node, and `largest`."""
     sizes = {path: count for path, count in documents.items() if len(path) == level}
     counts = list(sizes.values())
     largest = sorted(sizes, key=lambda path: -sizes[path])[:_LARGEST]
@@ -243,7 +250,7 @@ def _nodes(paths: Iterable[Path]) -> Cases:
 
 
 def _recurring_names(nodes: Iterable[Path]) -> Cases:
-    """Names on one level under several parents: one category to identity "name"."""
+    """Returns names with several parents on one level, which are one category if known by name."""
     parents: dict[tuple[int, str], list[str]] = collections.defaultdict(list)
     for path in nodes:
         if len(path) > 1:
@@ -273,7 +280,7 @@ def _variants(children: Mapping[Path, list[str]]) -> dict[str, Cases]:
 
 
 def _by_form(names: Iterable[str]) -> Iterator[tuple[str, set[str]]]:
-    """Groups names by normal form; names of punctuation only have none."""
+    """Groups names by normal form; leaves out names of punctuation only."""
     forms: dict[str, set[str]] = collections.defaultdict(set)
     for name in names:
         if form := normalized(name):

@@ -1,4 +1,4 @@
-"""What is odd in the figures of a data set, how bad it is, and what to do about it."""
+"""Finds what is odd in the figures of a data set, how bad it is and what to do about it."""
 
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
@@ -10,17 +10,19 @@ from catid2_jax.data.preprocessing import PreprocessingConfig
 
 Severity: TypeAlias = Literal["error", "warning", "note"]
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
-"""Worst first: a step stops or Recall is false; training or Recall suffer; good to know."""
+"""Worst first. error: a step stops, or Recall is wrong; warning: training or Recall suffers;
+note: good to know."""
 
+# Thresholds of findings.
 _BIG_CATEGORY = 0.5  # share of the products in one category of level 1
-_HEAVY_HEAD = 50, 0.1  # documents with pairs, and share of the pairs on the most wanted
-_ONE_LENGTH = 20, 0.01  # texts, and share of the products, as long as the longest
-_OTHER_LANGUAGES = 0.005  # of the sample; less is within the error of telling languages apart
+_HEAVY_HEAD = 50, 0.1  # documents with pairs; share of the pairs that fall on the head
+_ONE_LENGTH = 20, 0.01  # texts as long as the longest; their share of the products
+_OTHER_LANGUAGES = 0.005  # share of the sample; smaller ones may be errors of identification
 _OFTEN_MISSING = 0.5  # share of the products without a field
 
-_CLEAN = "clean the texts; python -m catid2_jax.import_data does it for what it imports"
-_DECODE = "read the source again with its true encoding; what was lost cannot be had from here"
-_BOILERPLATE = "remove it if it repeats: it says nothing of the product"
+_CLEAN = "clean the texts, as import_data does"
+_DECODE = "read the source again in its own encoding; the lost characters cannot be restored"
+_BOILERPLATE = "remove it if it repeats: it does not describe the product"
 
 _ODDITIES: Mapping[str, tuple[Severity, str, str]] = {
     "markup": ("warning", "HTML markup", _CLEAN),
@@ -31,7 +33,7 @@ _ODDITIES: Mapping[str, tuple[Severity, str, str]] = {
     "foreign_letters": ("warning", "a letter of another script inside a Latin word", _DECODE),
     "placeholders": ("warning", "a placeholder such as #NAME? or n/a for text", "leave it empty"),
     "addresses": ("note", "web addresses", _BOILERPLATE),
-    "cut_off": ("note", "text that breaks off (...)", "use the whole text if it can be had"),
+    "cut_off": ("note", "text that breaks off (...)", "use the whole text if you can get it"),
 }
 
 _TREE_ODDITIES: tuple[tuple[Severity, str, str, str, str], ...] = (
@@ -47,57 +49,57 @@ _TREE_ODDITIES: tuple[tuple[Severity, str, str, str, str], ...] = (
         "variant_names",
         "",
         "category names spelt in several ways under different parents",
-        'spell them alike if config.rqvae.category_identity is "name"',
+        "spell them alike if a category is identified by its name alone",
     ),
     (
         "note",
         "recurring_names",
         "",
         "category names that recur under other parents",
-        'config.rqvae.category_identity="path" keeps them apart, "name" takes them as one',
+        "identified by path they stay apart, identified by name they become one category",
     ),
     (
         "note",
         "echoes",
         "categories",
-        "categories named as their parent",
-        "nothing is wrong if the source has no finer category for them",
+        "categories with the name of their parent",
+        "nothing to do if the source has no finer category for them",
     ),
     (
         "note",
         "single_children",
         "categories",
         "categories without siblings",
-        "their level tells nothing there; consider merging it with the parent",
+        "they add nothing to their parent; consider merging the two",
     ),
     (
         "note",
         "singletons",
         "categories",
         "categories of one product",
-        "L_HCC finds no second product for them; consider merging them",
+        "L_HCC has no second product to pair with; consider merging them",
     ),
     (
         "note",
         "inner_products",
         "products",
-        "products whose path ends where others go on",
+        "products whose path ends where others continue",
         "give them a category of the last level if there is one",
     ),
 )
-"""(severity, figure, what it is out of, what, advice)."""
+"""(severity, name of the figure, what it is a share of or "", what, advice)."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """Something odd.
+    """Something odd in a data set.
 
     Attributes:
-        severity: see SEVERITIES.
-        what: the oddity; it goes on after a number.
-        count: how often.
-        of: out of how many; 0 where there is no whole.
-        examples: the first two, printable.
+        severity: how bad it is, one of SEVERITIES.
+        what: the oddity, in words that follow the count: "titles without a letter".
+        count: number of cases.
+        of: number of things that could be a case; 0 if that has no meaning.
+        examples: the first EXAMPLES cases, printable on any terminal.
         advice: what to do about it.
     """
 
@@ -110,12 +112,12 @@ class Finding:
 
     @property
     def share(self) -> float:
-        """`count` of `of`; 0 where there is no whole."""
+        """The fraction `count / of`; 0 if `of` is 0."""
         return self.count / self.of if self.of else 0.0
 
 
 def find(figures: Mapping[str, Any], config: PreprocessingConfig) -> tuple[Finding, ...]:
-    """The findings of `Health.figures`, by severity, then by share."""
+    """Returns the findings in `Health.figures`, sorted by severity, then by share."""
     findings = [
         *_catalog_findings(figures, config),
         *_tree_findings(figures["catalog"]),
@@ -133,7 +135,7 @@ def find(figures: Mapping[str, Any], config: PreprocessingConfig) -> tuple[Findi
 def _found(
     severity: Severity, cases: Mapping[str, Any], of: int, what: str, advice: str
 ) -> Iterator[Finding]:
-    """A finding of what was counted, if it was seen at all."""
+    """Yields a finding, unless there is no case."""
     if cases["count"]:
         yield Finding(severity, what, cases["count"], of, tuple(cases["examples"]), advice)
 
@@ -155,7 +157,7 @@ def _catalog_findings(figures: Mapping[str, Any], config: PreprocessingConfig) -
         rejected,
         products + rejected["count"],
         "records of the catalogue that cannot be read",
-        "mend them (inspect.rejected.jsonl has all), or leave them out: config.data.on_error=skip",
+        "correct them (inspect.rejected.jsonl lists all), or skip them when reading",
     )
     depths = {int(names): cases for names, cases in catalog["depths"].items()}
     least, most = config.minimum_depth, config.maximum_depth
@@ -164,21 +166,21 @@ def _catalog_findings(figures: Mapping[str, Any], config: PreprocessingConfig) -
         _together(cases for names, cases in depths.items() if names < least),
         products,
         f"products less than {least} categories deep",
-        "prepare drops them; config.data.preprocessing.minimum_depth keeps them",
+        "preprocessing drops them; a smaller minimum_depth keeps them",
     )
     yield from _found(
         "note",
         _together(cases for names, cases in depths.items() if names > most),
         products,
         f"products more than {most} categories deep",
-        "prepare cuts their paths; config.data.preprocessing.maximum_depth keeps them whole",
+        "preprocessing cuts their paths; a larger maximum_depth keeps them whole",
     )
     yield from _found(
         "note",
         catalog["untrained"],
         products,
-        "products of no training pair",
-        "only their own titles teach them: keep config.seq2seq.title_weight above 0",
+        "products in no training pair",
+        "only their titles train them: keep the weight of the title task above 0",
     )
 
 
@@ -195,7 +197,7 @@ def _tree_findings(catalog: Mapping[str, Any]) -> Iterator[Finding]:
             biggest["products"],
             products,
             (shown(biggest["path"][0]),),
-            "the first code has little to tell; consider a tree that starts a level deeper",
+            "level 1 tells little apart; consider a tree that starts a level deeper",
         )
     for name, (severity, label, advice) in _ODDITIES.items():
         if name in tree["oddities"]:
@@ -210,21 +212,21 @@ def _text_findings(catalog: Mapping[str, Any]) -> Iterator[Finding]:
         titles["without_letters"],
         products,
         "titles without a letter",
-        "give them words; a query can hardly find them",
+        "describe the product in words; queries can hardly find it now",
     )
     yield from _found(
         "warning",
         texts["repeated_with_title"],
         products,
         "products with the title and the text of another",
-        "merge them, or add what tells them apart: no query can find one before the other",
+        "merge them, or add what distinguishes them: no query can rank one above the other",
     )
     yield from _found(
         "note",
         titles["repeated"],
         products,
         "products with the title of another",
-        "stage 2 sees one title with several IDs; add size, colour or pack to the title",
+        "stage 2 sees one title with several IDs; add size, colour or pack size to the title",
     )
     yield from _found(
         "note",
@@ -239,15 +241,15 @@ def _text_findings(catalog: Mapping[str, Any]) -> Iterator[Finding]:
         length = texts["lengths"]["characters"]["max"]
         yield Finding(
             "note",
-            f"texts of just {length:,} characters, as many as the longest has",
+            f"texts of exactly {length:,} characters, the length of the longest",
             longest,
             products,
             (texts["lengths"]["longest"],),
-            "they were cut there; use the whole text if it can be had",
+            "they were probably cut there; use the whole text if you can get it",
         )
     for name, missing in catalog["missing_fields"].items():
         if name == "text" or missing["count"] > _OFTEN_MISSING * products:
-            what, advice = f"products without {shown(name)}", "fill it in if it is known"
+            what, advice = f"products without {shown(name)}", "fill it in if you know it"
             yield from _found("note", missing, products, what, advice)
 
 
@@ -258,7 +260,7 @@ def _language_findings(catalog: Mapping[str, Any]) -> Iterator[Finding]:
         catalog["other_scripts"],
         catalog["products"],
         f"products not mainly in {main} letters",
-        "expected in a shop of several languages; else look for damage",
+        "normal in a shop of several languages; otherwise look for damaged text",
     )
     languages = catalog["languages"]
     if languages["others"]["count"] >= _OTHER_LANGUAGES * languages["sampled"]:
@@ -267,7 +269,7 @@ def _language_findings(catalog: Mapping[str, Any]) -> Iterator[Finding]:
             languages["others"],
             languages["sampled"],
             f"sampled products in other languages than {next(iter(languages['shares']))}",
-            "the vocabulary must know them, and so must the queries",
+            "use a vocabulary and queries that cover these languages",
         )
 
 
@@ -291,14 +293,14 @@ def _query_findings(split: str, figures: Mapping[str, Any]) -> Iterator[Finding]
         figures["repeated"],
         queries,
         f"{split} queries with the text of another",
-        "merge their judgements: each counts by itself, and for each the other's are wrong",
+        "merge them: each is scored alone, and the documents of the other count as wrong",
     )
     yield from _found(
         "note",
         figures["titles"],
         queries,
         f"{split} queries that are a product's title",
-        "keyword search finds these; Recall on them says little of other queries",
+        "keyword search finds these; Recall on them says little about other queries",
     )
     for name, (severity, label, advice) in _ODDITIES.items():
         what = f"{split} queries with {label}"
@@ -312,21 +314,21 @@ def _label_findings(split: str, figures: Mapping[str, Any]) -> Iterator[Finding]
         figures["unknown_documents"],
         judgements,
         f"{split} judgements on documents that the catalogue lacks",
-        f"add the products or remove the judgements: prepare stops at config.data.{split}_qrels",
+        "add the products or remove the judgements: the prepare step refuses the file",
     )
     yield from _found(
         "error",
         figures["unknown_queries"],
         judgements,
-        f"{split} judgements of queries that are not there",
-        f"add the queries to config.data.{split}_queries or remove the judgements",
+        f"{split} judgements of queries that the split lacks",
+        "add the queries or remove the judgements: the prepare step refuses the file",
     )
     yield from _found(
         "warning",
         figures["without_relevant"],
         figures["queries"],
         f"{split} queries without a relevant document",
-        "prepare drops them; which grades count is config.data.preprocessing."
+        "preprocessing drops them; which labels count as relevant is set by "
         + ("training_labels" if split == "train" else "relevant_labels"),
     )
     least, share = _HEAVY_HEAD
@@ -335,8 +337,8 @@ def _label_findings(split: str, figures: Mapping[str, Any]) -> Iterator[Finding]
             "note",
             figures["head"],
             figures["pairs"],
-            f"{split} pairs on the most wanted {HEAD:.0%} of the products that have any",
-            "what always gives the same products does well on these; look at the tail too",
+            f"{split} pairs on the {HEAD:.0%} of the products with most pairs",
+            "a model that always returns the same products scores well; look at the tail too",
         )
 
 
@@ -346,8 +348,8 @@ def _split_findings(figures: Mapping[str, Any]) -> Iterator[Finding]:
             "warning",
             cases,
             figures["splits"][split]["pairs"],
-            f"{split} pairs on products of no training pair",
-            "prepare drops them; config.data.preprocessing.test_seen_in_training=False keeps them",
+            f"{split} pairs on products in no training pair",
+            "preprocessing drops them; test_seen_in_training=False keeps them",
         )
     for both, common in figures["between"].items():
         later, _, earlier = both.split()
@@ -357,20 +359,19 @@ def _split_findings(figures: Mapping[str, Any]) -> Iterator[Finding]:
             common["pairs"],
             of["pairs"],
             f"{later} pairs whose query and product are a pair of {earlier} too",
-            f"remove them from one of the two: Recall on {later} would show what was learnt by "
-            "heart",
+            f"remove them from one split: Recall on {later} would measure memorisation",
         )
         yield from _found(
             "warning",
             common["queries"],
             of["queries"],
-            f"{later} queries whose text stands in {earlier} too",
+            f"{later} queries whose text is in {earlier} too",
             "split by the query's text, not by its id",
         )
         yield from _found(
             "warning",
             common["ids"],
             of["queries"],
-            f"{later} queries whose id stands in {earlier} too",
-            "give every query an id of its own: runs and vectors are kept by id",
+            f"{later} queries whose id is in {earlier} too",
+            "give every query its own id: run files and vectors are keyed by id",
         )

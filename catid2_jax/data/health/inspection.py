@@ -1,4 +1,4 @@
-"""A data set's health before anyone trains on it: figures, and what is odd in them."""
+"""Computes the figures of a data set and finds what is odd in them."""
 
 import dataclasses
 import itertools
@@ -22,14 +22,14 @@ from catid2_jax.types import Product
 
 @dataclasses.dataclass(frozen=True)
 class Health:
-    """What `inspect_data` found.
+    """The findings and figures of a data set.
 
     Attributes:
-        findings: worst first.
-        figures: nested, ready for JSON: `rejected` (records of the catalogue), `catalog` (see
-            `catalog_figures`), `splits` (per split, `query_figures` and `label_figures` together),
-            `between` (see `between_splits`) and `unseen` (see `unseen_in_training`). What is odd
-            has a `count` and `examples`.
+        findings: what is odd, worst first.
+        figures: nested dictionaries that JSON can hold: `rejected` (records of the catalogue that
+            cannot be read), `catalog` (see `catalog_figures`), `splits` (split -> `query_figures`
+            and `label_figures` in one), `between` (see `between_splits`) and `unseen` (see
+            `unseen_in_training`). Each `Cases` has become a `count` and `examples`.
     """
 
     findings: tuple[Finding, ...]
@@ -42,14 +42,14 @@ def inspect_data(
     config: PreprocessingConfig,
     errors: Callable[[], Iterable[str]] = tuple,
 ) -> Health:
-    """Looks at a whole data set, in one pass over its catalogue.
+    """Inspects a whole data set in one pass over its catalogue.
 
     Args:
-        products: the catalogue as given, streamed.
-        splits: "train" first, then "dev" and "test", or some of them.
-        config: what preprocessing will do, which decides what is odd.
-        errors: what is wrong with each record that could not be read; called once the catalogue
-            has been streamed.
+        products: the catalogue before preprocessing, streamed.
+        splits: some or all of "train", "dev" and "test", in this order.
+        config: the preprocessing to come, which decides what is odd.
+        errors: returns one message per record of the catalogue that cannot be read; called once
+            all products have been streamed.
     """
     judged = {d for split in splits.values() for grades in split.qrels.values() for d in grades}
     pairs = {name: relevant_pairs(name, split.qrels, config) for name, split in splits.items()}

@@ -1,4 +1,4 @@
-"""Figures of queries and judgements as they were given, per split and between splits."""
+"""Computes figures of queries and judgements before preprocessing, per split and between splits."""
 
 import collections
 import dataclasses
@@ -24,29 +24,29 @@ from catid2_jax.data.queries import relevant_grades
 from catid2_jax.types import GRADES, Qrels, Query
 
 HEAD = 0.01
-"""Share of the documents with pairs that is called the head: those with the most."""
+"""The head: the share of the documents with pairs that has most of them."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Split:
-    """Queries and judgements of a split; either may name what the other or the catalogue lacks."""
+    """Queries and judgements of a split, which need not match each other or the catalogue."""
 
     queries: Sequence[Query]
     qrels: Qrels
 
     def forms(self) -> dict[str, str]:
-        """Query id -> normal form of the text."""
+        """Returns query id -> normal form of the text."""
         return {query.id: normalized(query.text) for query in self.queries}
 
 
 def relevant_pairs(split: str, qrels: Qrels, config: PreprocessingConfig) -> Qrels:
-    """The judgements that count as relevant in a split: those trained on, or those to be found."""
+    """Returns the judgements that count as relevant, in training or in evaluation."""
     labels = config.training_labels if split == "train" else config.relevant_labels
     return keep_grades(qrels, relevant_grades(labels))
 
 
 def query_figures(split: Split, scan: CatalogScan) -> dict[str, Any]:
-    """Figures of the texts: lengths, scripts, the same text twice, titles, nothing, oddities."""
+    """Computes figures of the query texts: lengths, scripts, repeats, empty texts and oddities."""
     lengths, repeated = Lengths(), Repeats()
     empty, titles = Cases(), Cases()
     oddities = {name: Cases() for name in ODDITIES}
@@ -74,19 +74,23 @@ def query_figures(split: Split, scan: CatalogScan) -> dict[str, Any]:
 
 
 def label_figures(split: Split, pairs: Qrels, scan: CatalogScan) -> dict[str, Any]:
-    """Figures of the judgements.
+    """Computes figures of the judgements.
 
     Args:
-        split: queries and all judgements.
-        pairs: the relevant ones, from `relevant_pairs`.
-        scan: of the catalogue.
+        split: the queries and all judgements.
+        pairs: the relevant judgements, from `relevant_pairs`.
+        scan: the scan of the catalogue.
 
     Returns:
-        Counts of `judged_queries`, `judgements`, `pairs`; `grades` by label; the distribution
-        `relevant_per_query` over queries that have any; queries `without_relevant` document, judged
-        or not; documents that are `judged_documents` or `relevant_documents`; pairs on the `head`
-        (see HEAD), with their share; judgements on
-        `unknown_documents` or of `unknown_queries`.
+        The numbers of `judged_queries`, `judgements` and `pairs`, of `judged_documents` and
+        `relevant_documents` in the catalogue, and
+
+        - `grades`: label -> number of judgements,
+        - `relevant_per_query`: distribution of pairs over the queries with a pair,
+        - `without_relevant`: queries without a pair, judged or not,
+        - `head`: pairs on the most popular documents (see HEAD), and their `share` of all pairs,
+        - `unknown_documents`: judgements on documents that the catalogue lacks,
+        - `unknown_queries`: judgements of queries that the split lacks.
     """
     grades = collections.Counter(g for judged in split.qrels.values() for g in judged.values())
     documents = collections.Counter(d for judged in pairs.values() for d in judged)
@@ -135,15 +139,16 @@ def _unknown_queries(split: Split) -> Cases:
 
 
 def between_splits(splits: Mapping[str, Split], pairs: Mapping[str, Qrels]) -> dict[str, Any]:
-    """What two splits have in common, each later split beside each earlier one.
+    """Finds queries and pairs that a split shares with an earlier one.
 
     Args:
         splits: name -> split, training first.
-        pairs: name -> its relevant pairs.
+        pairs: name -> relevant pairs of the split.
 
     Returns:
-        "test in train" and so on -> `ids` of queries in both, `queries` with the same text but for
-        case, punctuation and white space, `pairs` of such a query and the same document.
+        "test in train" and so on -> `Cases` of the later split: queries whose id is in both
+        (`ids`), queries whose normal form is in both (`queries`), and pairs of such a query with
+        the same document (`pairs`).
     """
     names = list(splits)
     return {
@@ -180,7 +185,7 @@ def _common(
 def unseen_in_training(
     splits: Mapping[str, Split], pairs: Mapping[str, Qrels], known: Collection[str]
 ) -> dict[str, Cases]:
-    """Per held-out split, its relevant pairs on known documents of no training pair."""
+    """Returns held-out split -> relevant pairs on `known` documents without a training pair."""
     seen = {document for judged in pairs.get("train", {}).values() for document in judged}
     unseen: dict[str, Cases] = {}
     for name in splits:

@@ -1,4 +1,4 @@
-"""A data set's health for people: tables on the console and a page of HTML."""
+"""Reports the health of a data set: tables on the console and a page of HTML."""
 
 import dataclasses
 import importlib.resources
@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from catid2_jax.data.health.inspection import Health
 from catid2_jax.data.health.findings import Finding
+from catid2_jax.data.health.inspection import Health
 from catid2_jax.data.health.text import printable
 from catid2_jax.files import atomic_write, write_json
 
@@ -20,8 +20,8 @@ _STYLES = {"error": "bold red", "warning": "yellow", "note": "cyan"}
 _ODD_NODES = {
     "singletons": "categories of one product",
     "single_children": "categories without siblings",
-    "echoes": "categories named as their parent",
-    "inner_products": "products whose path ends where others go on",
+    "echoes": "categories with the name of their parent",
+    "inner_products": "products whose path ends where others continue",
     "recurring_names": "names that recur under other parents",
     "variant_siblings": "groups of siblings that differ only by case, spaces or punctuation",
     "variant_names": "names spelt in several ways under different parents",
@@ -30,12 +30,12 @@ _ODD_NODES = {
 
 @dataclasses.dataclass(frozen=True)
 class ReportTable:
-    """A table of figures, for the console and the page alike.
+    """A table of figures, shown on the console and on the page.
 
     Attributes:
-        title: what the rows are about.
-        columns: names; the first column has the rows' names.
-        rows: texts, one per column, as hostile as the data.
+        title: the caption.
+        columns: names of the columns, the first of which holds the rows' names.
+        rows: cells of each row, one per column; they may hold hostile text from the data.
     """
 
     title: str
@@ -44,7 +44,7 @@ class ReportTable:
 
 
 def print_health(health: Health, console: Console) -> None:
-    """Prints all figures as tables, and the findings last, where they are seen first."""
+    """Prints the figures as tables, then the findings, so that a terminal ends with these."""
     for figures in tables(health.figures):
         table = Table(title=figures.title, title_justify="left")
         for place, column in enumerate(figures.columns):
@@ -64,7 +64,7 @@ def print_health(health: Health, console: Console) -> None:
 
 
 def _plain(text: str) -> Text:
-    """The text itself: what stands in a title is neither rich's markup nor a terminal's."""
+    """Wraps a text so that neither rich nor the terminal interprets anything in it."""
     return Text(printable(text))
 
 
@@ -73,16 +73,16 @@ def _is_text(place: int, column: str) -> bool:
 
 
 def write_health(health: Health, directory: pathlib.Path, name: str) -> None:
-    """Writes `inspect.json` and `inspect.html`, each whole or not at all.
+    """Writes `inspect.json` and `inspect.html` atomically.
 
     Args:
-        health: findings and figures.
-        directory: where to.
-        name: of the data set, for the page's title.
+        health: the findings and figures.
+        directory: folder for the two files.
+        name: the data set's name, for the page's title.
     """
     findings = [dataclasses.asdict(finding) for finding in health.findings]
     write_json(directory / "inspect.json", {"findings": findings, **health.figures})
-    source = importlib.resources.files(__package__).joinpath("health.html").read_text("utf-8")
+    source = importlib.resources.files(__package__).joinpath("report.html").read_text("utf-8")
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -98,14 +98,14 @@ def write_health(health: Health, directory: pathlib.Path, name: str) -> None:
 
 
 def amount(finding: Finding) -> str:
-    """Such as "12 of 15,799 (0.1 %)"."""
+    """Formats the count and the share: "12 of 15,799 (0.1 %)"."""
     if not finding.of:
         return f"{finding.count:,}"
     return f"{finding.count:,} of {finding.of:,} ({_percent(finding.share)})"
 
 
 def tables(figures: Mapping[str, Any]) -> Iterator[ReportTable]:
-    """All figures of `Health.figures`, as tables of text."""
+    """Yields the tables that show `Health.figures`."""
     catalog, splits = figures["catalog"], figures["splits"]
     yield _shares("products by number of categories", "categories", catalog["depths"])
     yield from _tree_tables(catalog["categories"])
@@ -114,7 +114,7 @@ def tables(figures: Mapping[str, Any]) -> Iterator[ReportTable]:
         "title and text of another": catalog["texts"]["repeated_with_title"],
     }
     yield ReportTable(
-        "products of the same title, but for case, punctuation and spaces",
+        "products with the same title but for case, punctuation and spaces",
         ("with", "products", "groups", "largest group"),
         tuple(
             (name, *(f"{same[key]:,}" for key in ("count", "groups", "largest")))
@@ -135,7 +135,7 @@ def tables(figures: Mapping[str, Any]) -> Iterator[ReportTable]:
     if splits:
         yield _split_table("queries and judgements", splits)
         yield _distributions(
-            "relevant documents of a query that has any",
+            "relevant documents per query that has any",
             {split: s["relevant_per_query"] for split, s in splits.items()},
         )
     yield _between_table(figures["between"])
@@ -153,7 +153,7 @@ def _shares(
 def _tree_tables(tree: Mapping[str, Any]) -> Iterator[ReportTable]:
     levels = list(enumerate(tree["levels"], 1))
     yield ReportTable(
-        "products of a category, by level",
+        "products per category, by level",
         ("level", "categories", "min", "median", "max"),
         tuple(
             (str(n), *(_number(level[key]) for key in ("nodes", "min", "median", "max")))
@@ -180,7 +180,7 @@ def _length_tables(lengths: Mapping[str, Mapping[str, Any]]) -> Iterator[ReportT
     measured = {name: figures for name, figures in lengths.items() if figures}
     for unit in ("characters", "words"):
         yield _distributions(
-            f"{unit} of what is not empty", {name: f[unit] for name, f in measured.items()}
+            f"{unit} of texts that are not empty", {name: f[unit] for name, f in measured.items()}
         )
     yield ReportTable(
         "shortest and longest",
@@ -264,5 +264,5 @@ def _number(value: float) -> str:
 
 
 def _percent(share: float) -> str:
-    """With one digit after the point, and not 0.0 % for what is there."""
+    """Formats a percentage with one digit, but a small share that is not 0 as "< 0.1 %"."""
     return f"{share:.1%}".replace("%", " %") if share >= 0.001 or not share else "< 0.1 %"

@@ -1,4 +1,4 @@
-"""Looking at texts one at a time: what is odd in them, their script, their length, their like."""
+"""Examines single texts: oddities, script, language, length, and whether they repeat."""
 
 import array
 import collections
@@ -16,28 +16,28 @@ import numpy as np
 from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
 EXAMPLES = 2
-"""Cases of a finding that are shown."""
+"""Number of examples that are kept of anything odd."""
 
-_SHOWN = 80  # characters of an example
+_SHOWN = 80  # longest example, in characters
 _PERCENTILES = {"p5": 5, "p25": 25, "median": 50, "p75": 75, "p95": 95, "p99": 99}
-_CONFIDENT = 0.9  # less, and the language counts as unsure
-_READ = 500  # characters of a text from which its language is told
+_CONFIDENT = 0.9  # probability below which a language counts as unsure
+_READ = 500  # first characters of a text that identify its language
 
 
 @dataclasses.dataclass
 class Cases:
-    """How often something was seen, and the first examples of it.
+    """A count of something odd, with the first examples.
 
     Attributes:
-        count: how often.
-        examples: the first EXAMPLES, printable on any terminal.
+        count: number of cases.
+        examples: the first EXAMPLES cases, printable on any terminal.
     """
 
     count: int = 0
     examples: list[str] = dataclasses.field(default_factory=list)
 
     def add(self, example: str, where: str = "", place: int = 0) -> None:
-        """Counts one, seen in the record `where` at a place of the text `example`."""
+        """Counts a case in the record `where`, at the character `place` of the text `example`."""
         self.count += 1
         if len(self.examples) < EXAMPLES:
             text = shown(example, place)
@@ -45,26 +45,26 @@ class Cases:
 
 
 def add_oddities(cases: Mapping[str, Cases], text: str, where: str = "") -> None:
-    """Counts every oddity that a text of the record `where` has, by its name."""
+    """Adds the text of the record `where` to the cases of every oddity in it."""
     for name, oddity in ODDITIES.items():
         if name in cases and (match := oddity.search(text)):
             cases[name].add(text, where, match.start())
 
 
 def shown(text: str, place: int = 0) -> str:
-    """The text around a place in quotes, with what a terminal could obey escaped."""
+    """Quotes the text around the character `place`, with unprintable characters escaped."""
     start = max(place - _SHOWN // 3, 0)
     end = start + _SHOWN
     return repr("…" * (start > 0) + text[start:end] + "…" * (end < len(text)))
 
 
 def printable(text: str) -> str:
-    """The text with what a terminal or a page could obey (escapes, direction marks) escaped."""
+    """Escapes all that a terminal or a page could obey, such as controls and direction marks."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 class _SeparatorTable(dict[int, int | str]):
-    """For `str.translate`: punctuation, spaces and control characters become spaces."""
+    """A table for `str.translate` that turns punctuation, spaces and controls into spaces."""
 
     def __missing__(self, code: int) -> int | str:
         self[code] = " " if unicodedata.category(chr(code))[0] in "PZC" else code
@@ -75,9 +75,9 @@ _SEPARATORS = _SeparatorTable()
 
 
 def normalized(text: str) -> str:
-    """The text without what case, punctuation, white space and compatibility forms tell.
+    """Returns the normal form: the text without case, punctuation and compatibility forms (NFKC).
 
-    Two texts with the same normal form are called the same. Symbols stay: "C++" is not "C".
+    Words are separated by one space. Symbols stay: "C++" is not "C".
     """
     if text.isascii():
         return " ".join(text.lower().translate(_SEPARATORS).split())
@@ -86,12 +86,12 @@ def normalized(text: str) -> str:
 
 
 def has_letters(text: str) -> bool:
-    """Whether a letter of any script is in the text."""
+    """Tells whether the text has a letter of any script."""
     return any(map(str.isalpha, text))
 
 
 class _ScriptTable(dict[str, str]):
-    """Character -> script, "" for what is no letter or goes with several scripts (Lm)."""
+    """Character -> script; "" for no letter and for letters of several scripts (category Lm)."""
 
     def __missing__(self, character: str) -> str:
         self[character] = _script(character)
@@ -99,7 +99,8 @@ class _ScriptTable(dict[str, str]):
 
 
 def _script(character: str) -> str:
-    # A name begins with its script, but for compatibility forms: "FULLWIDTH LATIN SMALL LETTER A".
+    # A Unicode name begins with the script, except for compatibility forms such as "FULLWIDTH LATIN
+    # SMALL LETTER A", which NFKC replaces.
     for plain in unicodedata.normalize("NFKC", character):
         if unicodedata.category(plain) in ("Lu", "Ll", "Lt", "Lo"):
             name = unicodedata.name(plain, "OTHER").split()[0]
@@ -112,9 +113,9 @@ _SCRIPTS = _ScriptTable()
 
 
 def dominant_script(text: str) -> str:
-    """The script of most letters: "Latin", "CJK", "Kana", "Cyrillic", ...; "none" without letters.
+    """Returns the script of most letters: "Latin", "CJK", "Kana", "Cyrillic", ... or "none".
 
-    Of two scripts with equally many letters it is the one that comes first in the text.
+    On a tie it is the script that comes first in the text.
     """
     if text.isascii():
         return "Latin" if has_letters(text) else "none"
@@ -125,12 +126,13 @@ def dominant_script(text: str) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Oddity:
-    """What is looked for in texts.
+    """Something odd to search for in texts.
 
     Attributes:
-        pattern: finds it.
-        gates: it needs one of these to be in the text, which is faster to tell; none: any text.
-        ascii: whether a text of ASCII alone can have it.
+        pattern: regular expression that matches the oddity.
+        gates: substrings one of which any text with the oddity contains; they are tested before
+            `pattern` because that is faster. The default fits every text.
+        ascii: whether a text of only ASCII can have the oddity.
     """
 
     pattern: re.Pattern[str]
@@ -138,29 +140,29 @@ class Oddity:
     ascii: bool = True
 
     def search(self, text: str) -> re.Match[str] | None:
-        """Where it is first."""
+        """Returns the first match in the text, or None."""
         if not (self.ascii or not text.isascii()) or not any(gate in text for gate in self.gates):
             return None
         return self.pattern.search(text)
 
 
 ODDITIES: Mapping[str, Oddity] = {
-    # A letter must follow "<", so that "width < 5" and "<3" are none.
+    # A letter must follow "<", so that "width < 5" and "<3" do not match.
     "markup": Oddity(re.compile(r"</?[A-Za-z][^<>]*>|<!(?:--|\[CDATA\[|[A-Za-z])"), ("<",)),
-    # Ended by a semicolon, as in data/text.py: "TV &amplifier" has no entity.
+    # A semicolon must end it, as in data/text.py: "TV &amplifier" has no entity.
     "entities": Oddity(re.compile(r"&(?:#\d+|#[xX][0-9a-fA-F]+|[A-Za-z][A-Za-z0-9]*);"), ("&",)),
-    # All but tab and line ends; soft hyphens, zero-width spaces, byte-order marks.
+    # Controls except tab and line ends; soft hyphens, zero-width spaces, byte-order marks.
     "control_characters": Oddity(
         re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\u00ad\u200b\u2060\ufeff]")
     ),
     "mojibake": Oddity(ftfy.badness.BADNESS_RE, ascii=False),
-    # What stands for letters that an encoding lacked. "?" counts between small letters only, and
-    # not after "=", "." or "/" within a word, where it may be that of an address.
+    # Substitutes for letters that an encoding lacks. "?" counts only between lower-case letters,
+    # and not after "=", "." or "/" within a word, where it may belong to a web address.
     "lost_characters": Oddity(
         re.compile(r"\ufffd|__|(?<!\S)[^\s/=.]*[^\W\d_A-Z]\?[^\W\d_A-Z]"), ("?", "__", "\ufffd")
     ),
-    # One letter of no Latin block (those end at U+02FF, but for U+1E00-1EFF and fullwidth letters)
-    # between small Latin ones: a homoglyph, or a byte of another encoding.
+    # A letter outside the Latin blocks (up to U+02FF, U+1E00-1EFF and the fullwidth letters)
+    # between lower-case Latin ones: a homoglyph, or a byte of another encoding.
     "foreign_letters": Oddity(
         re.compile(
             r"[a-z\u00df-\u00ff][^\W\d_\u0000-\u02ff\u1e00-\u1eff\uff21-\uff5a]"
@@ -168,7 +170,7 @@ ODDITIES: Mapping[str, Oddity] = {
         ),
         ascii=False,
     ),
-    # What a spreadsheet or a program leaves where there is nothing, as the whole text.
+    # What spreadsheets and programs write for an empty value, as the whole text.
     "placeholders": Oddity(
         re.compile(
             r"\A\W*(?:#(?:NAME\?|REF!|N/A|VALUE!|DIV/0!|NULL!|NUM!)|null|none|nan|n/?a|undefined)"
@@ -179,11 +181,14 @@ ODDITIES: Mapping[str, Oddity] = {
     "addresses": Oddity(re.compile(r"https?://\S|\bwww\.\S"), ("://", "www.")),
     "cut_off": Oddity(re.compile(r"(?:\.\.\.|…)\]?\s*\Z"), ("...", "…")),
 }
-"""Name -> what is looked for in titles, texts, category names and queries."""
+"""Name -> oddity to search for in titles, texts, category names and queries."""
 
 
 class Lengths:
-    """Lengths of texts in characters and words (by white space), and the two extremes."""
+    """Lengths of texts in characters and in words, with the shortest and the longest text.
+
+    Words are separated by white space.
+    """
 
     def __init__(self) -> None:
         self._characters, self._words = array.array("I"), array.array("I")
@@ -191,7 +196,7 @@ class Lengths:
         self._longest: tuple[int, str] | None = None
 
     def add(self, text: str, where: str) -> None:
-        """Measures the text of the record `where`."""
+        """Adds the text of the record `where`."""
         length = len(text)
         self._characters.append(length)
         self._words.append(len(text.split()))
@@ -201,9 +206,12 @@ class Lengths:
             self._longest = length, f"{where}: {shown(text)}"
 
     def figures(self) -> dict[str, Any]:
-        """`characters` and `words` as `distribution` has them, and the two extremes.
+        """Returns the figures, or an empty dictionary if no text was added.
 
-        `of_maximal_length` are as long as the longest: many are so where texts were cut.
+        Returns:
+            `characters` and `words`, each a `distribution`; `shortest` and `longest`, an example of
+            each; `of_maximal_length`, the number of texts as long as the longest, which is large
+            if texts were cut.
         """
         if self._shortest is None or self._longest is None:
             return {}
@@ -217,7 +225,7 @@ class Lengths:
 
 
 def distribution(values: Iterable[int]) -> dict[str, float]:
-    """Minimum, percentiles (linear between values), maximum and mean; empty for no value."""
+    """Returns minimum, percentiles (linearly interpolated), maximum and mean; {} for no value."""
     numbers = np.fromiter(values, np.int64)
     if not len(numbers):
         return {}
@@ -231,9 +239,9 @@ def distribution(values: Iterable[int]) -> dict[str, float]:
 
 
 class Repeats:
-    """Counts what occurs more than once; keeps hashes, and texts only of what does.
+    """Counts keys that occur more than once; stores hashes, and texts only for repeated keys.
 
-    Python's 64-bit hash: among 2 million, two unlike ones meet with probability 1e-7.
+    Two of 2 million different keys collide with probability 1e-7 (Python's 64-bit hash).
     """
 
     def __init__(self) -> None:
@@ -242,7 +250,7 @@ class Repeats:
         self._texts: dict[int, str] = {}
 
     def add(self, key: Hashable, text: str) -> None:
-        """Counts the key; `text` shows it to people."""
+        """Counts the key; `text` represents it among the examples."""
         digest = hash(key)
         if digest in self._counts:
             self._counts[digest] += 1
@@ -253,7 +261,12 @@ class Repeats:
             self._seen.add(digest)
 
     def figures(self) -> dict[str, Any]:
-        """`count` of those that share their key, `groups` they form, the `largest`, `examples`."""
+        """Returns the figures of the repeated keys.
+
+        Returns:
+            `count`, how often repeated keys were added; `groups`, the number of different ones;
+            `largest`, how often the most frequent was added; `examples` of the most frequent.
+        """
         largest = heapq.nlargest(EXAMPLES, self._counts, key=self._counts.__getitem__)
         return {
             "count": sum(self._counts.values()),
@@ -269,12 +282,13 @@ def _identifier() -> LanguageIdentifier:
 
 
 class LanguageSample:
-    """The languages of a sample of texts: those with the smallest checksums of their ids.
+    """The languages of a sample of texts.
 
-    So the sample does not depend on the order, and is the same the next time.
+    The sample consists of the records whose ids have the smallest CRC-32, so it is the same for any
+    order of the records and in every run.
 
     Args:
-        size: texts that are kept.
+        size: number of texts in the sample.
     """
 
     def __init__(self, size: int = 5000) -> None:
@@ -290,7 +304,12 @@ class LanguageSample:
             heapq.heapreplace(self._kept, entry)
 
     def figures(self) -> dict[str, Any]:
-        """`sampled`, `shares` by language (ISO 639-1 or "unsure"), and `others` than the first."""
+        """Returns the languages of the sample, named by ISO 639-1 code or "unsure".
+
+        Returns:
+            `sampled`, the number of texts; `shares`, language -> fraction of the sample; `others`,
+            count and examples of the texts in other languages than the most frequent one.
+        """
         identifier = _identifier()
         languages: dict[str, Cases] = collections.defaultdict(Cases)
         for _, record, text in sorted(self._kept, reverse=True):

@@ -1,1 +1,1 @@
-"""Readers of the data that people have, one a module; all write the project's own format."""
+"""Readers of other data formats, one per module, and the writer of the project's own format."""

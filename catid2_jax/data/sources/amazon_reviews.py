@@ -1,4 +1,4 @@
-"""Item metadata of Amazon Reviews 2023 (amazon-reviews-2023.github.io)."""
+"""Reads the item metadata of Amazon Reviews 2023 (amazon-reviews-2023.github.io)."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -26,11 +26,13 @@ _METADATA = pa.schema(
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class AmazonReviewsConfig:
-    """Metadata as published; it has no queries.
+    """The published metadata, which comes without queries.
 
     Attributes:
-        path: meta_CATEGORY.jsonl.gz or .jsonl, or a folder whose files of such names are all read.
-        judgements: .parquet, .csv or .tsv; see `split_judgements`. Empty for none.
+        path: a file meta_CATEGORY.jsonl.gz or .jsonl, or a folder; all such files below it are
+            read, sorted by path.
+        judgements: .parquet, .csv or .tsv file with the columns that `split_judgements` names;
+            empty for none.
     """
 
     path: str
@@ -38,9 +40,10 @@ class AmazonReviewsConfig:
 
 
 def read_amazon_reviews(config: AmazonReviewsConfig) -> list[Source]:
-    """Reads metadata: of `details`, the brand, colour and material.
+    """Reads the metadata; of `details` it keeps the brand, colour and material.
 
-    Some categories, All_Beauty for one, have empty category lists: nothing is left of those.
+    Some published files (All_Beauty is one) have empty category lists, and products without a
+    category are left out, so nothing of these files is imported.
     """
     judgements = read_judgements(config.judgements) if config.judgements else ()
     return [Source(_read_products(config.path), judgements)]

@@ -1,4 +1,4 @@
-"""Tables with columns of any name: which of them is what."""
+"""Maps the columns of a table, whatever their names, to those of a `Source`."""
 
 import dataclasses
 from collections.abc import Iterable, Iterator
@@ -11,22 +11,27 @@ from catid2_jax.data.sources.judgements import read_judgements
 from catid2_jax.errors import InputError
 
 _OWN_NAMES = ("id", "title", "categories")
-_LEVEL_END = "\x1f"  # in no name: cleaning takes control characters out
+_LEVEL_END = "\x1f"  # a control character, so no part of a cleaned name
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ColumnMap:
-    """Names of the columns, and of the file of judgements.
+    """Names of the columns to read, and the file of judgements.
 
     Attributes:
-        id: column of the product's id.
-        title: column of its title.
-        categories: one column of lists or of text such as "Home > Kitchen > Cups", or one column
+        id: column of the product ids.
+        title: column of the product titles.
+        categories: one column of lists, one of text such as "Home > Kitchen > Cups", or one column
             per level, root first.
-        separator: what parts the names in a column of text; white space around it goes.
-        text: further columns that say what the product is, for `text`, each under its name.
-        judgements: .parquet, .csv or .tsv with the columns query_id, query, product_id, label
-            (E, S, C, I or 3 to 0) and maybe split (train, dev, test); empty for none.
+        separator: text between two names where one column holds the path as text; white space
+            around it is removed.
+        text: further columns that describe the product; its text lists their values, each after
+            the name of its column.
+        judgements: .parquet, .csv or .tsv file with the columns query_id, query, product_id, label
+            (E, S, C, I or 3 to 0) and optionally split (train, dev, test); empty for none.
+
+    Raises:
+        InputError: no categories column, an empty separator, or a text column whose name is taken.
     """
 
     id: str = "id"
@@ -37,22 +42,24 @@ class ColumnMap:
     judgements: str = ""
 
     def __post_init__(self) -> None:
-        if not self.categories or not self.separator:
-            raise InputError("found no categories column or no separator, expected both")
+        if not self.categories:
+            raise InputError("categories", "no column", "at least one")
+        if not self.separator:
+            raise InputError("separator", "''", "at least one character")
         for name in self.text:
             if name in _OWN_NAMES:
                 raise InputError(
-                    f"found the text column {name!r}, expected none named {', '.join(_OWN_NAMES)}"
+                    "text", f"the column {name!r}", f"none named {', '.join(_OWN_NAMES)}"
                 )
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The columns to read."""
+        """The columns to read, each once."""
         return tuple(dict.fromkeys((self.id, self.title, *self.categories, *self.text)))
 
 
 def mapped_source(batches: Iterable[pa.RecordBatch], columns: ColumnMap) -> Source:
-    """A source from batches that have the columns named."""
+    """Returns a source of batches that have the columns named in `columns`."""
     judgements = read_judgements(columns.judgements) if columns.judgements else ()
     return Source(_mapped(batches, columns), judgements)
 

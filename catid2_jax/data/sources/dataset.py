@@ -1,4 +1,4 @@
-"""What every source gives, and how it becomes the project's own files."""
+"""What every reader returns, and how it is written in the project's own format."""
 
 import dataclasses
 import pathlib
@@ -29,14 +29,14 @@ SCHEMA = pa.schema(
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """A data set as its publisher has it, with columns of known names.
+    """A data set as published, under known column names.
 
     Attributes:
-        products: batches of `id`, `title`, `categories` (list of names, root first) and the fields
-            of the text, each named by its label, in their order.
-        judgements: batches of `query_id`, `query`, `product_id`, `label` and maybe `split`; see
-            `split_judgements`.
-        name: folder of its own for one of several sources.
+        products: batches with the columns `id`, `title`, `categories` (list of names, root first)
+            and any others, which make up the product's text: the name of each is its label there.
+        judgements: batches with the columns `query_id`, `query`, `product_id`, `label` and
+            optionally `split`; `split_judgements` says which values they take.
+        name: subfolder for the files, if a reader returns several sources; empty for none.
     """
 
     products: Iterable[pa.RecordBatch]
@@ -46,35 +46,38 @@ class Source:
 
 @dataclasses.dataclass(frozen=True)
 class WritingConfig:
-    """What every source leaves to choose.
+    """Options of writing, the same for every source.
 
     Attributes:
-        max_characters: longer fields of the text are cut there and counted; 0 keeps them whole.
-        test_share: share of the queries that are for the test where a source has no splits.
+        max_characters: longest value of a text field, in characters; longer ones are cut and
+            counted. 0 keeps all whole.
+        test_share: fraction of the queries that become the test split if the source has no splits.
+
+    Raises:
+        InputError: negative `max_characters`, or `test_share` outside 0 to 1.
     """
 
     max_characters: int = 0
     test_share: float = 0.2
 
     def __post_init__(self) -> None:
-        if self.max_characters < 0 or not 0 <= self.test_share <= 1:
-            raise InputError(
-                f"found max_characters {self.max_characters} and test_share {self.test_share}, "
-                "expected at least 0 and a share from 0 to 1"
-            )
+        if self.max_characters < 0:
+            raise InputError("max_characters", self.max_characters, "at least 0")
+        if not 0 <= self.test_share <= 1:
+            raise InputError("test_share", self.test_share, "a fraction from 0 to 1")
 
 
 @dataclasses.dataclass
 class ProductCounts:
-    """What became of the products.
+    """How many products were written and left out, and why.
 
     Attributes:
-        products: written.
-        without_id: left out; so are the next three.
-        without_title: nothing is left of it once it is cleaned.
-        without_category: no category path.
-        repeated: an id that was there before; the first usable product is kept.
-        values_cut: values of text fields that were longer than allowed.
+        products: products written.
+        without_id: products left out because they have no id.
+        without_title: products left out because their title is empty once cleaned.
+        without_category: products left out because they have no category path.
+        repeated: products left out because an earlier one was written under the same id.
+        values_cut: values of text fields that were cut to the longest allowed.
     """
 
     products: int = 0
@@ -90,18 +93,21 @@ def write_dataset(
 ) -> tuple[ProductCounts, JudgementCounts]:
     """Writes `catalog.parquet` and, per split, `queries.SPLIT.jsonl` and `qrels.SPLIT.txt`.
 
-    Every text is cleaned (see `data/text.py`), whole category paths and all grades are kept: what
-    the paper leaves out, the preprocessing leaves out later. Products are streamed.
+    Every text is cleaned by `data/text.py`. Category paths are kept whole and all grades are kept:
+    restricting them as the paper does is left to preprocessing. Products are streamed.
 
     Args:
         source: the data set.
-        directory: where the files go, below it in `source.name`; files of splits that the source
-            has no judgement of are removed.
-        config: what is left to choose.
+        directory: folder for the files, which go into its subfolder `source.name`. Files there of
+            a split without judgements in the source are removed.
+        config: how to cut and split.
+
+    Returns:
+        The counts of products and of judgements.
 
     Raises:
-        InputError: an id with white space, no usable product, or what the source's reader and
-            `split_judgements` raise.
+        InputError: an id with white space, no usable product, or any error of the source's reader
+            or of `split_judgements`.
     """
     directory = directory / source.name
     counts = ProductCounts()
@@ -113,8 +119,8 @@ def write_dataset(
         for batch in _usable_products(source.products, seen, config.max_characters, counts):
             writer.write_batch(batch)
         if not seen:
-            raise InputError(f"products: found none to keep ({_listed(counts)}), expected some")
-        # Before the catalogue takes its place, so that bad judgements leave all as it was.
+            raise InputError("products", f"none to keep ({_listed(counts)})", "at least one")
+        # Judgements are read before the catalogue is replaced: bad ones leave all files as before.
         judgements = JudgementCounts()
         splits = split_judgements(source.judgements, seen, config.test_share, judgements)
     for split in SPLITS:
@@ -123,30 +129,30 @@ def write_dataset(
             queries, qrels = splits[split]
             write_qrels(paths[1], qrels)
             write_queries(paths[0], queries)
-        else:  # what an earlier import left would be of another catalogue
+        else:  # files of an earlier import would judge another catalogue
             for path in paths:
                 path.unlink(missing_ok=True)
     return counts, judgements
 
 
 def report(directory: pathlib.Path, counts: ProductCounts, judgements: JudgementCounts) -> None:
-    """Prints what is in `directory` and what was left out or cut."""
+    """Prints how much was written to `directory`, left out and cut."""
     console.print(f"{directory}: {_listed(counts)}")
     if any(dataclasses.astuple(judgements)):
         console.print(f"  {_listed(judgements)}")
 
 
 def clean_paths(paths: pa.Array) -> pa.Array:
-    """Cleans the names of category paths; names of which nothing is left go.
+    """Cleans the names of category paths and drops those that are empty once cleaned.
 
     Args:
-        paths: list<string> [rows].
+        paths: category paths, list<string> [rows].
 
     Returns:
-        list<string> [rows]; an empty list where the row is null.
+        The cleaned paths, list<string> [rows]; an empty list where the row was null.
     """
     lengths = pc.fill_null(pc.list_value_length(paths), 0).to_numpy()
-    # A catalogue has few names: each is cleaned once.
+    # A catalogue has few distinct names: each is cleaned once.
     names = pc.dictionary_encode(pc.list_flatten(paths).cast(pa.string()))
     names = clean(names.dictionary).take(names.indices)
     kept = np.concatenate([[0], np.cumsum(names.is_valid().to_numpy(zero_copy_only=False))])
@@ -157,7 +163,7 @@ def clean_paths(paths: pa.Array) -> pa.Array:
 def _usable_products(
     batches: Iterable[pa.RecordBatch], seen: set[str], max_characters: int, counts: ProductCounts
 ) -> Iterator[pa.RecordBatch]:
-    """Yields batches of SCHEMA; `seen` gets their ids."""
+    """Yields batches with SCHEMA and adds their ids to `seen`."""
     for batch in batches:
         ids = _clean_ids(batch.column("id"))
         titles = clean(batch.column("title"))
@@ -201,22 +207,20 @@ def _usable_rows(
 
 
 def _clean_ids(column: pa.Array) -> pa.Array:
-    """Ids as text; null where there is none.
+    """Returns the ids as text, null where there is none.
 
     Raises:
-        InputError: white space in an id, which TREC's files cannot hold.
+        InputError: white space in an id, which TREC files cannot hold.
     """
     ids = pc.utf8_trim_whitespace(pc.cast(column, pa.string()))
     spaced = ids.filter(pc.match_substring_regex(ids, r"[\s\p{Z}]"))
     if len(spaced):
-        raise InputError(
-            f"products: found id {spaced[0].as_py()!r:.60}, expected ids without white space"
-        )
+        raise InputError("products", f"id {spaced[0].as_py()!r:.60}", "ids without white space")
     return pc.if_else(pc.equal(ids, ""), pa.scalar(None, pa.string()), ids)
 
 
 def _listed(counts: ProductCounts | JudgementCounts) -> str:
-    """The counts that are not zero, such as "120 products, 3 without title"."""
+    """Lists the counts that are not zero, such as "120 products, 3 without title"."""
     named = [
         f"{count:,} {what.replace('_', ' ')}"
         for place, (what, count) in enumerate(dataclasses.asdict(counts).items())

@@ -1,4 +1,4 @@
-"""Products in CSV or TSV."""
+"""Reads products from CSV or TSV."""
 
 import dataclasses
 
@@ -15,7 +15,10 @@ class CsvConfig(ColumnMap):
     Attributes:
         path: the file.
         delimiter: one character, or "tab".
-        encoding: as Python names it, such as latin-1 or cp1252.
+        encoding: the file's encoding under Python's name for it, such as latin-1 or cp1252.
+
+    Raises:
+        InputError: a delimiter that is neither one character nor "tab", or see `ColumnMap`.
     """
 
     path: str
@@ -25,11 +28,15 @@ class CsvConfig(ColumnMap):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.delimiter != "tab" and len(self.delimiter) != 1:
-            raise InputError(f"found delimiter {self.delimiter!r}, expected one character or tab")
+            raise InputError("delimiter", repr(self.delimiter), "one character or 'tab'")
 
 
 def read_csv(config: CsvConfig) -> list[Source]:
-    """Reads a CSV; see `csv_batches` for what it refuses."""
+    """Reads a file of separated values.
+
+    Raises:
+        InputError: any error of `csv_batches` (while iterating) or of `read_judgements`.
+    """
     delimiter = "\t" if config.delimiter == "tab" else config.delimiter
     batches = csv_batches(config.path, config.names, delimiter, config.encoding)
     return [mapped_source(batches, config)]

@@ -1,14 +1,15 @@
-"""Amazon's Shopping Queries data (ESCI) with the category paths of ESCI-S, as in section 4.1.
+"""Reads Amazon's Shopping Queries data (ESCI) with category paths from ESCI-S, section 4.1.
 
-What is published, and read here:
+Two publications are read:
 
-- github.com/amazon-science/esci-data: `shopping_queries_dataset_products.parquet` and
-  `shopping_queries_dataset_examples.parquet`, the columns of `_PRODUCT_COLUMNS` and
-  `_EXAMPLE_COLUMNS`; all texts of a product may be null; labels are E, S, C and I; a product is
-  one row per `product_locale` (us, es, jp).
-- github.com/shuttie/esci-s: `esci.json.zst`, JSON Lines of `type` (product, book, or error where
-  the page could not be read, then without the rest), `asin` (ESCI's product_id), `locale` and
-  `category` (list of names, root first) among others. It covers 91.5 % of ESCI's products.
+- github.com/amazon-science/esci-data: `shopping_queries_dataset_products.parquet` with the columns
+  `_PRODUCT_COLUMNS` and `shopping_queries_dataset_examples.parquet` with `_EXAMPLE_COLUMNS`. Every
+  text of a product may be null; labels are E, S, C and I; a product has one row per
+  `product_locale` (us, es, jp).
+- github.com/shuttie/esci-s: `esci.json.zst`, JSON Lines with, among others, `type` (product, book,
+  or error for a page that could not be read, which has no further fields), `asin` (ESCI's
+  product_id), `locale` and `category` (list of names, root first). It covers 91.5 % of ESCI's
+  products.
 """
 
 import dataclasses
@@ -45,7 +46,7 @@ TABLE_1 = {
     "es": (131_935, 5_350, 121_297, 1_612, 12_176),
     "jp": (152_845, 6_458, 139_508, 1_832, 14_353),
 }
-"""The paper's figures: documents, training queries and pairs, test queries and pairs."""
+"""The paper's counts by locale: documents, training queries and pairs, test queries and pairs."""
 
 _PRODUCT_COLUMNS = {
     "product_id": "id",
@@ -55,7 +56,7 @@ _PRODUCT_COLUMNS = {
     "product_brand": "brand",
     "product_color": "color",
 }
-"""Published name -> name in a `Source`; those of the text are its labels."""
+"""Published name -> name in a `Source`, which is also the label in the product's text."""
 
 _EXAMPLE_COLUMNS = {
     "query_id": "query_id",
@@ -82,20 +83,24 @@ class EsciConfig:
     """The published files, and the choices that the paper does not state.
 
     Attributes:
-        products: shopping_queries_dataset_products.parquet.
-        examples: shopping_queries_dataset_examples.parquet.
-        metadata: esci.json.zst of ESCI-S; .gz and uncompressed will do.
-        locales: of us, es and jp; each becomes a data set of its own.
-        version: "small" is ESCI's reduced version of the harder queries, "large" all of them. The
-            paper's 20,001, 5,350 and 6,458 training queries fit the small version's 20,888, 5,632
-            and 7,284, and not the large one's 74,888, 11,336 and 13,460.
-        document_splits: a product is a document if it is judged in one of these splits. Both: the
-            small version judges 419,653 us pairs for training and ESCI-S covers 91.5 % of the
-            products, so that training alone can hardly give the paper's 386,392 documents.
-        document_labels: ... with one of these labels. All: there are more documents in Table 1
-            than training pairs, and what is irrelevant to one query is a product all the same.
-        metadata_types: pages of ESCI-S to take categories from. Books have categories too, and the
-            paper excludes none.
+        products: path of shopping_queries_dataset_products.parquet.
+        examples: path of shopping_queries_dataset_examples.parquet.
+        metadata: path of ESCI-S's esci.json.zst, which may also be .gz or uncompressed.
+        locales: locales to read, out of us, es and jp; each becomes a data set of its own.
+        version: "small" for ESCI's subset of difficult queries, "large" for all queries. The
+            paper's 20,001, 5,350 and 6,458 training queries (us, es, jp) fit the small version's
+            20,888, 5,632 and 7,284, and not the large one's 74,888, 11,336 and 13,460.
+        document_splits: splits whose judged products become documents. The default is both: the
+            small version has 419,653 us training pairs and ESCI-S covers 91.5 % of the products,
+            so training alone can hardly yield the paper's 386,392 documents.
+        document_labels: labels that make a judged product a document. The default is all: Table 1
+            has more documents than training pairs, and a product that is irrelevant to one query
+            is still part of the shop.
+        metadata_types: types of ESCI-S pages to take categories from. The default includes books:
+            they have categories, and the paper does not exclude them.
+
+    Raises:
+        InputError: a locale, version, split or label that ESCI does not have, or none at all.
     """
 
     products: str
@@ -115,28 +120,28 @@ class EsciConfig:
         ):
             values = getattr(self, field)
             if not values or set(values) - set(choices):
-                raise InputError(f"found {field} {values!r}, expected some of {', '.join(choices)}")
+                raise InputError(field, repr(values), f"one or more of {', '.join(choices)}")
         if self.version not in ("small", "large"):
-            raise InputError(f"found version {self.version!r}, expected 'small' or 'large'")
+            raise InputError("version", repr(self.version), "'small' or 'large'")
 
 
 def read_esci(config: EsciConfig) -> Iterator[Source]:
     """Reads one data set per locale.
 
-    Products come in the order of their file, those only that an example judges. A product takes
-    its categories from the ESCI-S page of its own locale: the same product's categories have
-    other names on another locale's site, and one tree would become two.
+    A data set has the products that an example judges, in the order of their file. Their
+    categories come from ESCI-S pages of the same locale: other locales name the categories in
+    another language, and mixing them would split one category tree into two.
 
     Raises:
-        InputError: a file that is not as published (see `data/sources/reading.py`), no example of
-            a locale, or no category for one.
+        InputError: a file that is not as published (see `data/sources/reading.py`), or a locale
+            without examples or without category paths.
     """
     rows_of, paths = _read_categories(config)
     for locale in config.locales:
         examples = _read_examples(config, locale)
         if not rows_of[locale]:
             raise InputError(
-                f"{config.metadata}: found no category path of locale {locale!r}, expected some"
+                config.metadata, f"no category path of locale {locale!r}", "at least one"
             )
         documents = _documents(examples, config)
         products = _read_products(config, locale, documents, rows_of[locale], paths)
@@ -147,12 +152,16 @@ def read_esci(config: EsciConfig) -> Iterator[Source]:
 def dataset_figures(
     directory: pathlib.Path, preprocessing: PreprocessingConfig = _PAPER_PREPROCESSING
 ) -> dict[str, int]:
-    """What the paper's preprocessing leaves of an imported data set, under Table 1's names.
+    """Counts what the paper's preprocessing keeps of an imported data set, for Table 1.
+
+    Args:
+        directory: folder of the imported files of one locale.
+        preprocessing: what to keep; the paper's choices by default.
 
     Returns:
-        `documents`, `train_queries`, `train_pairs`, `test_queries`, `test_pairs`, and the pairs
-        with the labels that preprocessing leaves out of the training and the test as well:
-        `train_pairs_any_label`, `test_pairs_any_label`.
+        `documents`, `train_queries`, `train_pairs`, `test_queries` and `test_pairs` of Table 1;
+        `train_pairs_any_label` and `test_pairs_any_label` count the pairs on the kept documents
+        whatever their label.
     """
     paths, judged, kept = preprocess_dataset(directory, preprocessing)
     relevant = keep_grades(kept["test"], relevant_grades(preprocessing.relevant_labels))
@@ -170,9 +179,13 @@ def preprocess_dataset(
 ) -> tuple[dict[str, tuple[str, ...]], dict[str, Qrels], dict[str, Qrels]]:
     """Applies the paper's preprocessing to an imported data set.
 
+    Args:
+        directory: folder of the imported files of one locale.
+        preprocessing: what to keep; the paper's choices by default.
+
     Returns:
-        The category path of each product kept; the judgements of "train" and "test" as they are,
-        and what is left of them.
+        Category paths by the id of each product kept; judgements by split ("train", "test") before
+        preprocessing; judgements by split after it.
     """
     counts = PreprocessingCounts()
     products = preprocess_products(_paths(directory / CATALOG), preprocessing, counts)
@@ -185,9 +198,10 @@ def preprocess_dataset(
 
 
 def table_1(locale: str, figures: dict[str, int]) -> Table:
-    """Lays `dataset_figures` out beside the paper's Table 1, with the difference per row.
+    """Returns a table of `dataset_figures`, the paper's Table 1 and the difference per row.
 
-    The paper does not say which labels its pairs have, so both readings stand beside its number.
+    The paper does not say which labels its pairs have, so its number of pairs stands in two rows:
+    one for relevant labels, one for any label.
     """
     documents, train_queries, train_pairs, test_queries, test_pairs = TABLE_1[locale]
     paper = {
@@ -214,7 +228,7 @@ def table_1(locale: str, figures: dict[str, int]) -> Table:
 
 
 def _read_categories(config: EsciConfig) -> tuple[dict[str, dict[str, int]], pa.Array]:
-    """Locale -> product -> row, and the category path of each row; the first page counts."""
+    """Returns locale -> product -> row, and the path of each row; a product's first page counts."""
     rows_of: dict[str, dict[str, int]] = {locale: {} for locale in config.locales}
     chunks, rows = [], 0
     for batch in json_batches(config.metadata, _METADATA):
@@ -250,19 +264,17 @@ def _read_examples(config: EsciConfig, locale: str) -> pa.Table:
     ]
     if not sum(map(len, kept)):
         raise InputError(
-            f"{config.examples}: found no example of locale {locale!r} with {version} 1, "
-            "expected some"
+            config.examples, f"no example of locale {locale!r} with {version} 1", "at least one"
         )
     return pa.Table.from_batches(kept)
 
 
 def _documents(examples: pa.Table, config: EsciConfig) -> set[str]:
-    """The products that an example of the configured splits and labels judges."""
+    """Returns the ids of products that an example of the configured splits and labels judges."""
     for label in examples["esci_label"].unique().to_pylist():
         if label not in GRADES:
             raise InputError(
-                f"{config.examples}: found esci_label {label!r}, expected one of "
-                f"{', '.join(GRADES)}"
+                config.examples, f"esci_label {label!r}", f"one of {', '.join(GRADES)}"
             )
     judged = pc.and_(
         pc.is_in(examples["split"], pa.array(config.document_splits)),
@@ -290,7 +302,7 @@ def _read_products(
 
 
 def _paths(catalog: pathlib.Path) -> Iterable[Product]:
-    """The products with their ids and categories only, which is all that the figures need."""
+    """Yields the products with id and categories alone, which is all that the figures need."""
     for batch in parquet_batches(catalog, ("id", "categories")):
         for product_id, categories in zip(*(c.to_pylist() for c in batch.columns), strict=True):
             yield Product(product_id, "", "", tuple(categories))

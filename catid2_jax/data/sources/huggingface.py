@@ -1,4 +1,4 @@
-"""Products in a data set of the Hugging Face hub, or in one saved by its library."""
+"""Reads products from a data set of the Hugging Face hub, or from one saved by its library."""
 
 import dataclasses
 import pathlib
@@ -15,12 +15,12 @@ from catid2_jax.errors import InputError
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class HuggingFaceConfig(ColumnMap):
-    """A data set by name.
+    """A data set of the hub, or one on disk.
 
     Attributes:
-        dataset: its name on the hub, or a folder that `save_to_disk` wrote.
-        subset: which of its configurations; empty where it has one only.
-        split: which of its splits.
+        dataset: name on the hub, or a folder that `save_to_disk` wrote.
+        subset: name of the data set's configuration on the hub; empty if it has only one.
+        split: name of the split to read.
     """
 
     dataset: str
@@ -29,11 +29,11 @@ class HuggingFaceConfig(ColumnMap):
 
 
 def read_huggingface(config: HuggingFaceConfig) -> list[Source]:
-    """Reads a data set, streamed from the hub.
+    """Reads a data set; one of the hub is streamed.
 
     Raises:
-        InputError: the package is missing, there is no such data set, or it lacks a column (while
-            iterating).
+        InputError: while iterating, if the package `datasets` is missing, there is no such data
+            set, or it lacks a column.
     """
     return [mapped_source(_batches(config), config)]
 
@@ -46,11 +46,12 @@ def _batches(config: HuggingFaceConfig) -> Iterator[pa.RecordBatch]:
         selected = dataset.select_columns(list(config.names)).with_format("arrow")
         for table in selected.iter(BATCH_ROWS):
             yield from table.combine_chunks().to_batches()
+    except InputError:  # is a ValueError, but says what is wrong
+        raise
     except (OSError, ValueError, KeyError) as error:
         reason = " ".join(str(error).split())
         raise InputError(
-            f"{config.dataset}: found {reason:.200}, expected a data set with split "
-            f"{config.split!r}"
+            config.dataset, f"{reason:.200}", f"a data set with split {config.split!r}"
         ) from error
 
 
@@ -59,8 +60,7 @@ def _load(config: HuggingFaceConfig) -> Any:
         import datasets
     except ImportError as error:
         raise InputError(
-            "found no package datasets, expected it for Hugging Face: "
-            "pip install 'catid2_jax[data]'"
+            "", "no package datasets", "it for Hugging Face: pip install 'catid2_jax[data]'"
         ) from error
     if pathlib.Path(config.dataset).is_dir():
         saved = datasets.load_from_disk(config.dataset)

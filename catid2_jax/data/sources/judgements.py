@@ -1,4 +1,4 @@
-"""Judgements of query-product pairs, from whatever labels and splits a source has."""
+"""Reads judgements of query-product pairs and converts their labels and splits to our own."""
 
 import dataclasses
 import zlib
@@ -28,13 +28,13 @@ GRADE_OF_LABEL: Mapping[str, int] = {
 
 @dataclasses.dataclass
 class JudgementCounts:
-    """What became of the judgements.
+    """How many judgements were written and left out, and why.
 
     Attributes:
-        judgements: written.
-        without_query: left out, as the query's text is missing or blank; so are the next two.
-        on_products_left_out: the product is not in the catalogue that was written.
-        repeated: the pair was judged before; the first grade is kept.
+        judgements: judgements written.
+        without_query: judgements left out because the query has no id or no text.
+        on_products_left_out: judgements left out because the catalogue written lacks the product.
+        repeated: judgements left out because an earlier one of the split has the same pair.
     """
 
     judgements: int = 0
@@ -44,13 +44,13 @@ class JudgementCounts:
 
 
 def read_judgements(path: str) -> Iterable[pa.RecordBatch]:
-    """Reads a file of judgements with the columns of `split_judgements`.
+    """Reads a file of judgements as batches for `split_judgements`.
 
     Args:
-        path: .parquet, .csv, or .tsv; the last two may end in .gz or .zst.
+        path: .parquet, .csv or .tsv file; the last two may be compressed (.gz, .zst).
 
     Raises:
-        InputError: another suffix, or what the readers raise.
+        InputError: another suffix, or any error of `parquet_batches` or `csv_batches`.
     """
     plain = path.removesuffix(".gz").removesuffix(".zst")
     if path.endswith(".parquet"):
@@ -58,7 +58,7 @@ def read_judgements(path: str) -> Iterable[pa.RecordBatch]:
     if plain.endswith((".csv", ".tsv")):
         delimiter = "," if plain.endswith(".csv") else "\t"
         return csv_batches(path, COLUMNS, delimiter, optional=("split",))
-    raise InputError(f"{path}: found another suffix, expected one of .parquet, .csv, .tsv")
+    raise InputError(path, "another suffix", "one of .parquet, .csv, .tsv")
 
 
 def split_judgements(
@@ -67,22 +67,24 @@ def split_judgements(
     test_share: float,
     counts: JudgementCounts,
 ) -> dict[str, tuple[list[Query], Qrels]]:
-    """Grades the judgements and parts them by split.
+    """Converts labels to grades and divides the judgements by split.
 
     Args:
-        batches: `query_id`, `query`, `product_id`, `label` (ESCI's letters or words, or 3 to 0)
-            and maybe `split` (train, dev or test).
-        document_ids: the products of the catalogue.
-        test_share: without a `split`, this share of the queries is for the test, the others for
-            training. A query's place depends on its id alone, so it is the same in every run.
-        counts: gets what is left out.
+        batches: judgements with the columns `query_id`, `query`, `product_id`, `label` (ESCI's
+            letters or words, or 3 to 0) and optionally `split` (train, dev or test).
+        document_ids: ids of the catalogue's products.
+        test_share: fraction of the queries for the test where there is no column `split`; the
+            others are for training. The choice depends on the query's id alone, so it is the same
+            in every run.
+        counts: counts of judgements written and left out; they are increased.
 
     Returns:
-        Per split with a judgement, its queries and their grades, in the order of the batches.
+        Split -> its queries and their grades, in the order of the batches. Splits without a
+        judgement are absent.
 
     Raises:
-        InputError: a label or split of another name, an id with white space, or two texts for
-            one query of a split.
+        InputError: an unknown label or split, an id with white space, or two texts for one query
+            of a split.
     """
     queries: dict[str, dict[str, str]] = {split: {} for split in SPLITS}
     qrels: dict[str, Qrels] = {split: {} for split in SPLITS}
@@ -116,7 +118,7 @@ def split_judgements(
 
 
 def _clean_queries(column: pa.Array) -> list[str | None]:
-    """Cleaned texts, each once however many judgements a query has; null where nothing is left."""
+    """Cleans each distinct text once, however many judgements it has; None where it is empty."""
     texts = pc.dictionary_encode(pc.cast(column, pa.string()))
     return clean(texts.dictionary).take(texts.indices).to_pylist()
 
@@ -128,13 +130,14 @@ def _split_of(query_id: str | None, test_share: float) -> str:
 def _check_text(query_id: str, known: str, text: str) -> None:
     if known != text:
         raise InputError(
-            f"judgements: found the texts {known!r:.60} and {text!r:.60} for query {query_id!r}, "
-            "expected one"
+            "judgements",
+            f"the texts {known!r:.60} and {text!r:.60} for query {query_id!r}",
+            "one text per query",
         )
 
 
 def _refuse(label: str | None, split: str | None) -> None:
     if label not in GRADE_OF_LABEL:
         names = ", ".join(GRADE_OF_LABEL)
-        raise InputError(f"judgements: found label {label!r}, expected one of {names}")
-    raise InputError(f"judgements: found split {split!r}, expected one of {', '.join(SPLITS)}")
+        raise InputError("judgements", f"label {label!r}", f"one of {names}")
+    raise InputError("judgements", f"split {split!r}", f"one of {', '.join(SPLITS)}")

@@ -1,4 +1,4 @@
-"""Products in Parquet: a file, or a folder of shards."""
+"""Reads products from a Parquet file or from a folder of shards."""
 
 import dataclasses
 
@@ -12,14 +12,18 @@ class ParquetConfig(ColumnMap):
     """Parquet with columns of any name.
 
     Attributes:
-        path: a file, or a folder whose *.parquet, also in folders below, are read by name.
+        path: a file, or a folder; all *.parquet files below it are read, sorted by path.
     """
 
     path: str
 
 
 def read_parquet(config: ParquetConfig) -> list[Source]:
-    """Reads the shards one after the other; each must have all the columns."""
+    """Reads the shards one after the other.
+
+    Raises:
+        InputError: no shard; while iterating, a shard that lacks a column or cannot be read.
+    """
     shards = files_of(config.path, "*.parquet")
     batches = (batch for shard in shards for batch in parquet_batches(shard, config.names))
     return [mapped_source(batches, config)]

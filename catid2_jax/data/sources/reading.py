@@ -1,4 +1,4 @@
-"""Files in Parquet, JSON Lines and CSV as Arrow record batches, streamed and checked."""
+"""Streams Parquet, JSON Lines and CSV files as Arrow record batches, and checks them."""
 
 import codecs
 import contextlib
@@ -26,30 +26,33 @@ Path = str | PathLike[str]
 
 @contextlib.contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Reports what goes wrong with a file in the block, and that it changed meanwhile.
+    """Turns errors of reading a file in the block into one InputError.
 
     Raises:
-        InputError: the file is missing, cut off, damaged, or not as it was when the block began.
+        InputError: the file is missing, truncated or damaged, or it changed during the block.
     """
     try:
         with unchanged(path):
             yield
     except FileNotFoundError as missing:
-        raise InputError(f"{path}: found no such file, expected a file to read") from missing
+        raise InputError(path, "no such file", "a file to read") from missing
     except (OSError, pa.ArrowException) as broken:
         reason = " ".join(str(broken).split())
-        raise InputError(
-            f"{path}: found {reason:.200}, expected a whole and readable file"
-        ) from broken
+        raise InputError(path, f"{reason:.200}", "a whole and readable file") from broken
 
 
 def parquet_batches(
     path: Path, columns: Sequence[str], optional: Sequence[str] = ()
 ) -> Iterator[pa.RecordBatch]:
-    """Streams columns of a Parquet file, and those of `optional` that it has.
+    """Streams the named columns of a Parquet file.
+
+    Args:
+        path: the file.
+        columns: names of columns that it must have.
+        optional: names of columns to read if it has them.
 
     Raises:
-        InputError: a column is missing (named, with those found), or see `reading`.
+        InputError: a missing column (named, with those found), or see `reading`.
     """
     with reading(path), pa.parquet.ParquetFile(path) as file:
         found = file.schema_arrow.names
@@ -64,8 +67,8 @@ def json_batches(path: Path, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
     """Streams fields of JSON Lines, plain or compressed (.gz, .zst).
 
     Args:
-        path: one object per line.
-        schema: the fields to read; null where a line lacks one. Other fields are passed over.
+        path: file of one object per line.
+        schema: the fields to read, null where a line lacks one; other fields are ignored.
 
     Raises:
         InputError: a bad line (named), or see `reading`.
@@ -79,7 +82,7 @@ def json_batches(path: Path, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
                     batch.validate(full=True)
                     yield from pa.Table.from_batches([batch]).to_batches(BATCH_ROWS)
         except pa.ArrowInvalid:
-            # Arrow counts rows from the start of a block, so the line is looked for anew.
+            # Arrow counts rows from the start of a block, so search for the bad line again.
             for number, line in _lines(path):
                 where = f"{path}:{number}"
                 _check_fields(parse_json_object(line.rstrip(), where), schema, where)
@@ -93,16 +96,22 @@ def csv_batches(
     encoding: str = "utf-8",
     optional: Sequence[str] = (),
 ) -> Iterator[pa.RecordBatch]:
-    """Streams columns of a file of separated values, and those of `optional` that it has.
+    """Streams the named columns of a file of separated values, all as text.
 
-    The file has a header and may be compressed (.gz, .zst); all values come as text.
-    Cells with the delimiter, a quote or a line end in them are quoted, quotes in them doubled
-    (RFC 4180). Python's reader is used because it refuses a quote that is never closed, where
-    Arrow's takes all that follows it for one cell.
+    Cells that contain the delimiter, a quote or a line end are quoted, with quotes inside doubled
+    (RFC 4180). Python's reader is used because it refuses a quote that is never closed; Arrow's
+    takes everything after it for one cell.
+
+    Args:
+        path: file with a header, plain or compressed (.gz, .zst).
+        columns: names of columns that it must have.
+        delimiter: the character between two cells.
+        encoding: the file's encoding under Python's name for it.
+        optional: names of columns to read if it has them.
 
     Raises:
-        InputError: a column is missing (named, with those found), another delimiter, bytes of
-            another encoding or a row of another length (each with its line), or see `reading`.
+        InputError: a missing column (named, with those found), another delimiter, bytes of another
+            encoding or a row of another length (both with their line), or see `reading`.
     """
     csv.field_size_limit(1 << 30)
     with reading(path):
@@ -121,9 +130,7 @@ def csv_batches(
                 values = [pa.array(cells[place], pa.string()) for place in places]
                 yield pa.RecordBatch.from_arrays(values, wanted)
         except csv.Error as error:
-            raise InputError(
-                f"{lines.where}: found {error}, expected cells quoted as in RFC 4180"
-            ) from error
+            raise InputError(lines.where, error, "cells quoted as in RFC 4180") from error
 
 
 def require_columns(columns: Collection[str], found: Sequence[str], path: Path) -> None:
@@ -131,11 +138,18 @@ def require_columns(columns: Collection[str], found: Sequence[str], path: Path) 
     for name in columns:
         if name not in found:
             names = ", ".join(found) or "none"
-            raise InputError(f"{path}: found the columns {names:.300}, expected also {name!r}")
+            raise InputError(path, f"the columns {names:.300}", f"also {name!r}")
 
 
 def files_of(path: Path, pattern: str) -> list[pathlib.Path]:
-    """The file itself, or the files of a folder and those below it that fit `pattern`, by name.
+    """Returns `path` itself if it is no folder, else all files below it that match `pattern`.
+
+    Args:
+        path: a file or a folder.
+        pattern: a glob for file names, such as "*.parquet".
+
+    Returns:
+        The files, sorted by path.
 
     Raises:
         InputError: a folder without such a file.
@@ -145,7 +159,7 @@ def files_of(path: Path, pattern: str) -> list[pathlib.Path]:
         return [folder]
     files = sorted(folder.rglob(pattern))
     if not files:
-        raise InputError(f"{path}: found no file {pattern}, expected at least one")
+        raise InputError(path, f"no file {pattern}", "at least one")
     return files
 
 
@@ -154,7 +168,7 @@ def _distinct(columns: Sequence[str], optional: Sequence[str], found: Sequence[s
 
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """The lines that are not blank, as (number from 1, bytes)."""
+    """Yields the lines that are not blank, as (number from 1, bytes)."""
     with pa.input_stream(str(path), compression="detect") as stream:
         for number, line in enumerate(io.BufferedReader(stream, _JSON_BLOCK), 1):
             line = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
@@ -166,12 +180,12 @@ def _check_fields(record: dict[str, Any], schema: pa.Schema, where: str) -> None
     for field in schema:
         value = record.get(field.name)
         if not _fits(value, field.type):
-            raise InputError(f"{where}: found {field.name} {value!r:.60}, expected {field.type}")
+            raise InputError(where, f"{field.name} {value!r:.60}", field.type)
 
 
 def _fits(value: Any, kind: pa.DataType) -> bool:
     if isinstance(value, str) and pa.types.is_nested(kind):
-        return False  # Arrow would take it for a list of its characters
+        return False  # Arrow would read the text as a list of its characters
     try:
         pa.array([value], kind)
     except (pa.ArrowException, TypeError):
@@ -180,7 +194,7 @@ def _fits(value: Any, kind: pa.DataType) -> bool:
 
 
 class _TextLines:
-    """The lines of a file as text; `where` names the last one."""
+    """Iterates over the lines of a file as text; `where` names the last line read."""
 
     def __init__(self, path: Path, encoding: str) -> None:
         _check_encoding(encoding)
@@ -200,8 +214,7 @@ class _TextLines:
         except UnicodeDecodeError as error:
             found = line[error.start : error.start + 1]
             raise InputError(
-                f"{self.where}: found the byte {found!r} at column {error.start + 1}, expected "
-                f"{self._encoding}"
+                self.where, f"the byte {found!r} at column {error.start + 1}", self._encoding
             ) from error
 
 
@@ -209,31 +222,32 @@ def _check_encoding(encoding: str) -> None:
     try:
         ends = b"\n".decode(encoding) == "\n"
     except LookupError as error:
-        raise InputError(f"found encoding {encoding!r}, expected one that Python knows") from error
+        raise InputError("encoding", repr(encoding), "one that Python knows") from error
     except UnicodeDecodeError:
         ends = False
     if not ends:
         raise InputError(
-            f"found encoding {encoding!r}, in which a line does not end with one byte, expected "
-            f"another: iconv -f {encoding} -t utf-8 makes it one"
+            "encoding",
+            repr(encoding),
+            "one in which a line end is a single byte: convert the file with "
+            f"iconv -f {encoding} -t utf-8",
         )
 
 
 def _whole_rows(rows: Iterator[list[str]], length: int, lines: _TextLines) -> Iterator[list[str]]:
     for row in rows:
         if len(row) != length:
-            raise InputError(
-                f"{lines.where}: found {len(row)} cells, expected {length} as in the header"
-            )
+            raise InputError(lines.where, f"{len(row)} cells", f"{length} as in the header")
         yield row
 
 
 def _check_delimiter(header: str, columns: Sequence[str], delimiter: str, path: Path) -> None:
-    told = _CSV_DELIMITERS.get(delimiter, repr(delimiter))
+    given = _CSV_DELIMITERS.get(delimiter, repr(delimiter))
     for other, name in _CSV_DELIMITERS.items():
         cells = {cell.strip('"') for cell in header.strip().split(other)}
         if delimiter not in header and len(cells) > 1 and cells & set(columns):
             raise InputError(
-                f"{path}: found the header {header.strip()!r:.80}, which a {name} separates, "
-                f"expected a {told} (the delimiter told)"
+                path,
+                f"the header {header.strip()!r:.80}, separated by a {name}",
+                f"a {given}, the delimiter given",
             )

@@ -1,4 +1,4 @@
-"""Products that a SQL query selects: in files, in a DuckDB or in an SQLite database."""
+"""Reads products that a SQL query selects from files, a DuckDB or an SQLite database."""
 
 import contextlib
 import dataclasses
@@ -21,9 +21,10 @@ class SqlConfig(ColumnMap):
     """A query whose result has the columns named.
 
     Attributes:
-        query: SQL; without a database, DuckDB's, which reads files: "FROM 'shop/*.csv'".
-        database: .duckdb, or .sqlite, .sqlite3 or .db of SQLite; opened for reading only. Others
-            are for DuckDB's extensions: see its ATTACH.
+        query: the SQL text. DuckDB runs it unless the database is SQLite's, and can read files
+            even without a database: "FROM 'shop/*.csv'".
+        database: .duckdb file, or .sqlite, .sqlite3 or .db file of SQLite, opened read-only; empty
+            for none. Other databases are opened by DuckDB's extensions (see its ATTACH).
     """
 
     query: str
@@ -31,11 +32,11 @@ class SqlConfig(ColumnMap):
 
 
 def read_sql(config: SqlConfig) -> list[Source]:
-    """Reads what a query selects. SQLite needs no further package, all else needs duckdb.
+    """Reads what a query selects. SQLite needs no further package, anything else needs duckdb.
 
     Raises:
-        InputError: duckdb is missing, the query fails, or its result lacks a column (while
-            iterating).
+        InputError: while iterating, if the package `duckdb` is missing, the query fails, or its
+            result lacks a column.
     """
     sqlite = config.database.endswith(_SQLITE_SUFFIXES)
     batches = _sqlite_batches(config) if sqlite else _duckdb_batches(config)
@@ -47,7 +48,7 @@ def _duckdb_batches(config: SqlConfig) -> Iterator[pa.RecordBatch]:
         import duckdb
     except ImportError as error:
         raise InputError(
-            "found no package duckdb, expected it for SQL: pip install 'catid2_jax[data]'"
+            "", "no package duckdb", "it for SQL: pip install 'catid2_jax[data]'"
         ) from error
     try:
         read_only = bool(config.database)
@@ -76,10 +77,10 @@ def _sqlite_batches(config: SqlConfig) -> Iterator[pa.RecordBatch]:
 
 
 def _texts(column: tuple[object, ...]) -> pa.Array:
-    """SQLite's values have types of their own, row by row."""
+    """Returns the values as text, because SQLite types each value, not the column."""
     return pa.array([None if value is None else str(value) for value in column], pa.string())
 
 
 def _failed(error: Exception) -> InputError:
     reason = " ".join(str(error).split())
-    return InputError(f"query: found {reason:.200}, expected a query that runs")
+    return InputError("query", f"{reason:.200}", "a query that runs")

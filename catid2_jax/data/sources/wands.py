@@ -1,4 +1,4 @@
-"""Wayfair's WANDS: furniture, queries and judgements (github.com/wayfair/WANDS)."""
+"""Reads Wayfair's WANDS: furniture, queries and judgements (github.com/wayfair/WANDS)."""
 
 import dataclasses
 import pathlib
@@ -11,7 +11,7 @@ from catid2_jax.data.sources.dataset import Source
 from catid2_jax.data.sources.reading import csv_batches, require_columns
 from catid2_jax.errors import InputError
 
-_HIERARCHY = ("category hierarchy", "category_hierarchy")  # as in the file, as in its README
+_HIERARCHY = ("category hierarchy", "category_hierarchy")  # in the file; in its README
 _PRODUCT_COLUMNS = {
     "product_id": "id",
     "product_name": "title",
@@ -19,7 +19,7 @@ _PRODUCT_COLUMNS = {
     "product_description": "description",
     "product_features": "features",
 }
-# A partial match lacks something that was asked for, as a substitute does.
+# A partial match, like ESCI's substitute, lacks something that was asked for.
 _LABELS = {"Exact": "E", "Partial": "S", "Irrelevant": "I"}
 
 
@@ -28,17 +28,18 @@ class WandsConfig:
     """The published files.
 
     Attributes:
-        path: the folder of product.csv, query.csv and label.csv; all are tab-separated.
+        path: folder of product.csv, query.csv and label.csv, all tab-separated.
     """
 
     path: str
 
 
 def read_wands(config: WandsConfig) -> list[Source]:
-    """Reads WANDS; it has no splits, so its queries are parted by id.
+    """Reads WANDS, which has no splits: `split_judgements` divides its queries by their ids.
 
     Raises:
-        InputError: a file that is not as published, an unknown label or query.
+        InputError: while iterating, at a file that is not as published, or an unknown label or
+            query.
     """
     folder = pathlib.Path(config.path)
     return [Source(_read_products(folder / "product.csv"), _read_labels(folder))]
@@ -66,10 +67,13 @@ def _read_labels(folder: pathlib.Path) -> Iterator[pa.RecordBatch]:
     path = folder / "label.csv"
     for batch in csv_batches(path, ("query_id", "product_id", "label"), "\t"):
         queries, products, labels = (column.to_pylist() for column in batch.columns)
-        for found, known, what in ((queries, texts, "query"), (labels, _LABELS, "label")):
+        for found, known, what, expected in (
+            (queries, texts, "query", "one of query.csv"),
+            (labels, _LABELS, "label", f"one of {', '.join(_LABELS)}"),
+        ):
             unknown = next((value for value in found if value not in known), None)
             if unknown is not None:
-                raise InputError(f"{path}: found {what} {unknown!r}, expected a known one")
+                raise InputError(path, f"{what} {unknown!r}", expected)
         yield pa.RecordBatch.from_pydict(
             {
                 "query_id": queries,

@@ -1,1 +1,1 @@
-"""Builders for tensorflow_datasets: ESCI, and any catalogue. They need the extra `tfds`."""
+"""Builders for tensorflow_datasets: ESCI, and any catalogue; they need the extra `tfds`."""

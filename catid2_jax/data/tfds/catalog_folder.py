@@ -1,11 +1,11 @@
-"""Any catalogue with queries and judgements in the project's files, for tensorflow_datasets."""
+"""Builds a data set for tensorflow_datasets from any catalogue in the project's own format."""
 
 import pathlib
 from typing import ClassVar
 
 import tensorflow_datasets as tfds
 
-from catid2_jax.data.catalog import read_catalog
+from catid2_jax.data.catalog import stream_products
 from catid2_jax.data.queries import read_qrels, read_queries
 from catid2_jax.data.tfds import examples
 from catid2_jax.errors import InputError
@@ -14,10 +14,10 @@ _CATALOGS = ("catalog.parquet", "catalog.jsonl", "catalog.jsonl.gz")
 
 
 class CatalogFolder(tfds.core.GeneratorBasedBuilder):
-    """A folder as `import_data` leaves it, or `data/` of a work directory; nothing is left out.
+    """All examples of a folder that `import_data` wrote, or of `data/` in a work directory.
 
-    A configuration is a name for the data set and nothing else, so that several can stand in one
-    `data_dir`: tfds build .../catalog_folder.py --config='{"name": "shop"}' --manual_dir=FOLDER.
+    A configuration only names the data set, so that one `data_dir` can hold several:
+    tfds build .../catalog_folder.py --config='{"name": "shop"}' --manual_dir=FOLDER.
     """
 
     VERSION = tfds.core.Version("1.0.0")
@@ -26,8 +26,8 @@ class CatalogFolder(tfds.core.GeneratorBasedBuilder):
         tfds.core.BuilderConfig(name="default")
     ]
     MANUAL_DOWNLOAD_INSTRUCTIONS = (
-        f"--manual_dir is the folder of one of {', '.join(_CATALOGS)} and of queries.SPLIT.jsonl "
-        "and qrels.SPLIT.txt for some of the splits train, dev and test."
+        f"The manual directory must hold one of {', '.join(_CATALOGS)}, and queries.SPLIT.jsonl "
+        "with qrels.SPLIT.txt for some of the splits train, dev and test."
     )
 
     def _info(self) -> tfds.core.DatasetInfo:
@@ -47,19 +47,24 @@ class CatalogFolder(tfds.core.GeneratorBasedBuilder):
 
 
 def folder_examples(folder: pathlib.Path) -> dict[str, examples.Examples]:
-    """Split -> its examples: `catalog`, and those whose queries the folder has.
+    """Reads the examples of a folder.
+
+    Args:
+        folder: folder of one catalogue, and of queries and judgements of some splits.
+
+    Returns:
+        Split -> examples: `catalog`, and each split with a file of queries.
 
     Raises:
-        InputError: no catalogue or several, or what the readers raise; a judgement of a query or
-            on a product that is not there is an error.
+        InputError: no catalogue or several, a judgement of an unknown query or on an unknown
+            product, or any other error of the readers.
     """
     there = [name for name in _CATALOGS if (folder / name).exists()]
     if len(there) != 1:
         raise InputError(
-            f"{folder}: found {' and '.join(there) or 'no catalogue'}, expected one of "
-            f"{', '.join(_CATALOGS)}"
+            folder, " and ".join(there) or "no catalogue", f"one of {', '.join(_CATALOGS)}"
         )
-    products = read_catalog(folder / there[0])
+    products = stream_products(folder / there[0])
     ids = {product.id for product in products}
     found = {examples.CATALOG: examples.product_examples(products)}
     for name, split in examples.SPLITS.items():

@@ -1,4 +1,4 @@
-"""Amazon's Shopping Queries data (ESCI) of section 4.1, for tensorflow_datasets."""
+"""Builds Amazon's Shopping Queries data (ESCI), section 4.1, for tensorflow_datasets."""
 
 import dataclasses
 import pathlib
@@ -9,10 +9,10 @@ from typing import ClassVar
 import tensorflow_datasets as tfds
 from absl import logging
 
-from catid2_jax.data.catalog import read_catalog
-from catid2_jax.data.sources.esci import LOCALES, EsciConfig, preprocess_dataset, read_esci
+from catid2_jax.data.catalog import stream_products
 from catid2_jax.data.queries import read_queries
 from catid2_jax.data.sources.dataset import CATALOG, write_dataset
+from catid2_jax.data.sources.esci import LOCALES, EsciConfig, preprocess_dataset, read_esci
 from catid2_jax.data.tfds import examples
 from catid2_jax.types import Product
 
@@ -31,9 +31,9 @@ _CITATION = """@article{reddy2022shopping,
 class Esci(tfds.core.GeneratorBasedBuilder):
     """ESCI with the category paths of ESCI-S, after the paper's preprocessing.
 
-    The choices that the paper leaves open are `EsciConfig`'s defaults, and the numbers of examples
-    stand beside Table 1 in what `import_data esci` prints. For other choices import with that, and
-    build with `CatalogFolder`.
+    Choices that the paper leaves open follow the defaults of `EsciConfig`; `import_data esci`
+    compares the resulting numbers of examples with Table 1. For other choices, import the data
+    with `import_data` and build them with `CatalogFolder`.
     """
 
     VERSION = tfds.core.Version("1.0.0")
@@ -43,9 +43,9 @@ class Esci(tfds.core.GeneratorBasedBuilder):
         for locale in LOCALES
     ]
     MANUAL_DOWNLOAD_INSTRUCTIONS = (
-        f"--manual_dir is the folder of {PRODUCTS} and {EXAMPLES} from "
-        "https://github.com/amazon-science/esci-data and of "
-        f"{METADATA} from https://github.com/shuttie/esci-s."
+        f"The manual directory must hold {PRODUCTS} and {EXAMPLES} from "
+        f"https://github.com/amazon-science/esci-data, and {METADATA} from "
+        "https://github.com/shuttie/esci-s."
     )
 
     def _info(self) -> tfds.core.DatasetInfo:
@@ -68,7 +68,7 @@ class Esci(tfds.core.GeneratorBasedBuilder):
             metadata=str(manual / METADATA),
             locales=(self.builder_config.name,),
         )
-        # As long as the builder is there: the examples are read from it split by split.
+        # The folder must live as long as the builder, which reads its examples split by split.
         self._imported = tempfile.TemporaryDirectory()
         folder = pathlib.Path(self._imported.name)
         for source in read_esci(config):
@@ -82,27 +82,28 @@ class Esci(tfds.core.GeneratorBasedBuilder):
 def compare_with_checksums(
     manual: pathlib.Path, published: Mapping[str, tfds.download.checksums.UrlInfo]
 ) -> None:
-    """Warns of files that are not those published, by size and digest.
+    """Warns of files whose size or digest differs from the published one.
 
-    It is no error: Amazon may publish a newer version, and a part of the files is often enough.
+    A difference is no error: Amazon may publish a newer version, and some users build from a part
+    of the files.
 
     Args:
         manual: folder of the files.
-        published: url -> size, SHA-256 and name of the file, as in checksums.tsv. ESCI-S
-            publishes no digest.
+        published: URL -> size, SHA-256 and name of the file, read from checksums.tsv. ESCI-S is
+            absent because it publishes no digest.
     """
     for known in published.values():
         path = manual / known.filename
         if path.exists() and tfds.download.checksums.compute_url_info(path) != known:
-            logging.warning("%s: is not the file that was published (checksums.tsv)", path)
+            logging.warning("%s: differs from the published file (see checksums.tsv)", path)
 
 
 def _preprocessed_examples(folder: pathlib.Path) -> dict[str, examples.Examples]:
-    """Split -> its examples, of what the paper's preprocessing leaves of an imported data set."""
+    """Returns split -> examples of an imported data set after the paper's preprocessing."""
     paths, _, kept = preprocess_dataset(folder)
 
     def products() -> Iterator[Product]:
-        for product in read_catalog(folder / CATALOG):
+        for product in stream_products(folder / CATALOG):
             if product.id in paths:
                 yield dataclasses.replace(product, categories=paths[product.id])
 

@@ -1,8 +1,8 @@
-"""What an example is: a text, and the products that it asks for.
+"""Defines the examples of all builders: a text, and the products that it asks for.
 
-The text is a query, judged in the splits `train`, `validation` and `test`, or in the split
-`catalog` a product's title, which asks for that product. So one reader serves both of stage 2's
-tasks.
+In the splits `train`, `validation` and `test` the text is a query with its judged products; in the
+split `catalog` it is a product's title, which asks for that product. Both of stage 2's tasks can
+thus be read alike.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -13,25 +13,25 @@ import tensorflow_datasets as tfds
 from catid2_jax.types import GRADES, Product, Qrels, Query
 
 SPLITS: Mapping[str, str] = {"train": "train", "validation": "dev", "test": "test"}
-"""Name of a split of queries here -> the one in the names of files."""
+"""Name of a split of queries in tensorflow_datasets -> its name in the project's files."""
 
 CATALOG = "catalog"
-"""Name of the split of products."""
+"""Name of the split with one example per product."""
 
 Examples: TypeAlias = Iterator[tuple[str, dict[str, Any]]]
 
-_LABELS = sorted(GRADES, key=GRADES.__getitem__)  # so that a label's number is its grade
+_LABELS = sorted(GRADES, key=GRADES.__getitem__)  # a label's index is its grade
 
 
 def features() -> tfds.features.FeaturesDict:
-    """The features of all splits.
+    """Returns the features, which are the same in all splits.
 
-    - `id`: of the query or the product.
-    - `text`: the query, or the product's title.
-    - `details`: the product's further text; "" for a query.
-    - `categories`: the product's category path, root first; empty for a query.
+    - `id`: id of the query or product.
+    - `text`: text of the query, or title of the product.
+    - `details`: further text of the product; "" for a query.
+    - `categories`: category path of the product, root first; empty for a query.
     - `products`: `id` and `grade` (I, C, S, E as 0 to 3) of each product judged for the query, in
-      the order of the judgements; for a product, itself with E.
+      the order of the judgements; for a product, the product itself with E.
     """
     text = tfds.features.Text()
     grade = tfds.features.ClassLabel(names=_LABELS)
@@ -47,7 +47,7 @@ def features() -> tfds.features.FeaturesDict:
 
 
 def query_examples(queries: Iterable[Query], qrels: Qrels) -> Examples:
-    """An example for every query that has a judgement, by its id."""
+    """Yields (query id, example) for every query with a judgement."""
     for query in queries:
         if query.id in qrels:
             judged = [{"id": i, "grade": grade} for i, grade in qrels[query.id].items()]
@@ -55,7 +55,7 @@ def query_examples(queries: Iterable[Query], qrels: Qrels) -> Examples:
 
 
 def product_examples(products: Iterable[Product]) -> Examples:
-    """An example for every product, by its id."""
+    """Yields (product id, example) for every product."""
     for product in products:
         itself = [{"id": product.id, "grade": GRADES["E"]}]
         example = _example(product.id, product.title, itself)

@@ -18,30 +18,30 @@ ACTIVATIONS: Mapping[str, Callable[[jax.Array], jax.Array]] = {
 
 @dataclasses.dataclass(frozen=True)
 class T5Config:
-    """Shape of a T5; the defaults are T5 1.1 small, the names T5X's where it has them.
+    """Shape of a T5; the defaults are T5 1.1 small's, and the names T5X's where it has one.
 
     Attributes:
         emb_dim: width of the residual stream.
-        num_heads: of every attention.
+        num_heads: heads of every attention.
         head_dim: width of a head.
         mlp_dim: hidden width of the feed-forward layers.
-        num_encoder_layers: encoder blocks.
-        num_decoder_layers: decoder blocks.
-        dropout_rate: of embeddings, attention weights, hidden units and residual branches.
-        mlp_activations: one per input kernel of the feed-forward layer, their outputs multiplied:
-            ("gelu", "linear") is T5 1.1, ("relu",) is T5 1.0.
-        logits_via_embedding: logits through the embedding, as T5 1.0, not through `logits_dense`.
-        relative_attention_num_buckets: of the relative position bias.
-        relative_attention_max_distance: positions this far apart or farther share a bucket.
-        dtype: of the activations; parameters, softmaxes and logits stay in float32.
-        remat: whether a training step keeps each layer's input only and computes what is within
-            the layer again for the gradient: a third more arithmetic, far less memory.
-        memory_tokens: 0 for a source of text; else the source is a vector that any encoder gave,
-            and a projection to this many tokens stands in the place of their embedding. The
-            encoder's layers then see these; 0 of them leave all to the decoder.
+        num_encoder_layers: encoder layers.
+        num_decoder_layers: decoder layers.
+        dropout_rate: dropout of embeddings, attention weights, hidden units and residual branches.
+        mlp_activations: the activation of each input kernel of the feed-forward layer, whose
+            outputs are multiplied: ("gelu", "linear") is T5 1.1, ("relu",) is T5 1.0.
+        logits_via_embedding: whether logits use the embedding, as in T5 1.0, or `logits_dense`.
+        relative_attention_num_buckets: buckets of the relative position bias.
+        relative_attention_max_distance: the distance from which on positions share a bucket.
+        dtype: type of the activations; parameters, softmaxes and logits stay in float32.
+        remat: whether a training step keeps only each layer's input and computes the rest again
+            for the gradient: a third more arithmetic, far less memory.
+        memory_tokens: 0 if a source is a text. Otherwise a source is a vector from any encoder,
+            which is projected to this many tokens; encoder layers are then optional.
 
     Raises:
-        InputError: an unknown activation, or none; `memory_tokens` below 0.
+        InputError: `mlp_activations` is empty or names an unknown one, or `memory_tokens` is below
+            0.
     """
 
     emb_dim: int = 512
@@ -62,8 +62,7 @@ class T5Config:
     def __post_init__(self) -> None:
         if not self.mlp_activations or not set(self.mlp_activations) <= set(ACTIVATIONS):
             raise InputError(
-                f"mlp_activations is {self.mlp_activations}: expected one or more of "
-                f"{', '.join(ACTIVATIONS)}"
+                "mlp_activations", self.mlp_activations, f"one or more of {', '.join(ACTIVATIONS)}"
             )
         if self.memory_tokens < 0:
-            raise InputError(f"memory_tokens is {self.memory_tokens}: expected at least 0")
+            raise InputError("memory_tokens", self.memory_tokens, "at least 0")

@@ -1,8 +1,8 @@
 """The layers of T5 (Raffel et al., 2020, section 2.1; T5 1.1: Shazeer, 2020).
 
-Q and K in a shape are the lengths of the queries' and of the keys' sequence, E the model's width,
-H heads of width Dh; a leading `*batch` may be [B] or, for beams that each have their own keys,
-[B, M]. A parameter tree has the names of T5X's `examples/t5`.
+In shapes, Q and K are the lengths of the queries' and of the keys' sequence, E is the model's width
+and H the number of heads of width Dh; a leading `*batch` may be [B] or, for beams that each have
+their own keys, [B, M]. Parameters have the names of T5X's `examples/t5`.
 """
 
 import functools
@@ -19,17 +19,17 @@ from catid2_jax.models.t5.config import ACTIVATIONS, T5Config
 from catid2_jax.models.t5.packing import Packing, of_each_source, pack, unpack
 
 MASKED = -1e10
-"""Added to an attention logit that must not count; finite, so that a row of them is no NaN."""
+"""The bias of an attention logit that must not count; finite, so that a row of them is no NaN."""
 
 KeysValues: TypeAlias = tuple[Float[Array, "... H Dh"], Float[Array, "... H Dh"]]
 """Projected keys and values, [*batch, K, H, Dh] each."""
 
 
 def dense(features: int, **options: Any) -> nn.Dense:
-    """A projection without bias; its kernel's gradient is one product over all tokens.
+    """Returns a projection without bias, whose kernel's gradient is one product over all tokens.
 
-    With the axes before the last as one, XLA's CPU kernels take tokens and cotangents as they lie;
-    with several it would transpose copies of them.
+    Where the axes before the last are joined into one, XLA's CPU kernels read tokens and cotangents
+    in place; with several axes XLA would transpose copies of them.
     """
     return nn.Dense(features, use_bias=False, dot_general=_dot_general_of_rows, **options)
 
@@ -43,17 +43,17 @@ def _dot_general_of_rows(
 
 
 def layer_norm(config: T5Config) -> nn.RMSNorm:
-    """T5's layer norm: no mean, no bias, epsilon 1e-6, computed in float32."""
+    """Returns T5's layer norm: no mean, no bias, epsilon 1e-6, computed in float32."""
     return nn.RMSNorm(epsilon=1e-6, dtype=config.dtype)
 
 
 class Dropout(nn.Dropout):
-    """Dropout with one mask for all tokens of a sequence, as T5's, packed or not."""
+    """T5's dropout, which has one mask for all tokens of a sequence, packed or not."""
 
     def __call__(  # type: ignore[override]
         self, x: Float[Array, "*batch Q E"], deterministic: bool, packing: Packing | None = None
     ) -> Float[Array, "*batch Q E"]:
-        """Applies the masks, of the second-to-last axis or of the packed sources."""
+        """Applies one mask to each sequence, a row of `x` or a packed source."""
         if packing is None or deterministic or self.rate == 0.0:
             return super().__call__(x, deterministic)
         ones = jnp.ones((len(packing.mask), 1, x.shape[-1]), x.dtype)
@@ -61,34 +61,34 @@ class Dropout(nn.Dropout):
 
 
 def dropout(config: T5Config) -> Dropout:
-    """The configured dropout."""
+    """Returns the configured dropout."""
     return Dropout(config.dropout_rate, broadcast_dims=(-2,))
 
 
 def padding_bias(mask: Bool[Array, "B K"]) -> Float[Array, "B 1 1 K"]:
-    """The bias that hides the keys where `mask` is False."""
+    """Returns the bias that hides the keys where `mask` is False."""
     return jnp.where(mask, 0.0, MASKED)[:, None, None, :]
 
 
 def causal_bias(length: int) -> Float[Array, "1 1 Q Q"]:
-    """The bias that hides the keys after the query."""
+    """Returns the bias that hides the keys after the query."""
     return jnp.where(np.tri(length, dtype=bool), 0.0, MASKED)[None, None]
 
 
 def relative_position_bucket(
     relative_position: np.ndarray, bidirectional: bool, num_buckets: int, max_distance: int
 ) -> np.ndarray:
-    """T5's buckets: one per short distance, then ever wider ones up to `max_distance`.
+    """Returns T5's buckets: one per short distance, then ever wider ones up to `max_distance`.
 
     Args:
         relative_position: key position minus query position, any shape; known when tracing.
-        bidirectional: half of the buckets for keys after the query; without it, all of those
-            share bucket 0.
-        num_buckets: buckets in all.
-        max_distance: distances from here on share the last bucket.
+        bidirectional: whether half of the buckets are for keys after the query; otherwise all of
+            those share bucket 0.
+        num_buckets: the number of buckets.
+        max_distance: the distance from which on all share the last bucket.
 
     Returns:
-        int32 in 0..num_buckets-1, shaped as `relative_position`.
+        int32 in 0..num_buckets-1, of the shape of `relative_position`.
     """
     offset = np.zeros_like(relative_position)
     distance = np.maximum(-relative_position, 0)
@@ -115,7 +115,7 @@ class RelativePositionBias(nn.Module):
     def __call__(
         self, query_positions: np.ndarray, key_positions: np.ndarray
     ) -> Float[Array, "1 H Q K"]:
-        """The bias of keys at `key_positions` [K] for queries at `query_positions` [Q]."""
+        """Returns the bias of keys at `key_positions` [K] for queries at `query_positions` [Q]."""
         config = self.config
         buckets = relative_position_bucket(
             key_positions[None, :] - query_positions[:, None],
@@ -160,7 +160,7 @@ class Attention(nn.Module):
     def keys_values(
         self, x: Float[Array, "*batch K E"], packing: Packing | None = None
     ) -> KeysValues:
-        """Projects what is attended to; of packed sources, too, each has its own row of them."""
+        """Projects `x` to keys and values in one row per sequence, even if `x` is packed."""
         keys, values = unpack(self.key(x), packing), unpack(self.value(x), packing)
         return self._split_heads(keys), self._split_heads(values)
 

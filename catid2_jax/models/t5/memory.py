@@ -1,4 +1,4 @@
-"""A vector in the place of a text: projected to tokens for the encoder and the decoder."""
+"""Projects a vector to tokens, which replace an embedded text."""
 
 import flax.linen as nn
 from jaxtyping import Array, Float
@@ -9,15 +9,15 @@ from catid2_jax.models.t5.config import T5Config
 class MemoryTokens(nn.Module):
     """T5's norm of the vector, then a linear map to S tokens of width E.
 
-    The norm takes a vector's length away, so that unit vectors and others start alike: tokens of
-    unit variance, as embedded text has.
+    The norm removes a vector's length, so that all vectors start as tokens of unit variance, which
+    embedded text has too.
     """
 
     config: T5Config
 
     @nn.compact
     def __call__(self, vectors: Float[Array, "B D"]) -> Float[Array, "B S E"]:
-        """The tokens of each vector."""
+        """Computes the tokens of each vector."""
         config = self.config
         x = nn.RMSNorm(epsilon=1e-12, use_scale=False, dtype=config.dtype, name="norm")(vectors)
         x = nn.Dense(

@@ -1,7 +1,7 @@
 """T5, an encoder-decoder Transformer, with T5X's parameter tree and decoding by beams.
 
 E is the width of the residual stream, T the length of the decoder's input, t the position that is
-decoded, H heads of width Dh; B, S, M and V as in `catid2_jax.types`.
+decoded and H the number of heads of width Dh; B, S, M and V are those of `catid2_jax.types`.
 """
 
 from typing import TypeAlias
@@ -27,14 +27,14 @@ from catid2_jax.models.t5.memory import MemoryTokens
 from catid2_jax.models.t5.packing import Packing, make_packing, pack
 
 Source: TypeAlias = Int[Array, "B S"] | Float[Array, "B D"]
-"""Token ids of texts; vectors for a network with memory tokens, which then has S of them."""
+"""Token ids of texts, or vectors for a network with S memory tokens."""
 
 Cache: TypeAlias = tuple[KeysValues, ...]
 """Keys and values of each decoder layer."""
 
 
 def empty_cache(config: T5Config, batch_size: int) -> Cache:
-    """The self-attention keys and values before the first token: [B, 1, 0, H, Dh] each."""
+    """Returns the self-attention keys and values before the first token: [B, 1, 0, H, Dh] each."""
     empty = jnp.zeros((batch_size, 1, 0, config.num_heads, config.head_dim), config.dtype)
     return ((empty, empty),) * config.num_decoder_layers
 
@@ -69,7 +69,7 @@ class EncoderLayer(nn.Module):
 
 
 class Encoder(nn.Module):
-    """The encoder's layers, one relative position bias for all of them."""
+    """The encoder's layers, with one relative position bias for all of them."""
 
     config: T5Config
 
@@ -116,7 +116,7 @@ class DecoderLayer(nn.Module):
     def cross_keys_values(
         self, encoded: Float[Array, "*batch E"], packing: Packing | None
     ) -> KeysValues:
-        """What the cross-attention attends to."""
+        """Projects what the cross-attention attends to."""
         return self.encoder_decoder_attention.keys_values(encoded, packing)
 
     def __call__(
@@ -141,7 +141,7 @@ class DecoderLayer(nn.Module):
         self_bias: Float[Array, "1 1 H 1 _"],
         cross_bias: Float[Array, "B 1 1 S"],
     ) -> tuple[Float[Array, "B M E"], KeysValues]:
-        """Applies the layer to one position of M beams; returns the past with it, too."""
+        """Applies the layer to one position of M beams; returns the past with that position too."""
         h = self.pre_self_attention_layer_norm(x)[:, :, None]
         keys, values = (
             jnp.concatenate([old, new], axis=2)
@@ -157,7 +157,7 @@ class DecoderLayer(nn.Module):
         cross_bias: Float[Array, "B 1 1 S"],
         deterministic: bool,
     ) -> Float[Array, "B Q E"]:
-        """The other two sublayers; to them, beams are no different from positions."""
+        """Applies the other two sublayers, which treat beams and positions alike."""
         h = self.pre_cross_attention_layer_norm(x)
         h = self.encoder_decoder_attention(h, cross, cross_bias, deterministic)
         x = x + self.dropout(h, deterministic)
@@ -166,7 +166,7 @@ class DecoderLayer(nn.Module):
 
 
 class Decoder(nn.Module):
-    """The decoder's layers, one relative position bias for all of them, and untied logits."""
+    """The decoder's layers, with one relative position bias for all of them, and untied logits."""
 
     config: T5Config
     vocabulary_size: int
@@ -189,7 +189,7 @@ class Decoder(nn.Module):
     def cross_keys_values(
         self, encoded: Float[Array, "*batch E"], packing: Packing | None
     ) -> Cache:
-        """What each layer's cross-attention attends to."""
+        """Projects what each layer's cross-attention attends to."""
         return tuple(layer.cross_keys_values(encoded, packing) for layer in self.layers)
 
     def __call__(
@@ -227,10 +227,10 @@ class Decoder(nn.Module):
 
 
 class Transformer(nn.Module):
-    """T5. Dropout needs the rng "dropout" where `deterministic` is False.
+    """The whole T5; if not `deterministic`, it needs the random stream "dropout".
 
     Attributes:
-        config: its shape.
+        config: the network's shape.
         vocabulary_size: V, rows of the embedding and of the logits.
     """
 
@@ -253,7 +253,7 @@ class Transformer(nn.Module):
 
     @nn.nowrap
     def source_mask(self, source: Source) -> Bool[Array, "B S"]:
-        """The `encoder_mask` of sources: False on padding, 0; no memory token is padding."""
+        """Returns the `encoder_mask` of sources: False on padding, token 0; vectors have none."""
         if self.config.memory_tokens:
             return jnp.ones((source.shape[0], self.config.memory_tokens), bool)
         return source != 0
@@ -266,15 +266,17 @@ class Transformer(nn.Module):
         deterministic: bool = True,
         packed_tokens: int = 0,
     ) -> Float[Array, "B T V"]:
-        """Teacher-forced logits.
+        """Computes teacher-forced logits.
 
         Args:
             encoder_tokens: the source.
-            encoder_mask: of `source_mask`; False on what is then seen by no position.
+            encoder_mask: the source's mask, which `source_mask` makes; False hides a token from
+                every position.
             decoder_input_tokens: the target, shifted right by one with token 0 in front.
-            deterministic: no dropout.
-            packed_tokens: where not 0, only the tokens that the mask shows are encoded: there must be no
-                more of them in any device's part of the batch. The logits are the same.
+            deterministic: whether to leave out dropout.
+            packed_tokens: slots for the source's tokens on each device, which are then encoded
+                without padding; 0 encodes padding too. If the tokens of every device's part of the
+                batch fit, the logits are the same.
 
         Returns:
             Logits of each next token, float32.
@@ -295,7 +297,7 @@ class Transformer(nn.Module):
         return self._encode(encoder_tokens, encoder_mask, deterministic, None)
 
     def start_decoding(self, encoded: Float[Array, "B S E"]) -> Cache:
-        """Each decoder layer's cross-attention keys and values, [B, S, H, Dh] each."""
+        """Computes each decoder layer's cross-attention keys and values, [B, S, H, Dh] each."""
         return self.decoder.cross_keys_values(encoded, None)
 
     def decode_step(
@@ -309,24 +311,24 @@ class Transformer(nn.Module):
 
         Args:
             tokens: each beam's token at position t; 0 at the first.
-            cross: from `start_decoding`; shared by the beams, never replicated.
-            encoder_mask: as for `encode`.
+            cross: what `start_decoding` returned; the beams share it, it is never replicated.
+            encoder_mask: the mask that `encode` was given.
             cache: self-attention keys and values of positions before t, [B, M, t, H, Dh] each;
-                `empty_cache` at the first. Its shape is what says t.
+                `empty_cache` at the first. Its shape determines t.
 
         Returns:
-            What `logits` of the next token are made of, and the cache with position t.
+            What `logits` takes for the next token, and the cache with position t.
         """
         return self.decoder.step(self.token_embedder(tokens), cross, encoder_mask, cache)
 
     def logits(
         self, x: Float[Array, "*batch E"], columns: slice = slice(None)
     ) -> Float[Array, "*batch _"]:
-        """Logits of tokens in float32, whatever the type of the activations.
+        """Computes logits of tokens in float32, whatever the type of the activations.
 
         Args:
             x: the decoder's output.
-            columns: the tokens, all by default; of others no logits are computed.
+            columns: the tokens whose logits are computed, by default all.
         """
         if self.config.logits_via_embedding:
             x = x.astype("float32") / np.sqrt(self.config.emb_dim)

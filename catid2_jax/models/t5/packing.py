@@ -1,10 +1,11 @@
-"""The tokens of a batch of sources side by side, without the padding between them.
+"""Packs the tokens of a batch of sources side by side, without the padding between them.
 
-What acts on each token alone, which is most of an encoder, then costs nothing for padding; only
-attention sees sources as rows again. Where the rows of a batch lie on several devices, each packs
-its own.
+Layers that act on each token alone, which are most of an encoder, then spend nothing on padding;
+only attention sees sources as rows again. Where the rows of a batch lie on several devices, each
+device packs its own.
 
-G is the number of those devices, C the packed_tokens for tokens on each; B, S and E as in `network`.
+G is the number of those devices and C the number of slots for tokens on each; B, S and E are those
+of `network`.
 """
 
 import functools
@@ -20,13 +21,14 @@ from catid2_jax.ops.mesh import data_devices
 
 @flax.struct.dataclass
 class Packing:
-    """Which token of the sources is where.
+    """The slot of each token of the sources, and the token in each slot.
 
     Attributes:
-        mask: what is packed, bool [B, S].
-        position: of each place's token in its device's part of the sources, row by row; int [G, C].
-        filled: which packed_tokens have a token, bool [G, C].
-        place: of each token among its device's; int [G, B / G * S], of no meaning on padding.
+        mask: which tokens are packed, bool [B, S].
+        position: each slot's token, as its position in the device's part of the sources, row by
+            row; int [G, C].
+        filled: which slots hold a token, bool [G, C].
+        place: each token's slot on its device, without meaning on padding; int [G, B / G * S].
     """
 
     mask: Any
@@ -40,33 +42,33 @@ def make_packing(mask: Bool[Array, "B S"], packed_tokens: int) -> Packing:
 
     Args:
         mask: False on padding.
-        packed_tokens: C; tokens beyond it, of a device's part of the batch, are lost.
+        packed_tokens: C, the slots on each device; tokens beyond them are lost.
     """
     parts = mask.reshape(data_devices(), -1)
-    # The positions of tokens, then those of padding.
+    # The positions of tokens come before those of padding.
     position = jnp.argsort(~parts, axis=1, stable=True)[:, :packed_tokens]
     filled = jnp.arange(packed_tokens)[None] < jnp.sum(parts, axis=1, keepdims=True)
     return Packing(mask, position, filled, jnp.cumsum(parts, axis=1) - 1)
 
 
 def pack(x: Shaped[Array, "B S *_"], packing: Packing | None) -> Shaped[Array, "G C *_"]:
-    """The tokens side by side, zeros where there is none; `x` itself without a packing."""
+    """Packs `x`, with zeros in empty slots; without a packing, returns `x` itself."""
     return x if packing is None else _pack(x, packing)
 
 
 def unpack(x: Shaped[Array, "G C *_"], packing: Packing | None) -> Shaped[Array, "B S *_"]:
-    """The tokens as rows, zeros on padding; `x` itself without a packing."""
+    """Unpacks `x` to rows, with zeros on padding; without a packing, returns `x` itself."""
     return x if packing is None else _unpack(x, packing)
 
 
 def of_each_source(x: Shaped[Array, "B E"], packing: Packing) -> Shaped[Array, "G C E"]:
-    """For every place the row of its token's source."""
+    """Returns for every slot the row of its token's source."""
     sources, length = packing.mask.shape
     devices = len(packing.position)
     return _rows(x.reshape(devices, sources // devices, -1), packing.position // length)
 
 
-# Either is the other's transpose: so the backward pass, too, gathers and does not scatter.
+# Each is the other's transpose, so that the backward pass gathers too, and does not scatter.
 
 
 @jax.custom_vjp

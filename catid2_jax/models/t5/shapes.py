@@ -1,8 +1,8 @@
 """Shapes of the published T5s, by name.
 
-From the public configurations: T5 1.0 (Raffel et al., 2020), T5 1.1 (Shazeer, 2020), mT5 (Xue et
-al., 2021), and the two least of T5 Efficient (Tay et al., 2022), which are built as T5 1.0. The
-three `*_tiny` beside those are T5X's, 8 wide, to try things out.
+They follow the public configurations of T5 1.0 (Raffel et al., 2020), T5 1.1 (Shazeer, 2020), mT5
+(Xue et al., 2021) and the two smallest of T5 Efficient (Tay et al., 2022), which are built like T5
+1.0. The other three `*_tiny` are T5X's, 8 wide, to try things out.
 """
 
 import dataclasses
@@ -18,7 +18,7 @@ class T5Shape:
 
     Attributes:
         config: the network; without dropout, which is the user's choice.
-        rows: of the published embedding.
+        rows: rows of the published embedding.
     """
 
     config: T5Config
@@ -29,12 +29,12 @@ T5_ROWS, MT5_ROWS = 32_128, 250_112
 
 
 def _gated(width: int, heads: int, hidden: int, layers: int, head_dim: int = 64) -> T5Config:
-    """T5 1.1: GEGLU, logits through a kernel of their own."""
+    """Returns a T5 1.1: GEGLU, and logits through a kernel of their own."""
     return T5Config(width, heads, head_dim, hidden, layers, layers)
 
 
 def _relu(width: int, heads: int, hidden: int, layers: int, head_dim: int = 64) -> T5Config:
-    """T5 1.0: ReLU, logits through the embedding."""
+    """Returns a T5 1.0: ReLU, and logits through the embedding."""
     return dataclasses.replace(
         _gated(width, heads, hidden, layers, head_dim),
         mlp_activations=("relu",),
@@ -66,11 +66,11 @@ SHAPES: Mapping[str, T5Shape] = {
 
 
 def named_shape(name: str) -> T5Shape:
-    """The shape of that name.
+    """Returns the shape of that name.
 
     Raises:
-        InputError: there is none.
+        InputError: there is no such shape.
     """
     if name not in SHAPES:
-        raise InputError(f"found T5 {name!r}, expected one of {', '.join(SHAPES)}")
+        raise InputError("name", repr(name), f"one of {', '.join(SHAPES)}")
     return SHAPES[name]

@@ -1,6 +1,6 @@
-"""Which axis of each of T5's parameters the devices of the mesh share (Shoeybi et al., 2020).
+"""Shards T5's parameters over the devices of the mesh (Shoeybi et al., 2020).
 
-Heads, hidden units and vocabulary are split, so that an attention, a feed-forward layer or the
+Heads, hidden units and the vocabulary are split, so that an attention, a feed-forward layer and the
 logits need one sum over the devices each.
 """
 
@@ -25,14 +25,15 @@ _RULES = {
     "wi_1/kernel": _COLUMNS,
     "wo/kernel": _ROWS,
 }
-"""By the last two names of a parameter's path."""
+"""A parameter's PartitionSpec by the last two names of its path."""
 
 
 def partition_specs(tree: object) -> object:
-    """The PartitionSpec of each leaf of a training state or of parameters.
+    """Returns the PartitionSpec of each leaf of a training state or of parameters.
 
-    An optimizer's moments lie as their parameters do; what has no rule, or another number of axes
-    than its parameter (Adafactor's moments by rows and columns), is whole on every device.
+    An optimizer's moments are sharded like their parameters. A leaf without a rule, or with another
+    number of axes than its parameter (Adafactor's row and column moments), is whole on every
+    device.
     """
 
     def of_leaf(path: tuple, leaf: jax.Array) -> PartitionSpec:
@@ -46,11 +47,9 @@ def partition_specs(tree: object) -> object:
 def check_divisible(config: T5Config, rows: int, model_devices: int) -> None:
     """Raises InputError unless the devices can share heads, hidden units and vocabulary evenly."""
     for name, size in (
-        ("t5.num_heads", config.num_heads),
-        ("t5.mlp_dim", config.mlp_dim),
+        ("num_heads", config.num_heads),
+        ("mlp_dim", config.mlp_dim),
         ("rows of the vocabulary", rows),
     ):
         if size % model_devices:
-            raise InputError(
-                f"{name} is {size}: expected a multiple of seq2seq.model_devices = {model_devices}"
-            )
+            raise InputError(name, size, f"a multiple of model_devices = {model_devices}")

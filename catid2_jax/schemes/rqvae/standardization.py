@@ -1,7 +1,8 @@
-"""Unit variance per dimension, so that distances between latents start out near 1.
+"""Standardisation of embeddings to unit variance per dimension.
 
-p^l is a softmax of distances: on unit-norm embeddings all of them are far below 1, p^l is nearly
-uniform whatever the codes do, and L_CSC sees nothing of a collapse.
+It makes the distances between latents start out near 1. p^l is a softmax of these distances: on
+unit-norm embeddings all of them are far below 1, so that p^l is nearly uniform for any codes and
+L_CSC does not respond to a collapse.
 """
 
 import flax.struct
@@ -11,23 +12,23 @@ from jaxtyping import Array, Float
 
 @flax.struct.dataclass
 class Standardization:
-    """x -> (x - mean) / scale, per dimension; stored with the checkpoint.
+    """The map x -> (x - mean) / scale per dimension, stored with the checkpoint.
 
     Attributes:
-        mean: [D].
-        scale: [D], standard deviation; 1 for a dimension that does not vary.
+        mean: mean of each dimension.
+        scale: standard deviation of each dimension; 1 for a dimension that does not vary.
     """
 
     mean: Float[Array, " D"] | np.ndarray
     scale: Float[Array, " D"] | np.ndarray
 
     def __call__(self, embeddings: np.ndarray) -> np.ndarray:
-        """Standardises float32 [N, D]."""
+        """Standardises embeddings, float32 [N, D]."""
         return (embeddings - np.asarray(self.mean)) / np.asarray(self.scale)
 
 
 def fit_standardization(embeddings: np.ndarray) -> Standardization:
-    """Mean and standard deviation of each dimension, summed in float64."""
+    """Computes the mean and standard deviation of each dimension, summed in float64."""
     mean = embeddings.mean(axis=0, dtype=np.float64)
     scale = embeddings.std(axis=0, dtype=np.float64)
     scale = np.where(scale > 1e-6, scale, 1.0)
@@ -35,5 +36,5 @@ def fit_standardization(embeddings: np.ndarray) -> Standardization:
 
 
 def no_standardization(width: int) -> Standardization:
-    """Leaves embeddings of this width as they are."""
+    """Creates the identity map for embeddings of this width."""
     return Standardization(np.zeros(width, np.float32), np.ones(width, np.float32))

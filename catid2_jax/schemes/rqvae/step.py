@@ -1,4 +1,4 @@
-"""Stage 1: one step of Eq. 8, and what surrounds it."""
+"""Makes the training step of stage 1 (Eq. 8), and initialises codebooks by k-means."""
 
 from collections.abc import Callable
 from typing import Any
@@ -27,16 +27,16 @@ class RQVAEData:
     """The corpus or a batch of it.
 
     Attributes:
-        embeddings: standardised, float [N, D]; on the host or on devices, as the next.
-        categories: ids of the category path's prefixes, int [N, H]; -1 where there is no such
-            level.
+        embeddings: standardised embeddings, float [N, D], on the host or on devices.
+        categories: ids of the category path's prefixes, int [N, H], on the host or on devices; -1
+            where there is no such level.
     """
 
     embeddings: Any
     categories: Any
 
     def batch(self, indices: Any) -> "RQVAEData":
-        """The documents of `indices`."""
+        """Returns the documents of `indices`."""
         return RQVAEData(self.embeddings[indices], self.categories[indices])
 
 
@@ -47,55 +47,39 @@ def docid_loss_terms(
     weights: LossWeights,
     key: jax.Array,
 ) -> dict[str, Scalar]:
-    """The terms of Eq. 8, by the argument names of `losses.docid_loss`; those of weight 0 left out.
+    """Computes the terms of Eq. 8 by the argument names of `losses.docid_loss`.
 
-    The category levels are those of `categories`; L_CSC is over all code levels. `key` draws
-    positives if `weights.positives` is "one".
+    Terms of weight 0 are left out. The category levels are those of `categories`; L_CSC is over all
+    code levels. `key` draws positives if `weights.positives` is "one".
     """
     quantization = output.quantization
-    # Unstacked, so that what the quantiser stacked costs nothing, forward or backward: the gradient
-    # of a slice would be padded to all levels.
-    residuals = jnp.unstack(quantization.residuals, axis=1)
-    log_probabilities = jnp.unstack(quantization.log_probabilities, axis=1)
+    inputs = losses.TermInputs(
+        embeddings=embeddings,
+        reconstructions=output.reconstructions,
+        # Unstacked, so that what the quantiser stacked costs nothing, forward or backward: the
+        # gradient of a slice would be padded to all levels.
+        residuals=jnp.unstack(quantization.residuals, axis=1),
+        log_probabilities=jnp.unstack(quantization.log_probabilities, axis=1),
+        categories=categories,
+        key=key,
+    )
     terms = {
         "residual_quantization": losses.residual_quantization_loss(
             quantization.residuals, quantization.selected, weights.commitment, weights.reduction
         )
     }
-    if weights.reconstruction:
-        terms["reconstruction"] = losses.reconstruction_loss(embeddings, output.reconstructions)
-    if weights.dispersion:
-        terms["dispersion"] = losses.dispersion_loss(
-            output.reconstructions, embeddings, weights.temperature
-        )
-    if weights.hierarchical_class and categories.shape[1]:
-        terms["hierarchical_class"] = sum(
-            (
-                losses.hierarchical_class_constraint_loss(
-                    residuals[level],
-                    categories,
-                    level,
-                    weights.temperature,
-                    weights.negatives,
-                    jax.random.fold_in(key, level) if weights.positives == "one" else None,
-                )
-                for level in range(categories.shape[1])
-            ),
-            start=jnp.zeros(()),
-        )
-    if weights.cluster_scale:
-        terms["cluster_scale"] = sum(
-            map(losses.cluster_scale_constraint_loss, log_probabilities), start=jnp.zeros(())
-        )
+    for name, term in losses.TERMS.items():
+        if getattr(weights, name):
+            terms[name] = term(inputs, weights)
     return terms
 
 
 def make_rqvae_step(
     model: RQVAE, optimizer: optax.GradientTransformation, weights: LossWeights, seed: int = 0
 ) -> StepFunction:
-    """The step of stage 1 for the training loop, over batches of `RQVAEData`.
+    """Makes the step of stage 1 for the training loop, over batches of `RQVAEData`.
 
-    `seed` is that of dropout and of drawn positives; each step derives its own key.
+    `seed` seeds dropout and the draw of positives; each step derives its own key.
     """
 
     def loss_function(params: dict, batch: RQVAEData, key: jax.Array) -> tuple[Scalar, Metrics]:
@@ -113,7 +97,7 @@ def make_rqvae_step(
         ]
         soft = jnp.exp(_entropy(jnp.exp(jnp.stack(log_means))))
         levels = {f"perplexity/level_{i}": value for i, value in enumerate(usage, 1)}
-        # A small L_CSC says something only where soft and hard usage agree.
+        # A small L_CSC is meaningful only where soft and hard usage agree.
         levels |= {f"soft_perplexity/level_{i}": value for i, value in enumerate(soft, 1)}
         return loss, {"loss": loss, **terms, **levels}
 
@@ -126,7 +110,7 @@ def make_rqvae_step(
 
 
 def usage_perplexities(codes: Int[Array, "B L"], codebook_size: int) -> Float[Array, " L"]:
-    """Perplexity of each level's hard code usage in the batch; far below K is a collapse."""
+    """Computes the perplexity of each level's code usage; far below K, it shows a collapse."""
     share = jax.vmap(
         lambda column: jnp.zeros(codebook_size).at[column].add(1.0 / len(column)), in_axes=1
     )(codes)
@@ -138,12 +122,12 @@ def _entropy(shares: Float[Array, "L K"]) -> Float[Array, " L"]:
 
 
 def initialize_codebooks(params: dict, latents: np.ndarray, key: jax.Array) -> dict:
-    """Parameters whose codebooks are the k-means centroids of the corpus, level by level.
+    """Returns parameters whose codebooks are k-means centroids of the corpus, level by level.
 
     All devices share the points; the result does not depend on how many they are.
 
     Args:
-        params: of an `RQVAE`.
+        params: parameters of an `RQVAE`.
         latents: z of the whole corpus under `params`, float32 [N, Z].
         key: random key.
     """
@@ -170,9 +154,9 @@ def _subtract_nearest(
 def in_batches(
     function: Callable[..., jax.Array], rows: np.ndarray, *arguments: Any, batch_size: int = 4096
 ) -> np.ndarray:
-    """`function(batch, *arguments)` for all rows, a batch at a time, sharded over all devices.
+    """Maps `function(batch, *arguments)` over all rows, in batches sharded over all devices.
 
-    The last batch is padded with zeros. The same function object is compiled once.
+    The last batch is padded with zeros. A function object is compiled once.
     """
     mesh = data_mesh()
     compiled = jax.jit(function, out_shardings=NamedSharding(mesh, PartitionSpec()))

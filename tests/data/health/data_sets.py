@@ -1,4 +1,4 @@
-"""A data set with nothing odd in it, which the tests spoil."""
+"""A data set with nothing odd in it, into which tests plant oddities."""
 
 import dataclasses
 
@@ -27,7 +27,7 @@ def clean_products():
 
 
 def clean_splits():
-    """Each product is found by a query of its own, and by one of another split."""
+    """Every product has its own training query; every 5th one of dev, every 2nd one of test."""
     splits = {}
     for split, every in (("train", 1), ("dev", 5), ("test", 2)):
         products = clean_products()[::every]
@@ -47,12 +47,12 @@ def health(products=None, splits=None, **options):
 
 
 def with_product(place=0, **fields):
-    """The clean products, one of them with other fields."""
+    """Returns the clean products, one of them with other fields."""
     products = clean_products()
     products[place] = dataclasses.replace(products[place], **fields)
     return products
 
 
 def findings(*arguments, **options):
-    """(severity, what, count) of each."""
+    """Returns (severity, what, count) of each finding."""
     return [(f.severity, f.what, f.count) for f in health(*arguments, **options).findings]

@@ -16,7 +16,7 @@ trees = st.dictionaries(
 
 
 def form(name):
-    """The normal form, for the few names above."""
+    """Returns the normal form of the few names above."""
     return name.lower().replace("-", " ").replace("&", "").strip()
 
 
@@ -169,7 +169,7 @@ def test_an_oddity_of_the_text_is_shown_where_it_is():
 
 
 def test_the_catalogue_is_read_once_and_not_kept():
-    """Products are let go one by one, so that memory holds none of them."""
+    """At most two products are alive at a time."""
     alive = weakref.WeakSet()
 
     class Watched:

@@ -49,7 +49,7 @@ def test_query_figures_are_those_of_a_brute_force(split):
     counts = collections.Counter(form(t) for t in written if form(t))
     assert figures["repeated"]["count"] == sum(n for n in counts.values() if n > 1)
     assert figures["empty"].count == written.count("?")
-    # "mug" is no title, so it is not called one though it was asked for.
+    # "mug" was given to the scan, but is the title of no product.
     assert figures["titles"].count == written.count("Thing 1")
     assert figures["oddities"]["markup"].count == written.count("<b>")
     assert figures["scripts"].get("Cyrillic", 0) == written.count("чай")

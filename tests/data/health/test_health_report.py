@@ -7,8 +7,8 @@ import re
 import pytest
 import rich.console
 
-from catid2_jax.data.health.inspection import Split
 from catid2_jax.data.health.findings import Finding
+from catid2_jax.data.health.inspection import Split
 from catid2_jax.data.health.report import amount, print_health, tables, write_health
 from catid2_jax.data.health.text import printable
 from catid2_jax.types import Query
@@ -19,7 +19,7 @@ VOID = {"meta", "br", "img", "link", "input"}
 
 
 class Page(html.parser.HTMLParser):
-    """Elements with their attributes, and the text outside of styles."""
+    """The elements of a page with their attributes, and the text outside of styles."""
 
     def __init__(self, source):
         super().__init__()
@@ -60,7 +60,7 @@ def printed(found, width=200):
 
 
 def hostile_health():
-    """Hostile text wherever a catalogue can hold some."""
+    """Inspects a data set with hostile text wherever it can hold some."""
     bell = "\x1b]0;owned\x07\u202e"
     products = with_product(
         id=f"<p>{bell}",
@@ -95,7 +95,7 @@ def test_what_a_browser_could_obey_besides_markup_is_shown_as_escapes(tmp_path):
 def test_a_terminal_obeys_nothing_that_stands_in_the_data():
     text = printed(hostile_health())
     assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]", text)
-    # Neither is it the console's own markup.
+    # The console does not take it for its own markup either.
     assert "[link=x]y[/link]" in text
     assert "\\x1b]0;owned" in text
 
@@ -146,7 +146,7 @@ def test_rows_by_hand():
         ("categories", "products", "share"),
         (("3", "80", "100.0 %"),),
     )
-    levels = rows["products of a category, by level"]
+    levels = rows["products per category, by level"]
     assert levels[0] == ("level", "categories", "min", "median", "max")
     assert levels[1] == (
         ("1", "2", "40", "40", "40"),
@@ -162,7 +162,7 @@ def test_rows_by_hand():
         ("brand", "0", "0.0 %"),
     )
     assert {count for _, count in rows["oddities in the category tree"][1]} == {"0"}
-    same = "products of the same title, but for case, punctuation and spaces"
+    same = "products with the same title but for case, punctuation and spaces"
     assert rows[same] == (
         ("with", "products", "groups", "largest group"),
         (("the title of another", "0", "0", "0"), ("title and text of another", "0", "0", "0")),
@@ -185,7 +185,7 @@ def test_what_recurs_is_counted_in_the_tables():
     assert tree["categories of one product"] == ("1",)
     assert tree["names that recur under other parents"] == ("1",)
     assert tree["categories without siblings"] == ("0",)
-    same = rows["products of the same title, but for case, punctuation and spaces"]
+    same = rows["products with the same title but for case, punctuation and spaces"]
     assert same["the title of another"] == ("3", "1", "3")
     assert same["title and text of another"] == ("0", "0", "0")
 
@@ -195,18 +195,20 @@ def test_a_catalogue_alone_has_its_tables(tmp_path):
     with_splits = {table.title for table in tables(health().figures)}
     assert with_splits - {table.title for table in tables(alone.figures)} == {
         "queries and judgements",
-        "relevant documents of a query that has any",
+        "relevant documents per query that has any",
     }
-    assert "80 of 80 (100.0 %) products of no training pair" in page(alone, tmp_path).text
+    assert "80 of 80 (100.0 %) products in no training pair" in page(alone, tmp_path).text
 
 
 def test_a_narrow_console_cuts_nothing_off():
-    text = printed(health(with_product(categories=("Top A",))), 80)
+    word = "".join(f"part{n}_" for n in range(20))
+    finding = Finding("note", "categories without siblings", 1, 2, (), word)
+    text = printed(dataclasses.replace(health(), findings=(finding,)), 80)
     text = text[text.index("findings") :]
     assert "…" not in text
-    # A name too long for its column goes on in the next line.
+    # A word too long for its column continues on the next line.
     column = "".join(line.split("│")[-2].strip() for line in text.splitlines() if "│" in line)
-    assert "config.data.preprocessing.minimum_depth" in column
+    assert word in column
 
 
 def test_a_clean_data_set_says_so(tmp_path):

@@ -6,8 +6,8 @@ import tracemalloc
 
 import pytest
 
-from catid2_jax.data.health.inspection import Split, inspect_data
 from catid2_jax.data.health.catalog import scan_catalog
+from catid2_jax.data.health.inspection import Split, inspect_data
 from catid2_jax.data.preprocessing import PreprocessingConfig
 from catid2_jax.types import Product, Query
 from tests.data.health.data_sets import (
@@ -21,14 +21,14 @@ from tests.data.health.data_sets import (
 
 
 def changed(splits, name, queries=(), qrels=()):
-    """The splits with further queries and judgements in one."""
+    """Returns the splits with further queries and judgements in one of them."""
     old = splits[name]
     return splits | {name: Split([*old.queries, *queries], old.qrels | dict(qrels))}
 
 
 def test_a_clean_data_set_has_no_findings():
     assert findings() == []
-    assert findings(splits={}) == [("note", "products of no training pair", 80)]
+    assert findings(splits={}) == [("note", "products in no training pair", 80)]
 
 
 PLANTED_PRODUCTS = {
@@ -42,7 +42,7 @@ PLANTED_PRODUCTS = {
     ),
     "inner": (
         {"categories": ("Top A", "Middle C")},
-        ("note", "products whose path ends where others go on", 1),
+        ("note", "products whose path ends where others continue", 1),
     ),
     "singleton": (
         {"categories": ("Top A", "Middle C", "Leaf X")},
@@ -54,7 +54,7 @@ PLANTED_PRODUCTS = {
     ),
     "echo": (
         {"categories": ("Top A", "Middle C", "MIDDLE C")},
-        ("note", "categories named as their parent", 1),
+        ("note", "categories with the name of their parent", 1),
     ),
     "variant sibling": (
         {"categories": ("Top A", "Middle C", "leaf-g")},
@@ -214,10 +214,9 @@ def test_texts_cut_to_one_length():
             for n, p in enumerate(clean_products())
         ]
 
-    assert ("note", "texts of just 90 characters, as many as the longest has", 20) in findings(
-        cut(20)
-    )
-    assert not any("as many as" in what for _, what, _ in findings(cut(19)))
+    what = "texts of exactly 90 characters, the length of the longest"
+    assert ("note", what, 20) in findings(cut(20))
+    assert not any("the length of the longest" in found for _, found, _ in findings(cut(19)))
 
 
 def test_a_field_that_most_products_lack():
@@ -235,7 +234,7 @@ def test_products_of_no_training_pair():
     splits = clean_splits()
     splits["train"].qrels["trainp00"] = {"p01": 3}
     del splits["dev"], splits["test"]
-    assert findings(splits=splits) == [("note", "products of no training pair", 1)]
+    assert findings(splits=splits) == [("note", "products in no training pair", 1)]
 
 
 def test_records_that_cannot_be_read():
@@ -248,7 +247,7 @@ def test_records_that_cannot_be_read():
 
 
 def planted_queries():
-    """Case -> (splits, expected)."""
+    """Yields (case, splits, expected finding)."""
     clean = clean_splits()
     train = clean["train"].queries
     again = [Query("again", train[0].text.upper() + "!")]
@@ -290,7 +289,7 @@ def planted_queries():
     yield (
         "unknown query",
         changed(clean, "test", (), {"nobody": {"p00": 3, "p01": 0}}),
-        ("error", "test judgements of queries that are not there", 2),
+        ("error", "test judgements of queries that the split lacks", 2),
     )
     yield (
         "heavy head",
@@ -300,13 +299,13 @@ def planted_queries():
             [Query(f"h{n}", f"head query {n}") for n in range(8)],
             {f"h{n}": {"p00": 3} for n in range(8)},
         ),
-        ("note", "train pairs on the most wanted 1% of the products that have any", 9),
+        ("note", "train pairs on the 1% of the products with most pairs", 9),
     )
     leaked = [Query("leak", f" {train[0].text.replace(' ', '-')} ")]
     yield (
         "leaked text",
         changed(clean, "test", leaked, {"leak": {"p01": 3}}),
-        ("warning", "test queries whose text stands in train too", 1),
+        ("warning", "test queries whose text is in train too", 1),
     )
     yield (
         "leaked pair",
@@ -316,14 +315,14 @@ def planted_queries():
     yield (
         "id in two splits",
         changed(clean, "test", [Query("devp00", "another text")], {"devp00": {"p00": 3}}),
-        ("warning", "test queries whose id stands in dev too", 1),
+        ("warning", "test queries whose id is in dev too", 1),
     )
     unseen = clean_splits()
     unseen["train"].qrels["trainp00"] = {"p01": 3}
     yield (
         "unseen",
         unseen,
-        ("warning", "test pairs on products of no training pair", 1),
+        ("warning", "test pairs on products in no training pair", 1),
     )
 
 
@@ -336,8 +335,8 @@ def test_what_is_planted_in_a_split_is_found_and_nothing_else(case):
     found = findings(splits=splits)
     assert expected in found
     consequences = {
-        "leaked pair": {"test queries whose text stands in train too"},
-        "unseen": {"products of no training pair", "dev pairs on products of no training pair"},
+        "leaked pair": {"test queries whose text is in train too"},
+        "unseen": {"products in no training pair", "dev pairs on products in no training pair"},
     }
     assert {what for _, what, _ in found} - {expected[1]} == consequences.get(case, set())
 
@@ -377,7 +376,7 @@ def test_figures_are_json_and_hold_every_part():
 
 
 def test_memory_of_titles_is_hashes():
-    """Two catalogues with titles that differ in length alone leave the same amount of objects."""
+    """Catalogues whose titles and texts differ only in length take the same memory."""
 
     def held(length):
         tracemalloc.start()
@@ -391,7 +390,7 @@ def test_memory_of_titles_is_hashes():
         assert scan.products == 500
         return size
 
-    # The sample of languages keeps 500 characters of each, whatever comes; the texts alone differ
-    # by 500 x 9,000 characters.
-    held(100)  # tables that are filled once
+    # The sample of languages keeps at most 500 characters of each; the titles and texts differ by
+    # 500 x 9,000 characters.
+    held(100)  # fills tables that stay
     assert held(1000) - held(100) < 2e5

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from catid2_jax.data.catalog import read_catalog
+from catid2_jax.data.catalog import stream_products
 from catid2_jax.data.queries import read_qrels, read_queries
 from catid2_jax.data.sources.dataset import (
     ProductCounts,
@@ -57,7 +57,7 @@ def test_products_are_cleaned_and_what_is_left_out_is_counted(tmp_path):
         ]
     )
     counts, judgements = write_dataset(source, tmp_path)
-    assert list(read_catalog(tmp_path / "catalog.parquet")) == [
+    assert list(stream_products(tmp_path / "catalog.parquet")) == [
         Product("p1", "Mug & lid", "brand: Acme; notes: a b", ("Home", "Cups")),
         Product("p6", "Pen", "", ("Office",)),
         Product("p2", "Usable now", "notes: x", ("Home", "Cups")),
@@ -72,13 +72,13 @@ def test_products_are_cleaned_and_what_is_left_out_is_counted(tmp_path):
 def test_integer_ids_become_their_digits(tmp_path):
     rows = {"id": [7, None], "title": ["a", "b"], "categories": [PATH, PATH]}
     write_dataset(Source([pa.RecordBatch.from_pydict(rows)]), tmp_path)
-    assert [product.id for product in read_catalog(tmp_path / "catalog.parquet")] == ["7"]
+    assert [product.id for product in stream_products(tmp_path / "catalog.parquet")] == ["7"]
 
 
 def test_long_fields_are_cut_and_counted(tmp_path):
     rows = batch(("p1", "A long title", PATH, "Acme Ltd", "abc"), ("p2", "B", PATH, "Acme", "abcd"))
     counts, _ = write_dataset(Source([rows]), tmp_path, WritingConfig(max_characters=4))
-    assert [(p.title, p.text) for p in read_catalog(tmp_path / "catalog.parquet")] == [
+    assert [(p.title, p.text) for p in stream_products(tmp_path / "catalog.parquet")] == [
         ("A long title", "brand: Acme; notes: abc"),
         ("B", "brand: Acme; notes: abcd"),
     ]
@@ -117,7 +117,7 @@ def test_bad_products_leave_the_earlier_catalogue(tmp_path):
     with pytest.raises(InputError) as caught:
         write_dataset(Source([batch(("p1", "Mug", [], None, None))]), tmp_path)
     assert str(caught.value) == (
-        "products: found none to keep (0 products, 1 without category), expected some"
+        "products: found none to keep (0 products, 1 without category), expected at least one"
     )
     bad = judged(("q1", "mug", "p1", "Good", "train"))
     with pytest.raises(InputError, match="judgements: found label 'Good'"):
@@ -129,10 +129,13 @@ def test_bad_products_leave_the_earlier_catalogue(tmp_path):
     assert (tmp_path / "catalog.parquet").read_bytes() == before
 
 
-@pytest.mark.parametrize("wrong", [{"max_characters": -1}, {"test_share": 1.1}])
-def test_a_wrong_choice_is_an_error(wrong):
-    with pytest.raises(InputError, match="found max_characters"):
-        WritingConfig(**wrong)
+@pytest.mark.parametrize(
+    ("field", "value"), [("max_characters", -1), ("test_share", 1.1), ("test_share", -0.1)]
+)
+def test_a_wrong_choice_is_an_error(field, value):
+    with pytest.raises(InputError) as caught:
+        WritingConfig(**{field: value})
+    assert (caught.value.where, caught.value.found) == (field, str(value))
 
 
 def test_the_report_names_every_count(tmp_path):

@@ -117,7 +117,7 @@ def test_queries_without_splits_are_parted_by_their_ids_alone():
         ),
         (
             ("q", "cup", "a", "E", "train"),
-            "judgements: found the texts 'mug' and 'cup' for query 'q', expected one",
+            "judgements: found the texts 'mug' and 'cup' for query 'q', expected one text",
         ),
     ],
 )

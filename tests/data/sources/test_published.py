@@ -1,11 +1,11 @@
-"""WANDS and Amazon Reviews 2023, in the form in which they are published."""
+"""WANDS and Amazon Reviews 2023 are read in the form in which they are published."""
 
 import gzip
 import json
 
 import pytest
 
-from catid2_jax.data.catalog import read_catalog
+from catid2_jax.data.catalog import stream_products
 from catid2_jax.data.queries import read_qrels, read_queries
 from catid2_jax.data.sources.amazon_reviews import AmazonReviewsConfig, read_amazon_reviews
 from catid2_jax.data.sources.dataset import WritingConfig, write_dataset
@@ -45,7 +45,7 @@ def test_wands(tmp_path, hierarchy):
     config = write_wands(tmp_path, LABELS, hierarchy)
     (source,) = read_wands(config)
     counts, judgements = write_dataset(source, tmp_path / "out", WritingConfig(test_share=0.0))
-    assert list(read_catalog(tmp_path / "out/catalog.parquet")) == [
+    assert list(stream_products(tmp_path / "out/catalog.parquet")) == [
         Product(
             "0",
             "solid wood platform bed",
@@ -64,8 +64,11 @@ def test_wands(tmp_path, hierarchy):
 @pytest.mark.parametrize(
     ("labels", "expected"),
     [
-        ([(9, 0, "Exact")], "found query '9', expected a known one"),
-        ([(0, 0, "Exactly")], "found label 'Exactly', expected a known one"),
+        ([(9, 0, "Exact")], "found query '9', expected one of query.csv"),
+        (
+            [(0, 0, "Exactly")],
+            "found label 'Exactly', expected one of Exact, Partial, Irrelevant",
+        ),
     ],
 )
 def test_wands_with_bad_labels(tmp_path, labels, expected):
@@ -122,7 +125,7 @@ def test_amazon_reviews_metadata(tmp_path):
     (source,) = read_amazon_reviews(AmazonReviewsConfig(path=str(path)))
     counts, _ = write_dataset(source, tmp_path / "out")
     path = ("Video Games", "PC", "Accessories")
-    assert list(read_catalog(tmp_path / "out/catalog.parquet")) == [
+    assert list(stream_products(tmp_path / "out/catalog.parquet")) == [
         Product(
             "B00069EVOG",
             "Pad & Cable",
@@ -143,7 +146,7 @@ def test_amazon_reviews_of_a_folder_with_judgements(tmp_path):
     config = AmazonReviewsConfig(path=str(tmp_path), judgements=str(judgements))
     (source,) = read_amazon_reviews(config)
     write_dataset(source, tmp_path / "out")
-    catalog = read_catalog(tmp_path / "out/catalog.parquet")
+    catalog = stream_products(tmp_path / "out/catalog.parquet")
     assert [product.id for product in catalog] == ["B00069EVOG", "B2"]
     assert read_qrels(tmp_path / "out/qrels.test.txt") == {"1": {"B2": 3}}
 

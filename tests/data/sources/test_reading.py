@@ -168,7 +168,7 @@ def test_csv_in_another_encoding(tmp_path):
         f"{path}:2: found the byte b'\\xe9' at column 6, expected ascii"
     )
     assert error_of(csv_batches(path, ["title"], encoding="latin-99")) == (
-        "found encoding 'latin-99', expected one that Python knows"
+        "encoding: found 'latin-99', expected one that Python knows"
     )
 
 
@@ -187,8 +187,8 @@ def test_an_encoding_of_two_bytes_is_refused_with_what_helps(tmp_path, encoding)
     path = tmp_path / "items.csv"
     path.write_bytes("id,title\n1,Café\n".encode(encoding))
     assert error_of(csv_batches(path, ["title"], encoding=encoding)) == (
-        f"found encoding {encoding!r}, in which a line does not end with one byte, expected "
-        f"another: iconv -f {encoding} -t utf-8 makes it one"
+        f"encoding: found {encoding!r}, expected one in which a line end is a single byte: "
+        f"convert the file with iconv -f {encoding} -t utf-8"
     )
     assert f"{path}:1: found the" in error_of(csv_batches(path, ["title"])) or (
         "expected also 'title'" in error_of(csv_batches(path, ["title"]))
@@ -207,13 +207,13 @@ def test_a_byte_order_mark_is_no_part_of_the_first_column(tmp_path):
     [
         (
             "id;title\n1;a\n",
-            ": found the header 'id;title', which a semicolon separates, expected a comma "
-            "(the delimiter told)",
+            ": found the header 'id;title', separated by a semicolon, expected a comma, "
+            "the delimiter given",
         ),
         (
             '"id"\t"title"\n1\ta\n',
-            ': found the header \'"id"\\t"title"\', which a tab separates, expected a comma '
-            "(the delimiter told)",
+            ': found the header \'"id"\\t"title"\', separated by a tab, expected a comma, '
+            "the delimiter given",
         ),
         ("sku,title\n1,a\n", ": found the columns sku, title, expected also 'id'"),
         ("sku\n1\n", ": found the columns sku, expected also 'id'"),
@@ -301,7 +301,7 @@ def test_a_file_that_is_broken_because_it_is_being_written_is_said_to_change(tmp
     def read_and_fail():
         with reading.reading(path):
             path.write_text("id\n1,")
-            raise InputError("a row is broken")
+            raise InputError("row", "1 cell", "2")
 
     with pytest.raises(InputError, match="found that it changed while it was read"):
         read_and_fail()

@@ -1,4 +1,4 @@
-"""CSV, Parquet, SQL and Hugging Face: the sources whose columns have any name."""
+"""CSV, Parquet, SQL and Hugging Face are read from columns of any name."""
 
 import builtins
 import csv
@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from catid2_jax.data.catalog import read_catalog
+from catid2_jax.data.catalog import stream_products
 from catid2_jax.data.queries import read_qrels
 from catid2_jax.data.sources.columns import ColumnMap
 from catid2_jax.data.sources.dataset import write_dataset
@@ -38,7 +38,7 @@ COLUMNS = {"id": "sku", "title": "name", "categories": ("path",), "text": ("bran
 def imported(sources, directory):
     for source in sources:
         write_dataset(source, directory)
-    return list(read_catalog(directory / "catalog.parquet"))
+    return list(stream_products(directory / "catalog.parquet"))
 
 
 def error_of(read, config):
@@ -120,8 +120,8 @@ def test_another_separator_than_told_is_said(tmp_path):
     path = write_csv(tmp_path / "shop.csv", "\t")
     header = "\\t".join(HEADER)
     assert error_of(read_csv, CsvConfig(path=path, **COLUMNS)) == (
-        f"{path}: found the header '{header}', which a tab separates, expected a comma "
-        "(the delimiter told)"
+        f"{path}: found the header '{header}', separated by a tab, expected a comma, "
+        "the delimiter given"
     )
 
 
@@ -316,13 +316,19 @@ def test_a_missing_package_is_named_with_the_way_to_get_it(monkeypatch, package,
 
 
 @pytest.mark.parametrize(
-    "fields", [{"categories": ()}, {"separator": ""}, {"text": ("brand", "title")}]
+    ("field", "value", "found"),
+    [
+        ("categories", (), "no column"),
+        ("separator", "", "''"),
+        ("text", ("brand", "title"), "the column 'title'"),
+    ],
 )
-def test_a_wrong_column_map_is_an_error(fields):
-    with pytest.raises(InputError):
-        ColumnMap(**fields)
+def test_a_wrong_column_map_is_an_error(field, value, found):
+    with pytest.raises(InputError) as caught:
+        ColumnMap(**{field: value})
+    assert (caught.value.where, caught.value.found) == (field, found)
 
 
 def test_a_wrong_delimiter_is_an_error():
-    with pytest.raises(InputError, match="found delimiter '::', expected one character or tab"):
+    with pytest.raises(InputError, match="delimiter: found '::', expected one character or 'tab'"):
         CsvConfig(path="", delimiter="::")

@@ -22,7 +22,7 @@ GRADES = ("I", "C", "S", "E")
 
 
 def built(builder, manual):
-    """Builds and reads back: split -> id -> example, in Python's types."""
+    """Builds a data set and reads it back as split -> id -> example, in Python's types."""
     config = tfds.download.DownloadConfig(manual_dir=str(manual))
     builder.download_and_prepare(download_config=config)
     assert builder.info.features["products"]["grade"].names == list(GRADES)
@@ -44,7 +44,7 @@ def decoded(texts):
 
 
 def published(folder):
-    """us and es differ in titles, jp has one product; see the comments for what is left."""
+    """Writes three locales: us and es differ in titles only, jp has one product."""
     rows = ("deep", "exact", "shallow", "unseen", "other")
     products = [[*product(i, f"{i} {n} 🎁", "<b>x</b>"), n] for n in ("us", "es") for i in rows]
     examples = [
@@ -100,7 +100,7 @@ def test_esci_is_what_the_papers_preprocessing_leaves(tmp_path):
 
 def test_without_its_files_esci_says_where_they_are(tmp_path):
     builder = esci.Esci(config="us", data_dir=str(tmp_path / "built"))
-    with pytest.raises(AssertionError, match=r"esci-data and of esci\.json\.zst from https://"):
+    with pytest.raises(AssertionError, match=r"esci-data, and esci\.json\.zst from https://"):
         built(builder, tmp_path / "nothing")
 
 
@@ -114,7 +114,7 @@ def test_files_that_are_not_those_published_are_named(tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         esci.compare_with_checksums(manual, esci.Esci.url_infos)
     assert sorted(caplog.messages) == [
-        f"{manual / name}: is not the file that was published (checksums.tsv)"
+        f"{manual / name}: differs from the published file (see checksums.tsv)"
         for name in (esci.EXAMPLES, esci.PRODUCTS)
     ]
 

@@ -100,5 +100,5 @@ def test_text_is_masked_where_it_is_padding():
 
 
 def test_a_number_of_tokens_that_is_none():
-    with pytest.raises(InputError, match="memory_tokens is -1: expected at least 0"):
+    with pytest.raises(InputError, match="memory_tokens: found -1, expected at least 0"):
         T5Config(memory_tokens=-1)

@@ -31,7 +31,8 @@ def test_tokens_lie_side_by_side_in_their_order(mask, spare):
 def test_derivatives_are_the_transposes(mask):
     rng = np.random.default_rng(1)
     x = jnp.asarray(rng.normal(size=(*mask.shape, 3)), jnp.float32)
-    packed_tokens = max(1, mask.size - 1, int(mask.sum()))  # one has no token, unless there is no padding
+    # One slot stays empty, unless there is no padding.
+    packed_tokens = max(1, mask.size - 1, int(mask.sum()))
     packing = make_packing(jnp.asarray(mask), packed_tokens)
     y = jnp.asarray(rng.normal(size=(1, packed_tokens, 3)), jnp.float32)
     # <pack(x), y> = <x, packed by its transpose(y)>, and the transposes have no part on padding.

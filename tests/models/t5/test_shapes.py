@@ -82,5 +82,7 @@ def test_activations_are_those_of_the_papers():
 
 
 def test_unknown_names_are_refused():
-    with pytest.raises(InputError, match=r"'t5_huge', expected one of t5_tiny, .*mt5_large"):
+    with pytest.raises(
+        InputError, match=r"name: found 't5_huge', expected one of t5_tiny, .*mt5_large"
+    ):
         named_shape("t5_huge")

@@ -14,17 +14,17 @@ from sklearn.metrics import adjusted_mutual_info_score, normalized_mutual_info_s
 
 from catid2_jax.losses import LossWeights
 from catid2_jax.models.rqvae import RQVAE, RQVAEConfig
-from catid2_jax.training import rqvae_evaluation
-from catid2_jax.training.checkpoint import Checkpoints
-from catid2_jax.training.loop import TrainState, train
-from catid2_jax.training.optimizer import TrainingConfig, make_optimizer
+from catid2_jax.schemes.rqvae import evaluation
 from catid2_jax.schemes.rqvae.evaluation import (
     corpus_latents,
     make_rqvae_evaluator,
     nearest_codes,
-    reseed,
 )
+from catid2_jax.schemes.rqvae.reseeding import make_reseeding_hook, reseed
 from catid2_jax.schemes.rqvae.step import RQVAEData, make_rqvae_step
+from catid2_jax.training.checkpoint import Checkpoints
+from catid2_jax.training.loop import TrainState, train
+from catid2_jax.training.optimizer import TrainingConfig, make_optimizer
 from catid2_jax.training.sampler import EpochSampler
 
 N, L, K, Z = 40, 3, 8, 3
@@ -77,14 +77,13 @@ def by_hand(state):
 def spoken(monkeypatch):
     """What is printed."""
     lines = []
-    monkeypatch.setattr(rqvae_evaluation.console, "print", lambda text, **style: lines.append(text))
+    monkeypatch.setattr(evaluation.console, "print", lambda text, **style: lines.append(text))
     return lines
 
 
 def test_figures_are_those_of_independent_computations(spoken):
-    state, optimizer = start()
-    same, figures = make_rqvae_evaluator(MODEL, optimizer, DATA, False, seed=0)(state)
-    assert same is state
+    state, _ = start()
+    figures = make_rqvae_evaluator(MODEL, DATA, seed=0)(state)
     latents, codes, lefts = by_hand(state)
     np.testing.assert_allclose(corpus_latents(MODEL, state.params, X), latents, atol=1e-5)
     codebooks = np.asarray(state.params["quantizer"]["codebooks"])
@@ -137,7 +136,7 @@ def test_figures_are_those_of_independent_computations(spoken):
 
 
 def test_a_dying_codebook_is_named_once_with_what_to_change(spoken):
-    state, optimizer = start()
+    state, _ = start()
     codebooks = np.array(state.params["quantizer"]["codebooks"])
     codebooks[1, 3:] += 1000  # level 2 keeps 3 of 8 codes; level 1 has 5, more than half
     codebooks[2] = np.random.default_rng(2).normal(size=(K, Z))
@@ -148,18 +147,18 @@ def test_a_dying_codebook_is_named_once_with_what_to_change(spoken):
         evaluate(state.replace(params=params))
         return [line for line in spoken if line.startswith("warning")]
 
-    evaluate = make_rqvae_evaluator(MODEL, optimizer, DATA, False, seed=0)
+    evaluate = make_rqvae_evaluator(MODEL, DATA, seed=0)
     (line,) = warnings(evaluate, codebooks)
     assert line.startswith("warning: the codebook of level 2 is dying: 3 of 8 codes in use, perp")
-    for field in ("rqvae.reseed_dead_codes", "loss_weights.cluster_scale", ".dispersion",
-                  "loss_weights.hierarchical_class", "embedding.standardize"):  # fmt: skip
+    for field in ("reseed_dead_codes", "cluster_scale", "dispersion",
+                  "hierarchical_class", "standardised"):  # fmt: skip
         assert field in line
     assert warnings(evaluate, codebooks) == []  # said once
     codebooks[2, 1:] += 1000
     (line,) = warnings(evaluate, codebooks)  # another level is another warning
     assert line.startswith("warning: the codebook of level 3 is dying: 1 of 8 codes in use, perp")
     assert line.count("perplexity 1.") == 1
-    assert len(warnings(make_rqvae_evaluator(MODEL, optimizer, DATA, False, 0), codebooks)) == 2
+    assert len(warnings(make_rqvae_evaluator(MODEL, DATA, seed=0), codebooks)) == 2
 
 
 @pytest.mark.parametrize(
@@ -172,21 +171,21 @@ def test_a_dying_codebook_is_named_once_with_what_to_change(spoken):
     ],
 )
 def test_alarm_below_half_of_the_codes_or_a_tenth_of_the_perplexity(spoken, codes, usage, alarm):
-    model = RQVAE(RQVAEConfig(levels=1, codes=codes, category_levels=0), 5)
+    model = RQVAE(RQVAEConfig(levels=1, codebook_size=codes, category_levels=0), 5)
     figures = {
         "perplexity/level_1": float(np.exp(entropy(usage))),
         "dead_codes/level_1": float(codes - len(usage)),
     }
-    rqvae_evaluation._warn(figures, model, 10**6, set())
+    evaluation._warn(figures, model, 10**6, set())
     assert bool(spoken) == alarm
 
 
 def test_the_alarm_asks_for_no_more_codes_than_documents(spoken):
     model = RQVAE(RQVAEConfig(levels=1, codebook_size=256, category_levels=0), 5)
     figures = {"perplexity/level_1": 20.0, "dead_codes/level_1": 236.0}
-    rqvae_evaluation._warn(figures, model, 40, set())  # 20 of 40 possible ones
+    evaluation._warn(figures, model, 40, set())  # 20 of 40 possible ones
     assert spoken == []
-    rqvae_evaluation._warn(figures, model, 41, set())
+    evaluation._warn(figures, model, 41, set())
     assert len(spoken) == 1
 
 
@@ -302,6 +301,16 @@ def test_without_dead_codes_nothing_changes():
     assert reseed(state, optimizer, latents, codes, seed=0) is state
 
 
+def test_the_hook_reseeds_the_nearest_codes_of_the_corpus():
+    state, optimizer = start()
+    latents, codes, _ = by_hand(state)
+    new = leaves(make_reseeding_hook(MODEL, optimizer, X, seed=4)(state))
+    for name, expected in leaves(reseed(state, optimizer, latents, codes, seed=4)).items():
+        np.testing.assert_allclose(new[name], expected, atol=1e-5, err_msg=name)
+    moved = ".params['quantizer']['codebooks']"
+    assert (new[moved] != leaves(state)[moved]).any(axis=2).nonzero()[1].tolist() == [5, 6, 7]
+
+
 def test_a_reseeding_is_a_function_of_the_seed_and_the_step():
     state, optimizer = start()
     latents, codes, _ = by_hand(state)
@@ -327,11 +336,15 @@ def test_resumed_training_with_reseeding_is_bit_identical(tmp_path, spoken, monk
     params = start()[0].params
 
     def run(directory):
-        evaluator = make_rqvae_evaluator(model, optimizer, DATA, True, seed=0)
+        evaluator = make_rqvae_evaluator(model, DATA, seed=0)
+        hook = make_reseeding_hook(model, optimizer, X, seed=0)
         state = TrainState(jnp.int32(0), jax.tree.map(jnp.copy, params), optimizer.init(params))
         sampler = EpochSampler(N, 16, seed=0)
         with Checkpoints(directory, training.best_metric, training.best_mode) as checkpoints:
-            last = train(step, state, DATA, sampler, training, checkpoints, "test", evaluator)
+            last = train(
+                step, state, DATA, sampler, training, checkpoints, "test", evaluator,
+                after_evaluation=hook,
+            )  # fmt: skip
             return leaves(last), leaves(checkpoints.restore(last, "best")), checkpoints.best_step
 
     whole = run(tmp_path / "whole")

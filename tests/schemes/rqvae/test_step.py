@@ -8,9 +8,9 @@ import optax
 import pytest
 from scipy.stats import entropy
 
+from catid2_jax import losses
 from catid2_jax.losses import TIGER, LossWeights, docid_loss
 from catid2_jax.models.rqvae import RQVAE, RQVAEConfig
-from catid2_jax.training.loop import TrainState
 from catid2_jax.schemes.rqvae.step import (
     RQVAEData,
     docid_loss_terms,
@@ -18,6 +18,7 @@ from catid2_jax.schemes.rqvae.step import (
     initialize_codebooks,
     make_rqvae_step,
 )
+from catid2_jax.training.loop import TrainState
 from tests.reference import losses as reference
 
 CONFIG = RQVAEConfig(levels=3, codebook_size=6, category_levels=2, latent_dim=4, hidden_dims=(12,))
@@ -177,7 +178,7 @@ def equation_8(params, x, positives, negatives, w, config=CONFIG):
                 hcc += jnp.sum(per_anchor * anchors) / jnp.maximum(jnp.sum(anchors), 1)
             quantized += stop(chosen)
             if config.residual_gradient == "straight_through":
-                # What public code has: minus r + sg[e - r].
+                # As in public code: minus r + sg[e - r].
                 residual = residual - (residual + stop(chosen - residual))
             else:
                 residual = residual - stop(chosen)
@@ -292,6 +293,22 @@ def test_every_option_is_that_of_equation_8_written_out(params, model, weights):
         plain = loss_and_gradients(params, x, jnp.asarray(categories), WITHOUT_HCC)
         gap = jax.tree.map(lambda a, b: float(jnp.abs(a - b).max()), ours, plain)
         assert max(jax.tree.leaves(gap)) > 1e-4  # the option is not without effect
+
+
+def test_a_term_of_weight_zero_is_not_computed(params, monkeypatch):
+    def computed(weights):
+        calls = []
+        terms = {name: lambda *_, name=name: calls.append(name) for name in losses.TERMS}
+        monkeypatch.setattr(losses, "TERMS", terms)
+        output = MODEL.apply({"params": params}, jnp.asarray(X))
+        arguments = jnp.asarray(X), jnp.asarray(CATEGORIES), weights, jax.random.key(0)
+        found = docid_loss_terms(output, *arguments)
+        assert list(found) == ["residual_quantization", *calls]
+        return calls
+
+    assert computed(LossWeights()) == ["dispersion", "hierarchical_class", "cluster_scale"]
+    assert computed(TIGER) == ["reconstruction"]
+    assert computed(LossWeights(0.0, 0.0, 0.0, 0.0)) == []
 
 
 def test_global_negatives_are_those_of_other_parents_too(params):

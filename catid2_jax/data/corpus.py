@@ -1,0 +1,238 @@
+"""The catalogue as columns: parsed once, then read by every later step.
+
+A product's row is its one identity: row n of the catalogue, of the embeddings and of the table of
+document IDs are the same product.
+"""
+
+import dataclasses
+import functools
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Literal, overload
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from catid2_jax.data.catalog import stream_products
+from catid2_jax.data.lines import json_line
+from catid2_jax.errors import InputError
+from catid2_jax.files import atomic_write
+from catid2_jax.types import Product, Qrels, Query
+
+_SCHEMA = pa.schema(
+    [
+        ("source_row", pa.int64()),
+        ("id", pa.string()),
+        ("title", pa.string()),
+        ("text", pa.string()),
+        ("categories", pa.list_(pa.string())),
+        ("extra", pa.string()),
+    ]
+)
+_ROWS_AT_ONCE = 65_536
+
+
+class Catalog(Sequence[Product]):
+    """Products by row; a column is read without building the products.
+
+    Attributes:
+        table: source_row, id, title, text, categories and extra (further fields, as JSON).
+    """
+
+    def __init__(self, table: pa.Table) -> None:
+        self.table = table
+
+    @classmethod
+    def from_products(cls, products: Iterable[Product]) -> "Catalog":
+        """The catalogue of these products, whose rows in their source are their rows here."""
+        batches = list(_batches(enumerate(products)))
+        return cls(pa.Table.from_batches(batches, _SCHEMA))
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> "Catalog":
+        """Reads what `write_columns` wrote.
+
+        Raises:
+            InputError: there is no such file, or it holds something else.
+        """
+        try:
+            table = pq.read_table(path)
+        except FileNotFoundError as error:
+            raise InputError(path, "no such file", "the catalogue that `prepare` writes") from error
+        except (pa.ArrowException, OSError) as error:
+            raise InputError(
+                path, f"{error!s:.200}", "the catalogue that `prepare` writes"
+            ) from error
+        if table.schema.remove_metadata() != _SCHEMA:
+            raise InputError(
+                path,
+                f"the columns {', '.join(table.column_names)}",
+                "the catalogue that `prepare` writes",
+            )
+        return cls(table)
+
+    def __len__(self) -> int:
+        return self.table.num_rows
+
+    @overload
+    def __getitem__(self, row: int) -> Product: ...
+
+    @overload
+    def __getitem__(self, row: slice) -> list[Product]: ...
+
+    def __getitem__(self, row: int | slice) -> Product | list[Product]:
+        if isinstance(row, slice):
+            return [self[i] for i in range(*row.indices(len(self)))]
+        if not -len(self) <= row < len(self):
+            raise IndexError(row)
+        row %= len(self)
+        return _product({name: self.table[name][row].as_py() for name in _SCHEMA.names})
+
+    def __iter__(self) -> Iterator[Product]:
+        for batch in self.table.to_batches(_ROWS_AT_ONCE):
+            yield from map(_product, batch.to_pylist())
+
+    @functools.cached_property
+    def ids(self) -> list[str]:
+        """Product id of each row."""
+        return self.table["id"].to_pylist()
+
+    @functools.cached_property
+    def titles(self) -> list[str]:
+        """Title of each row."""
+        return self.table["title"].to_pylist()
+
+    @functools.cached_property
+    def paths(self) -> list[tuple[str, ...]]:
+        """Category path of each row, root first."""
+        return [tuple(path) for path in self.table["categories"].to_pylist()]
+
+    @functools.cached_property
+    def source_rows(self) -> np.ndarray:
+        """Row of each product in the file it was read from, int64 [N]."""
+        return self.table["source_row"].to_numpy()
+
+    @functools.cached_property
+    def rows(self) -> Mapping[str, int]:
+        """Product id -> row."""
+        return {product_id: row for row, product_id in enumerate(self.ids)}
+
+
+class Corpus:
+    """What an ID scheme or a retriever sees of the catalogue.
+
+    Attributes:
+        catalog: the products.
+    """
+
+    def __init__(self, catalog: Catalog, embeddings: np.ndarray | None = None) -> None:
+        """Checks that there is an embedding per product.
+
+        Args:
+            catalog: N products.
+            embeddings: float [N, D], maybe memory-mapped; None where nobody asks for them.
+
+        Raises:
+            InputError: another number of embeddings, or an array of another kind.
+        """
+        if embeddings is not None and (
+            embeddings.ndim != 2 or embeddings.dtype.kind != "f" or len(embeddings) != len(catalog)
+        ):
+            raise InputError(
+                "embeddings",
+                f"{embeddings.dtype} {embeddings.shape}",
+                f"floats [{len(catalog)}, width], a row per product",
+            )
+        self.catalog = catalog
+        self._embeddings = embeddings
+
+    @property
+    def embeddings(self) -> np.ndarray:
+        """Float [N, D], row n of product n.
+
+        Raises:
+            InputError: none were given.
+        """
+        if self._embeddings is None:
+            raise InputError("embeddings", "none", "an array [products, width]")
+        return self._embeddings
+
+    def __len__(self) -> int:
+        return len(self.catalog)
+
+
+def read_catalog(
+    path: str | os.PathLike[str],
+    on_error: Literal["raise", "skip"] = "raise",
+    rejects: str | os.PathLike[str] | None = None,
+) -> Catalog:
+    """Reads a whole catalogue; see `catalog.stream_products` for the form, arguments and errors."""
+    return Catalog.from_products(stream_products(path, on_error, rejects))
+
+
+def write_columns(path: str | os.PathLike[str], products: Iterable[tuple[int, Product]]) -> None:
+    """Writes products as Parquet, streaming and atomically; the same products give the same bytes.
+
+    Args:
+        path: the file.
+        products: (row in the source, product), in the order of their rows here.
+
+    Raises:
+        InputError: a further field that JSON does not have.
+    """
+    with atomic_write(path, "wb") as file, pq.ParquetWriter(file, _SCHEMA) as writer:
+        for batch in _batches(products):
+            writer.write_batch(batch)
+
+
+def _batches(products: Iterable[tuple[int, Product]]) -> Iterator[pa.RecordBatch]:
+    rows: list[dict[str, Any]] = []
+    for source_row, product in products:
+        extra = json_line(dict(product.extra), f"product {product.id!r}") if product.extra else ""
+        rows.append(
+            {
+                "source_row": source_row,
+                "id": product.id,
+                "title": product.title,
+                "text": product.text,
+                "categories": product.categories,
+                "extra": extra,
+            }
+        )
+        if len(rows) == _ROWS_AT_ONCE:
+            yield pa.RecordBatch.from_pylist(rows, _SCHEMA)
+            rows = []
+    if rows:
+        yield pa.RecordBatch.from_pylist(rows, _SCHEMA)
+
+
+def _product(row: Mapping[str, Any]) -> Product:
+    extra = json.loads(row["extra"]) if row["extra"] else {}
+    return Product(row["id"], row["title"], row["text"], tuple(row["categories"]), extra)
+
+
+@dataclasses.dataclass(frozen=True)
+class QuerySet:
+    """Queries, what was judged for them, and their vectors where there are any.
+
+    Attributes:
+        queries: Q queries.
+        qrels: query id -> product id -> grade.
+        vectors: float [Q, D], made by the encoder of the products' embeddings; None if unknown.
+    """
+
+    queries: Sequence[Query]
+    qrels: Qrels
+    vectors: np.ndarray | None = None
+
+    @property
+    def ids(self) -> list[str]:
+        """Id of each query."""
+        return [query.id for query in self.queries]
+
+    @property
+    def texts(self) -> list[str]:
+        """Text of each query."""
+        return [query.text for query in self.queries]

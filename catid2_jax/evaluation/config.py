@@ -1,0 +1,28 @@
+"""What is measured: the configuration's section `evaluate`."""
+
+import dataclasses
+
+from catid2_jax.errors import InputError
+from catid2_jax.evaluation.recall import CUTOFFS
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluateConfig:
+    """What is measured.
+
+    Attributes:
+        cutoffs: k of Recall@k.
+        examples: test queries printed with what the first system found.
+        retrieval: whether systems are trained to retrieve and their Recall is measured; False for
+            the figures of the document IDs alone.
+    """
+
+    cutoffs: tuple[int, ...] = CUTOFFS
+    examples: int = 4
+    retrieval: bool = True
+
+    def __post_init__(self) -> None:
+        if not self.cutoffs or min(self.cutoffs) < 1:
+            raise InputError("cutoffs", self.cutoffs, "integers of at least 1")
+        if self.examples < 0:
+            raise InputError("examples", self.examples, "at least 0")

@@ -1,0 +1,173 @@
+"""A work directory's parts as the objects that train, search and export."""
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from catid2_jax.config import Config
+from catid2_jax.data.config import SPLITS
+from catid2_jax.data.corpus import Catalog, Corpus, QuerySet
+from catid2_jax.data.queries import read_qrels, read_queries
+from catid2_jax.docids.table import DocidTable, read_docids
+from catid2_jax.docids.vocabulary import CodeVocabulary, Vocabulary
+from catid2_jax.encoders.config import PRECOMPUTED, EmbeddingConfig
+from catid2_jax.encoders.encoder import Encoder
+from catid2_jax.encoders.registry import make_encoder
+from catid2_jax.errors import InputError
+from catid2_jax.models.t5.config import T5Config
+from catid2_jax.retrievers.generative import TrainedModel, make_model
+from catid2_jax.retrievers.product_retriever import ProductRetriever
+from catid2_jax.retrievers.retriever import make_retriever
+from catid2_jax.seq2seq.config import Seq2SeqConfig
+from catid2_jax.seq2seq.decoder import make_decoder
+from catid2_jax.seq2seq.source import Source, TextSource, VectorSource
+from catid2_jax.seq2seq.training import SEQ2SEQ, Stage2, load_params
+from catid2_jax.systems import ResolvedSystem
+from catid2_jax.training.checkpoint import Checkpoints, Which
+from catid2_jax.workdir import Place, read_record, record_path
+
+TRAINED_READS = ("embedding", "seq2seq", "t5", "seq2seq_training")
+"""Sections that say what a trained stage 2 is."""
+
+
+def load_corpus(place: Place, with_embeddings: bool = True) -> Corpus:
+    """The products, and their embeddings, memory-mapped, if they are asked for."""
+    embeddings = None
+    if with_embeddings:
+        embeddings = np.load(place.embeddings, allow_pickle=False, mmap_mode="r")
+    return Corpus(Catalog.open(place.workdir.catalog), embeddings)
+
+
+def load_queries(place: Place, split: str) -> QuerySet:
+    """The preprocessed queries of a split with their judgements, and their vectors if there are."""
+    path = place.query_vectors(split)
+    vectors = np.load(path, allow_pickle=False) if path.exists() else None
+    queries = read_queries(place.workdir.queries(split))
+    return QuerySet(queries, read_qrels(place.workdir.qrels(split)), vectors)
+
+
+def load_table(place: Place, catalog: Catalog) -> DocidTable:
+    """The document IDs of the catalogue, in its order.
+
+    Raises:
+        InputError: they are missing, or those of another catalogue.
+    """
+    record = read_record(record_path(place.model, "docids"))
+    size = record.result.get("codebook_size", 0) if record else 0
+    table = read_docids(place.docids, size)
+    if list(table.ids) != catalog.ids:
+        pairs = zip([*table.ids, None], [*catalog.ids, None], strict=False)
+        found, expected = next((own, other) for own, other in pairs if own != other)
+        raise InputError(
+            place.docids,
+            f"{len(table.ids)} IDs, the first that differs of product {found!r}",
+            f"one for each of the catalogue's {len(catalog)} products in their order, there "
+            f"{expected!r}",
+        )
+    return table
+
+
+def make_source(
+    section: Seq2SeqConfig,
+    t5: T5Config,
+    embedding: EmbeddingConfig,
+    table: DocidTable,
+    vocabulary_path: Any,
+    width: int,
+) -> Source:
+    """The form in which stage 2 reads queries, chosen here and nowhere else.
+
+    Args:
+        section: how texts become tokens.
+        t5: the network, whose `memory_tokens` say whether it reads vectors.
+        embedding: the encoder of vectors.
+        table: the IDs, whose shape the ID tokens have.
+        vocabulary_path: the SentencePiece model, for texts.
+        width: of the embeddings, for vectors.
+    """
+    levels, size = table.levels, table.codebook_size
+    if not t5.memory_tokens:
+        vocabulary = Vocabulary(
+            section.vocabulary or vocabulary_path, levels, size, section.extra_ids
+        )
+        return TextSource(vocabulary, section.source_tokens)
+    encode = None if embedding.encoder == PRECOMPUTED else _QueryEncoder(embedding).encode
+    return VectorSource(CodeVocabulary(levels, size), width, encode)
+
+
+class _QueryEncoder:
+    """The configured encoder for queries, loaded when the first one comes."""
+
+    def __init__(self, embedding: EmbeddingConfig) -> None:
+        self._embedding = embedding
+
+    @functools.cached_property
+    def _encoder(self) -> Encoder:
+        return make_encoder(self._embedding).for_queries()
+
+    def encode(self, texts: Sequence[str]) -> np.ndarray:
+        """Vectors of the texts."""
+        return self._encoder.encode(texts)
+
+
+def load_stage2(config: Config, place: Place) -> Stage2:
+    """What stage 2 is made of, of the files of the steps before it.
+
+    Raises:
+        InputError: a file is missing, or the IDs are not the catalogue's.
+    """
+    corpus = load_corpus(place)
+    table = load_table(place, corpus.catalog)
+    source = make_source(
+        config.seq2seq,
+        config.t5,
+        config.embedding,
+        table,
+        place.workdir.vocabulary,
+        corpus.embeddings.shape[1],
+    )
+    decoder = make_decoder(config.seq2seq.decoder, config.t5, source.vocabulary)
+    return Stage2(corpus, table, source, decoder)
+
+
+def load_model(config: Config, place: Place) -> TrainedModel:
+    """The trained stage 2, its parameters as `config.retrieve` says.
+
+    Raises:
+        InputError: it is not trained, or something else lies there.
+    """
+    stage, section = load_stage2(config, place), config.retrieve
+    directory = place.model / SEQ2SEQ
+    which: Which = "last"
+    if section.checkpoint != "auto":
+        which = section.checkpoint
+    else:
+        with Checkpoints(directory) as checkpoints:
+            which = "last" if checkpoints.best_step is None else "best"
+    params = load_params(stage.decoder, stage.source, config.seq2seq_training, directory, which)
+    return make_model(stage.decoder, params, stage.source, stage.table, section.param_dtype)
+
+
+def load_product_retriever(
+    config: Config, place: Place, system: ResolvedSystem
+) -> ProductRetriever:
+    """A system's retriever over the products of a work directory.
+
+    Raises:
+        InputError: something that it needs is missing.
+    """
+    corpus = load_corpus(place, system.needs_embeddings)
+    options, table = dict(system.options), None
+    if system.is_trained:
+        model = load_model(config, place)
+        table = model.table
+        options |= {"model": model, "config": config.retrieve}
+    retriever = make_retriever(system.row.retriever, corpus, options)
+    return ProductRetriever(system.name, corpus.catalog, retriever, table)
+
+
+def splits_there(place: Place) -> list[str]:
+    """The splits that `prepare` left."""
+    return [split for split in SPLITS if place.workdir.queries(split).exists()]

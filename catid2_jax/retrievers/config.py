@@ -1,0 +1,71 @@
+"""How is searched: the configuration's section `retrieve`."""
+
+import dataclasses
+import pathlib
+from typing import Literal
+
+from catid2_jax.errors import InputError
+from catid2_jax.models.param_dtype import ParamDtype
+from catid2_jax.seq2seq.decoder import NormalizeOver
+
+
+@dataclasses.dataclass(frozen=True)
+class RetrieveConfig:
+    """How is searched.
+
+    Attributes:
+        queries: JSON Lines of the queries to search for; empty for the test queries. A query may
+            have lists `allow_ids`, `deny_ids`, `allow_categories` and `deny_categories` of its own,
+            which narrow the files below.
+        query_vectors: .npy of [queries, width], a row per line of `queries`, made by the encoder of
+            the products' embeddings; where stage 2 reads vectors, and for the system "clusters".
+            Those of the test queries are `embedding.test_query_vectors`.
+        k: documents per query.
+        beams: M, prefixes kept at each level.
+        max_beams: a query whose k results are not proven to be the best is searched for again with
+            twice the beams, up to this many; 0 for a single search.
+        normalize_over: what a code competes with for probability: the whole vocabulary ("full"),
+            the codes of its level ("level", which is faster), or those that lead to a document
+            ("valid").
+        param_dtype: the type in which the network's matrices are kept.
+        checkpoint: the state of stage 2 that searches: the "last", the "best" by
+            `seq2seq_training.best_metric`, or "auto" for the best where dev was measured.
+        allow_ids: file of the ids of products that may be found, one per line, or JSON Lines with
+            `id`; empty for all.
+        deny_ids: file of the ids of products that may not be found.
+        allow_categories: file of category paths ("Garden > Tools") whose products may be found, one
+            per line, or JSON Lines with `categories`; empty for all.
+        deny_categories: file of category paths whose products may not be found.
+        batch_size: queries per call.
+        output: name of the TREC run in a system's folder.
+    """
+
+    queries: str = ""
+    query_vectors: str = ""
+    k: int = 100
+    beams: int = 100
+    max_beams: int = 0
+    normalize_over: NormalizeOver = "full"
+    param_dtype: ParamDtype = "float32"
+    checkpoint: Literal["auto", "last", "best"] = "auto"
+    allow_ids: str = ""
+    deny_ids: str = ""
+    allow_categories: str = ""
+    deny_categories: str = ""
+    batch_size: int = 64
+    output: str = "run.trec"
+
+    def __post_init__(self) -> None:
+        for name in ("beams", "batch_size", "k"):
+            if getattr(self, name) < 1:
+                raise InputError(name, getattr(self, name), "at least 1")
+        if self.max_beams and self.max_beams < self.beams:
+            raise InputError("max_beams", self.max_beams, f"at least beams = {self.beams}, or 0")
+        if self.query_vectors and not self.queries:
+            raise InputError(
+                "queries",
+                f"'' with query_vectors {self.query_vectors!r}",
+                "the path of their queries (the test's vectors are embedding.test_query_vectors)",
+            )
+        if pathlib.PurePath(self.output).name != self.output or not self.output:
+            raise InputError("output", repr(self.output), "the name of a file, without a folder")

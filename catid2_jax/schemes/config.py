@@ -1,0 +1,41 @@
+"""Where document IDs come from: the configuration's section `docids`."""
+
+import dataclasses
+
+from catid2_jax.docids.collisions import CollisionConfig
+from catid2_jax.errors import InputError
+from catid2_jax.training.checkpoint import Which
+
+
+@dataclasses.dataclass(frozen=True)
+class DocidsConfig:
+    """Where document IDs come from.
+
+    Attributes:
+        path: a docids.jsonl made elsewhere, for this catalogue; for the system "given".
+        path_codebook_size: K of the IDs in `path`; 0 for one more than their largest code.
+        previous: docids.jsonl of an earlier state of this catalogue, in the folder of the system
+            that made it: its stage 1 is used again, and unchanged products keep their IDs (see
+            `docids.living`). Empty to train stage 1.
+        grace: updates for which the ID of a product that is gone or has changed rests before
+            another product may have it; the default is a week of daily updates.
+        checkpoint: the state of stage 1 that assigns IDs: the "last", or the "best" by
+            `rqvae_training.best_metric`.
+        collisions: how documents of the same codes get different ones, see `CollisionConfig`.
+    """
+
+    path: str = ""
+    path_codebook_size: int = 0
+    previous: str = ""
+    grace: int = 7
+    checkpoint: Which = "last"
+    collisions: CollisionConfig = CollisionConfig()
+
+    def __post_init__(self) -> None:
+        if self.path and self.previous:
+            raise InputError(
+                "previous", f"{self.previous!r} beside path {self.path!r}", "one of them at most"
+            )
+        for name in ("path_codebook_size", "grace"):
+            if getattr(self, name) < 0:
+                raise InputError(name, getattr(self, name), "at least 0")

@@ -1,0 +1,112 @@
+"""Trains the RQ-VAE of stage 1 (Eq. 8), and loads what was trained."""
+
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from catid2_jax.data.category_tree import category_ids
+from catid2_jax.data.corpus import Corpus
+from catid2_jax.losses import LossWeights
+from catid2_jax.models.rqvae import RQVAE, RQVAEConfig
+from catid2_jax.progress import console
+from catid2_jax.schemes.rqvae.evaluation import corpus_latents, make_rqvae_evaluator
+from catid2_jax.schemes.rqvae.reseeding import make_reseeding_hook
+from catid2_jax.schemes.rqvae.standardization import (
+    Standardization,
+    fit_standardization,
+    no_standardization,
+)
+from catid2_jax.schemes.rqvae.step import RQVAEData, initialize_codebooks, make_rqvae_step
+from catid2_jax.training.checkpoint import Checkpoints, Which
+from catid2_jax.training.loop import TrainState, train
+from catid2_jax.training.optimizer import TrainingConfig, make_optimizer
+from catid2_jax.training.sampler import EpochSampler
+
+
+def train_rqvae(
+    corpus: Corpus,
+    config: RQVAEConfig,
+    weights: LossWeights,
+    training: TrainingConfig,
+    directory: pathlib.Path,
+    seed: int,
+) -> None:
+    """Trains to the last epoch; the checkpoint holds the standardisation, too.
+
+    Args:
+        corpus: the products, their category paths and embeddings [N, D].
+        config: shape of the network.
+        weights: terms of the loss.
+        training: optimizer, batches and epochs.
+        directory: where the checkpoints go, from which an interrupted training goes on.
+        seed: seed of everything random.
+    """
+    embeddings = np.asarray(corpus.embeddings)
+    width = embeddings.shape[1]
+    standardization = (
+        fit_standardization(embeddings) if config.standardize else no_standardization(width)
+    )
+    categories = training_categories(config, corpus.catalog.paths, seed)
+    data = RQVAEData(standardization(embeddings), categories)
+
+    model = RQVAE(config, width)
+    sampler = EpochSampler(len(embeddings), training.batch_size, seed, jax.device_count())
+    optimizer = make_optimizer(training, training.epochs * sampler.steps_per_epoch)
+    params = model.init(jax.random.key(seed), jnp.zeros((1, width)))["params"]
+    with Checkpoints(directory, training.best_metric, training.best_mode) as checkpoints:
+        if checkpoints.latest_step is None and config.codebook_start == "kmeans":
+            console.print("k-means initialisation of the codebooks over the whole corpus ...")
+            latents = corpus_latents(model, params, data.embeddings)
+            params = initialize_codebooks(params, latents, jax.random.key(seed + 1))
+        reseed = None
+        if config.reseed_dead_codes:
+            reseed = make_reseeding_hook(model, optimizer, data.embeddings, seed)
+        train(
+            make_rqvae_step(model, optimizer, weights, seed),
+            TrainState(jnp.int32(0), params, optimizer.init(params), standardization),
+            data,
+            sampler,
+            training,
+            checkpoints,
+            "training the RQ-VAE",
+            make_rqvae_evaluator(model, data, seed),
+            after_evaluation=reseed,
+        )
+
+
+def training_categories(config: RQVAEConfig, paths: list[tuple[str, ...]], seed: int) -> np.ndarray:
+    """Category ids [N, H] as L_HCC sees them, -1 where there is none or it is masked."""
+    levels, share = config.category_levels, config.masked_categories
+    categories = category_ids(paths, max(levels, 1), config.category_identity)[:, :levels]
+    if share:
+        generator = np.random.default_rng([seed, 5])
+        nodes = np.unique(categories[:, -1])
+        masked = generator.choice(nodes, round(share * len(nodes)), replace=False)
+        categories[np.isin(categories[:, -1], masked), -1] = -1
+    return categories
+
+
+def load_rqvae(
+    config: RQVAEConfig,
+    training: TrainingConfig,
+    width: int,
+    directory: pathlib.Path,
+    which: Which = "last",
+) -> tuple[RQVAE, TrainState]:
+    """The network and its trained state, for embeddings of this width.
+
+    Raises:
+        InputError: there is no such checkpoint, or it is of another network.
+    """
+    model = RQVAE(config, width)
+    optimizer = make_optimizer(training, 1)
+
+    def template() -> TrainState:
+        params = model.init(jax.random.key(0), jnp.zeros((1, width)))["params"]
+        constants = Standardization(jnp.zeros(width), jnp.zeros(width))
+        return TrainState(jnp.int32(0), params, optimizer.init(params), constants)
+
+    with Checkpoints(directory) as checkpoints:
+        return model, checkpoints.restore(jax.eval_shape(template), which)

@@ -1,0 +1,139 @@
+"""What stage 2 reads of a query or a product: its text or its vector, chosen once.
+
+Whoever trains, searches or exports asks the source and does not look at which it is.
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from catid2_jax.data.corpus import Corpus
+from catid2_jax.docids.vocabulary import CodeVocabulary, Vocabulary
+from catid2_jax.encoders.encoder import check_vectors
+from catid2_jax.errors import InputError
+from catid2_jax.progress import console
+
+
+class Source(Protocol):
+    """The form in which the network reads queries and products."""
+
+    @property
+    def vocabulary(self) -> CodeVocabulary:
+        """The ID tokens, and the text's where there is text."""
+        ...
+
+    @property
+    def form(self) -> jax.ShapeDtypeStruct:
+        """Shape and type of one source, without the batch."""
+        ...
+
+    @property
+    def described(self) -> str:
+        """What the sources are, in words."""
+        ...
+
+    def of_queries(
+        self, texts: Sequence[str], vectors: np.ndarray | None = None, name: str = "queries"
+    ) -> np.ndarray:
+        """Sources of queries, [Q, *form.shape].
+
+        Args:
+            texts: the queries.
+            vectors: float [Q, D] where they are known; not used by a source of text.
+            name: what the texts are, for messages.
+        """
+        ...
+
+    def of_products(self, corpus: Corpus) -> np.ndarray:
+        """Sources that stand for the products themselves, [N, *form.shape]."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class TextSource:
+    """SentencePiece tokens of a query, or of a product's title.
+
+    Attributes:
+        vocabulary: text and ID tokens.
+        length: S; longer texts are cut, which is reported.
+    """
+
+    vocabulary: Vocabulary
+    length: int
+
+    @property
+    def form(self) -> jax.ShapeDtypeStruct:
+        """int32 [S]."""
+        return jax.ShapeDtypeStruct((self.length,), jnp.int32)
+
+    @property
+    def described(self) -> str:
+        """How many text ids there are."""
+        return f"texts, {self.vocabulary.first_id_token:,} text ids"
+
+    def of_queries(
+        self, texts: Sequence[str], vectors: np.ndarray | None = None, name: str = "queries"
+    ) -> np.ndarray:
+        """Tokens of texts, int32 [Q, S], padded with 0."""
+        tokens, cut = self.vocabulary.encode_and_count(list(texts), self.length)
+        if cut:
+            console.print(f"{cut:,} of {len(texts):,} {name} cut to {self.length} tokens")
+        return tokens
+
+    def of_products(self, corpus: Corpus) -> np.ndarray:
+        """Tokens of the titles, int32 [N, S]."""
+        return self.of_queries(corpus.catalog.titles, name="titles")
+
+
+@dataclasses.dataclass(frozen=True)
+class VectorSource:
+    """A vector of a query, or a product's own embedding.
+
+    Attributes:
+        vocabulary: the ID tokens.
+        width: D.
+        encode: makes vectors of texts whose vectors are not given; None where only given ones do.
+    """
+
+    vocabulary: CodeVocabulary
+    width: int
+    encode: Callable[[Sequence[str]], np.ndarray] | None = None
+
+    @property
+    def form(self) -> jax.ShapeDtypeStruct:
+        """float32 [D]."""
+        return jax.ShapeDtypeStruct((self.width,), jnp.float32)
+
+    @property
+    def described(self) -> str:
+        """That they are vectors."""
+        return "vectors"
+
+    def of_queries(
+        self, texts: Sequence[str], vectors: np.ndarray | None = None, name: str = "queries"
+    ) -> np.ndarray:
+        """Vectors of texts, float32 [Q, D]: the given ones, or those that the encoder makes.
+
+        Raises:
+            InputError: none are given and there is no encoder, or they are of another shape.
+        """
+        if vectors is None:
+            if self.encode is None:
+                raise InputError("vectors", "none", f"a vector for each of the {name}")
+            vectors = self.encode(texts)
+        vectors = check_vectors(vectors, texts)
+        if vectors.shape[1] != self.width:
+            raise InputError(
+                "vectors",
+                f"vectors of width {vectors.shape[1]}",
+                f"{self.width}, the width of the documents' embeddings",
+            )
+        return vectors
+
+    def of_products(self, corpus: Corpus) -> np.ndarray:
+        """The products' embeddings, float32 [N, D]."""
+        return np.asarray(corpus.embeddings, np.float32)

@@ -1,0 +1,48 @@
+"""Step 3: stage 1, a unique document ID for every product."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from catid2_jax.config import Config
+from catid2_jax.data.corpus import Catalog, Corpus
+from catid2_jax.docids.table import write_docids
+from catid2_jax.errors import InputError
+from catid2_jax.files import write_json
+from catid2_jax.processes import is_first
+from catid2_jax.progress import console
+from catid2_jax.schemes.scheme import Run, check_table, make_scheme, resolve_scheme
+from catid2_jax.systems import ResolvedSystem
+from catid2_jax.workdir import Place
+
+
+def run(config: Config, place: Place, system: ResolvedSystem) -> Mapping[str, Any]:
+    """Fits the system's scheme and writes `docids.jsonl`.
+
+    Returns:
+        The shape of the IDs: `levels` and `codebook_size`.
+    """
+    embeddings = np.load(place.embeddings, allow_pickle=False, mmap_mode="r")
+    corpus = Corpus(Catalog.open(place.workdir.catalog), embeddings)
+    sections = {name: getattr(config, name) for name in system.sections}
+    scheme = make_scheme(resolve_scheme(system.row.scheme), sections, system.scheme_options)
+    fit = Run(system.name, place.folder, config.seed)
+    try:
+        table = check_table(scheme.fit(corpus, fit), corpus, system.row.scheme)
+    except InputError as error:
+        raise _located(error, sections) from error
+    for name, value in fit.figures.items():
+        console.print(f"  {name}: {value:.4g}")
+    write_docids(place.docids, table)
+    if is_first():
+        write_json(place.figures("docids"), fit.figures)
+    return {"levels": table.levels, "codebook_size": table.codebook_size}
+
+
+def _located(error: InputError, sections: Mapping[str, Any]) -> InputError:
+    """The error with the configuration's path, where it names a field of one of the sections."""
+    for name, section in sections.items():
+        if hasattr(section, error.where):
+            return error.within(f"config.{name}")
+    return error

@@ -1,0 +1,228 @@
+"""The systems that can be trained and compared, a row each.
+
+A system is an ID scheme and a retriever, or a retriever alone, with what it changes of the
+configuration. One more is one row here; a row, a scheme or a retriever of your own is named by its
+dotted path instead.
+"""
+
+import dataclasses
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from catid2_jax.ablations import ABLATIONS, DISPERSION_ALONE, TIGER_LOSS
+from catid2_jax.config import SECTIONS, Config, as_nested_dict, build
+from catid2_jax.errors import InputError
+from catid2_jax.plugins import is_dotted, resolve
+from catid2_jax.retrievers.retriever import TRAINED, resolve_retriever
+from catid2_jax.schemes.scheme import resolve_scheme, scheme_sections
+
+
+@dataclasses.dataclass(frozen=True)
+class System:
+    """A row.
+
+    Attributes:
+        label: its name in tables.
+        retriever: short name or dotted path.
+        scheme: short name or dotted path of the ID scheme; empty for a retriever without IDs.
+        changes: path of a configuration field -> its value for this system.
+        model_of: another system whose IDs and network it searches with; empty for its own.
+        paper: data set -> cutoff -> Recall in % that the paper reports.
+        source: the paper it comes from, and where this differs.
+    """
+
+    label: str
+    retriever: str = "generative"
+    scheme: str = ""
+    changes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    model_of: str = ""
+    paper: Mapping[str, Mapping[int, float]] = dataclasses.field(default_factory=dict)
+    source: str = ""
+
+
+def _table2(us: str, es: str, jp: str) -> Mapping[str, Mapping[int, float]]:
+    """A row of Table 2: Recall@5, 10, 20, 50, 100 on ESCI-us, es and jp."""
+    cutoffs = (5, 10, 20, 50, 100)
+    return {
+        name: dict(zip(cutoffs, map(float, row.split()), strict=True))
+        for name, row in (("us", us), ("es", es), ("jp", jp))
+    }
+
+
+SYSTEMS: Mapping[str, System] = {
+    "cat_id2": System(
+        "CAT-ID2",
+        scheme="rqvae",
+        paper=_table2(
+            "3.64 5.86 8.99 15.17 21.00",
+            "6.09 10.14 15.97 24.79 32.10",
+            "4.90 7.89 12.39 20.23 26.61",
+        ),
+        source="Liu et al., 2025 (K = 256)",
+    ),
+    "tiger": System(
+        "TIGER",
+        scheme="rqvae",
+        changes=TIGER_LOSS,
+        paper=_table2(
+            "2.86 4.93 7.86 13.42 18.59",
+            "5.70 9.45 15.31 24.14 31.08",
+            "4.32 7.64 12.40 20.21 25.83",
+        ),
+        source="Rajput et al., 2023: Eq. 3; unique IDs by reassignment, not by a further code",
+    ),
+    "cost": System(
+        "CoST",
+        scheme="rqvae",
+        changes=DISPERSION_ALONE,
+        paper={"us": {10: 5.10, 50: 13.58, 100: 18.83}},
+        source="Zhu et al., 2024: L_Dis alone (Table 3, row 4); unique IDs by reassignment",
+    ),
+    "bm25": System(
+        "BM25",
+        retriever="bm25",
+        paper=_table2(
+            "3.35 5.68 9.05 14.69 19.42",
+            "3.10 5.19 8.40 13.75 18.85",
+            "2.56 3.23 3.85 4.45 4.86",
+        ),
+        source="Robertson and Zaragoza, 2009; bm25s with its defaults and English stop words",
+    ),
+    "given": System("given IDs", scheme="given", source="IDs made elsewhere: docids.path"),
+    "clusters": System(
+        "CAT-ID2, clusters",
+        retriever="clusters",
+        model_of="cat_id2",
+        source="section 4.7, after Hi-Gen (Wu et al., 2024) and GDR (Yuan et al., 2024)",
+    ),
+    **{name: System(name, scheme="rqvae", changes=changes) for name, changes in ABLATIONS.items()},
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class ResolvedSystem:
+    """A system of a run: its row, its own configuration, and what that means for the steps.
+
+    Attributes:
+        entry: how the configuration names it.
+        name: the name of its folder.
+        row: what it is.
+        config: the run's configuration with the row's changes.
+        model_name: name of the system whose IDs and network it uses; its own, or empty for none.
+        options: settings of its retriever.
+        scheme_options: settings of its scheme.
+        option_names: the parts of the configuration that these come from.
+    """
+
+    entry: str
+    name: str
+    row: System
+    config: Config
+    model_name: str
+    options: Mapping[str, Any]
+    scheme_options: Mapping[str, Any]
+    option_names: tuple[str, str]
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether it searches with a trained stage 2."""
+        return self.row.retriever in TRAINED
+
+    @property
+    def sections(self) -> tuple[str, ...]:
+        """The sections of the configuration that its scheme has fields for."""
+        return scheme_sections(resolve_scheme(self.row.scheme), SECTIONS)
+
+    @property
+    def needs_embeddings(self) -> bool:
+        """Whether its scheme or its retriever reads embeddings."""
+        if self.row.scheme:
+            return True
+        return bool(getattr(resolve_retriever(self.row.retriever), "needs_embeddings", True))
+
+
+def resolve_systems(config: Config) -> dict[str, ResolvedSystem]:
+    """The run's systems by name, in the configuration's order, and those whose models they use.
+
+    Raises:
+        InputError: an unknown system, two of one name, a change of a field that does not exist, or
+            settings that do not go with a system.
+    """
+    found: dict[str, ResolvedSystem] = {}
+    for entry in config.systems:
+        system = resolve_system(entry, config)
+        if system.name in found:
+            raise InputError("config.systems", f"two systems named {system.name!r}", "one of them")
+        found[system.name] = system
+    if config.docids.path and not any(s.row.scheme == "given" for s in found.values()):
+        raise InputError(
+            "config.docids.path",
+            f"{config.docids.path!r} with systems {config.systems}",
+            "the system 'given' among them, which reads it",
+        )
+    return found
+
+
+def resolve_system(entry: str, config: Config) -> ResolvedSystem:
+    """One system; see `resolve_systems`."""
+    name, row = _row(entry)
+    values = as_nested_dict(config)
+    for path, value in row.changes.items():
+        _set(values, path, value, entry)
+    own = build(Config, values, "config")
+    if row.retriever in TRAINED and own.retrieve.k > own.retrieve.beams and not row.model_of:
+        raise InputError("config.retrieve.k", own.retrieve.k, f"1 to beams = {own.retrieve.beams}")
+    retriever, scheme = _option_name(row.retriever), _option_name(row.scheme)
+    return ResolvedSystem(
+        entry,
+        name,
+        row,
+        own,
+        row.model_of or (name if row.scheme else ""),
+        config.options.get(retriever, {}),
+        config.options.get(scheme, {}),
+        (f"options.{scheme}", f"options.{retriever}"),
+    )
+
+
+def _option_name(plugin: str) -> str:
+    """Where a plug-in's settings stand in `config.options`: its short name, or its class's."""
+    return plugin.rpartition(":")[2]
+
+
+def _row(entry: str) -> tuple[str, System]:
+    """Name and row of an entry of `config.systems`."""
+    if not is_dotted(entry):
+        if entry not in SYSTEMS:
+            rows = ", ".join(name for name in SYSTEMS if name not in ABLATIONS)
+            raise InputError(
+                "config.systems",
+                repr(entry),
+                f"some of {rows}, a row of Tables 3 to 6 such as table3_hccl, or "
+                "package.module:Name",
+            )
+        return entry, SYSTEMS[entry]
+    found = resolve(entry, {}, "config.systems")
+    name = entry.rpartition(":")[2]
+    if isinstance(found, System):
+        return name, found
+    if inspect.isclass(found) and callable(getattr(found, "fit", None)):
+        return name, System(name, scheme=entry)
+    if inspect.isclass(found) and callable(getattr(found, "search", None)):
+        return name, System(name, retriever=entry)
+    raise InputError(
+        "config.systems",
+        f"{entry!r}, a {type(found).__name__}",
+        "a scheme, a retriever or a System",
+    )
+
+
+def _set(values: dict[str, Any], path: str, value: Any, entry: str) -> None:
+    """Changes a field of nested values, which must be there."""
+    *sections, name = path.split(".")
+    for section in sections:
+        values = values.get(section, {})
+    if name not in values:
+        raise InputError(f"system {entry}", f"a change of {path!r}", "a field of the configuration")
+    values[name] = value

@@ -1,0 +1,179 @@
+"""Where everything of a run lies, and which steps are done with which configuration."""
+
+import dataclasses
+import hashlib
+import json
+import pathlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from catid2_jax.config import Config, declared_values
+from catid2_jax.errors import InputError
+from catid2_jax.files import write_json
+
+FORMAT = 2
+"""Of work directories; one of another format is refused."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Workdir:
+    """The files that all systems of a run share.
+
+    Attributes:
+        root: holds data, embeddings and the vocabulary, and a folder per system.
+    """
+
+    root: pathlib.Path
+
+    @property
+    def data(self) -> pathlib.Path:
+        """Folder of the preprocessed catalogue, queries and qrels."""
+        return self.root / "data"
+
+    @property
+    def catalog(self) -> pathlib.Path:
+        """The preprocessed catalogue as columns."""
+        return self.data / "catalog.parquet"
+
+    def queries(self, split: str) -> pathlib.Path:
+        """Preprocessed queries of a split, with `source_row`, their row in the file they are of."""
+        return self.data / f"queries.{split}.jsonl"
+
+    def qrels(self, split: str) -> pathlib.Path:
+        """Preprocessed judgements of a split, in TREC's form."""
+        return self.data / f"qrels.{split}.txt"
+
+    @property
+    def vocabulary(self) -> pathlib.Path:
+        """The SentencePiece model of stage 2, one for all systems."""
+        return self.root / "vocabulary.model"
+
+    @property
+    def metrics(self) -> pathlib.Path:
+        """Figures of all systems."""
+        return self.root / "metrics.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """Where one system's steps read and write.
+
+    Attributes:
+        workdir: the shared files.
+        folder: the folder of the system's own files; the root for the shared steps.
+        model: the folder of the IDs and the network that it searches with.
+        vectors: the folder of the embeddings: the root, or the system's own if it changes them.
+    """
+
+    workdir: Workdir
+    folder: pathlib.Path
+    model: pathlib.Path
+    vectors: pathlib.Path
+
+    @property
+    def embeddings(self) -> pathlib.Path:
+        """float32 [N, D], a row per row of the preprocessed catalogue."""
+        return self.vectors / "embeddings.npy"
+
+    def query_vectors(self, split: str) -> pathlib.Path:
+        """float32 [Q, D], a row per preprocessed query of a split."""
+        return self.vectors / f"query_vectors.{split}.npy"
+
+    @property
+    def docids(self) -> pathlib.Path:
+        """The table of document IDs."""
+        return self.model / "docids.jsonl"
+
+    def figures(self, step: str) -> pathlib.Path:
+        """Figures that a step leaves for `evaluate`."""
+        return self.folder / "steps" / f"{step}.metrics.json"
+
+
+def shared_place(root: pathlib.Path) -> Place:
+    """The place of the steps that all systems share."""
+    return Place(Workdir(root), root, root, root)
+
+
+def record_path(folder: pathlib.Path, step: str) -> pathlib.Path:
+    """Where the record of a step lies."""
+    return folder / "steps" / f"{step}.json"
+
+
+def relevant_values(config: Config, names: tuple[str, ...]) -> dict[str, Any]:
+    """What a step depends on, as it comes back from JSON: declared values, and files they name."""
+    values = json.loads(json.dumps(declared_values(config, names)))
+    digests = {path: _digest(path) for path in _texts(values) if pathlib.Path(path).is_file()}
+    return values | {"contents of files": digests}
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """All texts among the values of nested dictionaries."""
+    if isinstance(value, dict):
+        for inner in value.values():
+            yield from _texts(inner)
+    elif isinstance(value, str):
+        yield value
+
+
+def _digest(path: str) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "blake2b").hexdigest()[:16]
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+    """What is known of a step.
+
+    Attributes:
+        config: what it depends on, by `relevant_values`.
+        system: the entry of `config.systems` that it belongs to; empty for a shared step.
+        done: whether its files are whole.
+        seconds: how long it took.
+        result: what later steps need to know beside its files.
+        format: of the work directory.
+    """
+
+    config: Mapping[str, Any]
+    system: str = ""
+    done: bool = False
+    seconds: float | None = None
+    result: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    format: int = FORMAT
+
+
+def read_record(path: pathlib.Path) -> Record | None:
+    """A step's record, or None if it has none.
+
+    Raises:
+        InputError: the file is no record, or one of another version of this package.
+    """
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise InputError(path, "no JSON", "the record of a step") from error
+    found = values.get("format", 1) if isinstance(values, dict) else None
+    if found != FORMAT:
+        raise InputError(
+            path,
+            f"a work directory of format {found}, made by another version",
+            f"format {FORMAT}: make it anew",
+        )
+    return Record(**values)
+
+
+def write_record(path: pathlib.Path, record: Record) -> None:
+    """Writes a step's record, atomically."""
+    write_json(path, dataclasses.asdict(record))
+
+
+def first_difference(old: Any, new: Any, path: str = "config") -> str | None:
+    """The first field in which two nested configurations differ, as `path: old, new`."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for name in sorted(old.keys() | new.keys()):
+            found = first_difference(old.get(name), new.get(name), f"{path}.{name}")
+            if found:
+                return found
+        return None
+    return None if old == new else f"{path} = {old!r}, and now {new!r}"
