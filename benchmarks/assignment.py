@@ -1,6 +1,7 @@
-"""Unique document IDs at scale: time beside that of encoding, peak memory, added error, linearity.
+r"""Unique document IDs at scale: time beside that of encoding, peak memory, added error, linearity.
 
-    python benchmarks/assignment.py [--documents 386392] [--codebook_size 256 512] [--curve 10000 ...]
+    python benchmarks/assignment.py [--documents 386392] [--codebook_size 256 512] \
+        [--curve 10000 100000 1000000 4000000]
 
 Latents are synthetic: a mixture of 20,000 Gaussians of unlike weights, and a tail of exact and
 near duplicates, some in crowds. Codebooks are k-means centroids of their residuals. Assignment is
@@ -69,8 +70,8 @@ def beside_encoding(arguments: argparse.Namespace, place: pathlib.Path) -> None:
         "added beyond it",
     )
     print("|---" * 10 + "|")
-    for codes in arguments.codebook_size:
-        apart(make_data, place, arguments.documents, codes)
+    for codebook_size in arguments.codebook_size:
+        apart(make_data, place, arguments.documents, codebook_size)
         encoding, assignment = [], []
         for _ in range(arguments.rounds):
             seconds = apart(encode, arguments.encoded)
@@ -83,7 +84,7 @@ def beside_encoding(arguments: argparse.Namespace, place: pathlib.Path) -> None:
         added, least, before = apart(added_error, place)
         print_row(
             f"{arguments.documents:,}",
-            f"{codes}",
+            f"{codebook_size}",
             f"{assignment[0]['collisions']:.1%}",
             f"{nearest:.1f} s",
             f"{unique:.1f} s",
@@ -128,7 +129,7 @@ def apart(function: Any, *arguments: Any) -> Any:
         return executor.submit(function, *arguments).result()
 
 
-def make_data(place: pathlib.Path, documents: int, codes: int) -> None:
+def make_data(place: pathlib.Path, documents: int, codebook_size: int) -> None:
     """Writes latents.npy [N, Z] and codebooks.npy [L, K, Z]."""
     generator = np.random.default_rng(0)
     spectrum = (np.arange(1, WIDTH + 1) ** -0.5).astype(np.float32)
@@ -151,7 +152,9 @@ def make_data(place: pathlib.Path, documents: int, codes: int) -> None:
 
     residuals, codebooks = latents[:65_536], []
     for _ in range(LEVELS):
-        means = MiniBatchKMeans(codes, random_state=0, n_init=1, batch_size=4096, max_iter=20)
+        means = MiniBatchKMeans(
+            codebook_size, random_state=0, n_init=1, batch_size=4096, max_iter=20
+        )
         nearest = means.fit_predict(residuals)
         codebooks.append(means.cluster_centers_.astype(np.float32))
         residuals = residuals - codebooks[-1][nearest]

@@ -1,22 +1,21 @@
 """Recall against time of the search by clusters (section 4.7), and the Recall that fewer bits cost.
 
-    python -m catid2_jax.pipeline --config=configs/grocery.py --workdir=RUN
+    python -m catid2_jax.pipeline --config=benchmarks/configs/grocery.py --workdir=RUN
     python benchmarks/clusters.py RUN [--levels 1 2 3 4] [--beams 1 3 10 30 100]
 
-RUN is a work directory of `configs/grocery.py`. What is beneath the best prefixes is ranked by
-dense scores, inner products with the set's own vectors of its queries, and cut at 100; whole IDs
-are ranked by the model. The labels are silver and made by those dense scores: ranking all documents
-by them is nearly the oracle, and what a row shows is what the clusters leave out. Recall in % on E
-and S of the test queries. Time: median of single queries, from tokens to documents, compilation not
-counted; the rows take turns. Prints Markdown.
+RUN is a work directory of `benchmarks/configs/grocery.py`. What is beneath the best prefixes is
+ranked by dense scores, inner products with the set's own vectors of its queries, and cut at 100: a
+row of L codes and M beams is the system `clusters` with options.clusters.level = L and
+retrieve.beams = M. Whole IDs are ranked by the model. The labels are silver and made by those dense
+scores: ranking all documents by them is nearly the oracle, and what a row shows is what the
+clusters leave out. Recall in % on E and S of the test queries. Time: median of single queries, from
+tokens to documents, compilation not counted; the rows take turns. Prints Markdown.
 """
 
 import argparse
 import dataclasses
 import functools
-import json
 import pathlib
-import runpy
 import statistics
 import time
 from collections.abc import Callable
@@ -25,19 +24,17 @@ from typing import Any, TypeAlias
 import jax
 import numpy as np
 
-from catid2_jax.config import freeze
-from catid2_jax.data.queries import read_qrels, read_queries
+import catid2_jax
 from catid2_jax.decoding.clusters import Clusters
-from catid2_jax.seq2seq.decoder import retrieve, retrieve_prefixes
-from catid2_jax.models.param_dtype import quantize
-from catid2_jax.docids.vocabulary import PAD
 from catid2_jax.evaluation.recall import recall_at_k
-from catid2_jax.steps.retrieve import Retriever, load_retriever
-from catid2_jax.steps.workdir import Workdir
+from catid2_jax.loading import load_corpus, load_queries
+from catid2_jax.models.param_dtype import quantize
+from catid2_jax.retrievers.generative import TrainedModel
+from catid2_jax.seq2seq.search import retrieve, retrieve_prefixes
 from catid2_jax.types import Qrels
+from catid2_jax.workdir import shared_place
 
 K, BATCH, TIMED = 100, 65, 60
-DATA = pathlib.Path("../shared/data/grocery")
 
 Search: TypeAlias = Callable[[np.ndarray], tuple[np.ndarray, float]]
 """Rows of the queries -> (their documents [rows, K], documents that were ranked per query)."""
@@ -47,20 +44,19 @@ Search: TypeAlias = Callable[[np.ndarray], tuple[np.ndarray, float]]
 class Setting:
     """The model, the test queries and what is relevant to them."""
 
-    retriever: Retriever
+    model: TrainedModel
     ids: list[str]
-    tokens: np.ndarray
+    sources: np.ndarray
     vectors: np.ndarray
     embeddings: np.ndarray
     qrels: Qrels
 
-    def model_arguments(self, rows: np.ndarray, params: Any = None) -> dict[str, Any]:
+    def arguments(self, rows: np.ndarray, params: Any = None) -> dict[str, Any]:
         """What `retrieve` and `retrieve_prefixes` both take."""
         return {
-            "params": self.retriever.params if params is None else params,
-            "encoder_tokens": self.tokens[rows],
-            "encoder_mask": self.tokens[rows] != PAD,
-            "trie": self.retriever.trie,
+            "params": self.model.params if params is None else params,
+            "sources": self.sources[rows],
+            "trie": self.model.trie,
         }
 
 
@@ -71,7 +67,7 @@ def main() -> None:
     parser.add_argument("--levels", type=int, nargs="+", default=[1, 2, 3, 4])
     parser.add_argument("--beams", type=int, nargs="+", default=[1, 3, 10, 30, 100])
     arguments = parser.parse_args()
-    setting = load(Workdir(arguments.workdir))
+    setting = load(arguments.workdir)
     searches = {("all documents", ""): functools.partial(dense, setting)}
     for level in arguments.levels:
         for beams in arguments.beams:
@@ -80,24 +76,21 @@ def main() -> None:
         searches["whole IDs", f"{beams}"] = whole_search(setting, beams)
     print_curve(setting, searches)
     print()
-    print_weights(setting)
+    print_param_dtypes(setting)
 
 
-def load(workdir: Workdir) -> Setting:
-    """The test queries of the set in a work directory, whose vectors are in the set's order."""
-    config = freeze(runpy.run_path("configs/grocery.py")["get_config"]())
-    retriever = load_retriever(config, workdir)
-    queries = read_queries(workdir.data / "queries.test.jsonl")
-    lines = (DATA / "queries.test.jsonl").read_text().splitlines()
-    rows = {str(json.loads(line)["id"]): row for row, line in enumerate(lines)}
-    vectors = np.load(DATA / "queries.test.minilm.npy").astype(np.float32)
+def load(workdir: pathlib.Path) -> Setting:
+    """CAT-ID2's model of a work directory, its test queries and their vectors."""
+    model: Any = catid2_jax.load(workdir, "cat_id2", param_dtype="float32").retriever
+    place = shared_place(workdir)
+    queries = load_queries(place, "test")
     return Setting(
-        retriever,
-        [query.id for query in queries],
-        retriever.vocabulary.encode([q.text for q in queries], config.seq2seq.source_tokens),
-        vectors[[rows[query.id] for query in queries]],
-        np.load(workdir.embeddings),
-        read_qrels(workdir.data / "qrels.test.txt"),
+        model.model,
+        queries.ids,
+        model.model.source.of_queries(queries.texts, queries.vectors),
+        queries.vectors,
+        np.asarray(load_corpus(place).embeddings),
+        queries.qrels,
     )
 
 
@@ -109,17 +102,12 @@ def dense(setting: Setting, rows: np.ndarray) -> tuple[np.ndarray, float]:
 
 def cluster_search(setting: Setting, level: int, beams: int) -> Search:
     """Prefixes of `level` codes, and what is beneath them by dense scores."""
-    retriever = setting.retriever
-    clusters = Clusters(retriever.trie, level, setting.embeddings)
-    first = retriever.vocabulary.first_id_token
-    find = jax.jit(
-        lambda **arguments: retrieve_prefixes(
-            retriever.model, first_id_token=first, beams=beams, depth=level, **arguments
-        )
-    )
+    model = setting.model
+    clusters = Clusters(model.trie, level, setting.embeddings)
+    find = jax.jit(functools.partial(retrieve_prefixes, model.decoder, beams=beams, depth=level))
 
     def search(rows: np.ndarray) -> tuple[np.ndarray, float]:
-        prefixes = jax.tree.map(np.asarray, find(**setting.model_arguments(rows)))
+        prefixes = jax.tree.map(np.asarray, find(**setting.arguments(rows)))
         documents, _ = clusters.rank(prefixes, setting.vectors[rows], K)
         sizes = np.diff(clusters.starts)[prefixes.nodes] * (prefixes.scores > -np.inf)
         return documents, sizes.sum(axis=1).mean()
@@ -129,17 +117,10 @@ def cluster_search(setting: Setting, level: int, beams: int) -> Search:
 
 def whole_search(setting: Setting, beams: int, params: Any = None) -> Search:
     """Whole IDs, ranked by the model."""
-    retriever = setting.retriever
-    first = retriever.vocabulary.first_id_token
-    find = jax.jit(
-        lambda **arguments: retrieve(
-            retriever.model, first_id_token=first, beams=beams, k=beams, **arguments
-        )
-    )
+    find = jax.jit(functools.partial(retrieve, setting.model.decoder, beams=beams, k=beams))
 
     def search(rows: np.ndarray) -> tuple[np.ndarray, float]:
-        found = find(**setting.model_arguments(rows, params))
-        return np.asarray(found.documents), beams
+        return np.asarray(find(**setting.arguments(rows, params)).documents), beams
 
     return search
 
@@ -163,20 +144,20 @@ def print_curve(setting: Setting, searches: dict[tuple[str, str], Search]) -> No
         )
 
 
-def print_weights(setting: Setting) -> None:
-    """The table of Recall over the type of the weights."""
-    print("| weights | parameters | R@10 | R@100 | of float32's 100 documents |")
+def print_param_dtypes(setting: Setting) -> None:
+    """The table of Recall over the type of the parameters."""
+    print("| param_dtype | parameters | R@10 | R@100 | of float32's 100 documents |")
     print("|---" * 5 + "|")
     original: np.ndarray | None = None
-    for weights in ("float32", "bfloat16", "int8"):
-        params = quantize(setting.retriever.params, weights)
+    for param_dtype in ("float32", "bfloat16", "int8"):
+        params = quantize(setting.model.params, param_dtype)
         size = sum(leaf.nbytes for leaf in jax.tree.leaves(params))
         documents, _ = search_all(setting, whole_search(setting, K, params))
         original = documents if original is None else original
         pairs = zip(documents, original, strict=True)
         same = np.mean([len(np.intersect1d(*pair)) / K for pair in pairs])
         cells = f"{size / 2**20:.2f} MiB | {recalls(setting, documents)} | {same:.1%}"
-        print(f"| {weights} | {cells} |", flush=True)
+        print(f"| {param_dtype} | {cells} |", flush=True)
 
 
 def search_all(setting: Setting, search: Search) -> tuple[np.ndarray, float]:
@@ -188,7 +169,7 @@ def search_all(setting: Setting, search: Search) -> tuple[np.ndarray, float]:
 
 def recalls(setting: Setting, documents: np.ndarray) -> str:
     """Recall@10 and @100 as cells."""
-    names = setting.retriever.table.ids
+    names = setting.model.table.ids
     run = {
         query: [names[row] for row in found if row >= 0]
         for query, found in zip(setting.ids, documents.tolist(), strict=True)

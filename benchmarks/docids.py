@@ -1,9 +1,11 @@
-"""What the IDs of several presets are like, over several seeds: Table 3's rows by default.
+r"""What the IDs of several systems are like, over several seeds: Table 3's rows by default.
 
-    python benchmarks/docids.py configs/offers.py [--presets ...] [--seeds 0 1 2] [--runs runs]
+    python benchmarks/docids.py benchmarks/configs/offers.py [--systems ...] [--seeds 0 1 2] \
+        [--runs runs/docids]
 
-Runs stage 1 and the assignment for every preset and seed in RUNS/<preset>-<seed> (finished runs are
-only read), measures the IDs, and prints Markdown tables of mean ± standard deviation.
+Runs the steps up to `docids` for every system, the work directory of a seed being
+RUNS/<configuration>-<seed> (what is done there is not run again), measures the IDs, and prints
+Markdown tables of mean ± standard deviation.
 """
 
 import argparse
@@ -40,18 +42,20 @@ PER_LEVEL = {
 }
 
 
-def measure(config: str, preset: str, seed: int, workdir: pathlib.Path) -> dict[str, float]:
-    """The figures of one preset and seed."""
+def measure(
+    config: pathlib.Path, systems: list[str], seed: int, workdir: pathlib.Path
+) -> dict[str, float]:
+    """The figures of all systems for one seed, by <system>/<name>."""
     subprocess.run(
         [
             sys.executable,
             "-m",
             "catid2_jax.evaluate",
-            f"--config={config}:{preset}",
+            f"--config={config}",
             f"--workdir={workdir}",
             f"--config.seed={seed}",
+            f"--config.systems={tuple(systems)}",
             "--config.evaluate.retrieval=False",
-            "--config.evaluate.baselines=()",
         ],
         check=True,
         stdout=subprocess.DEVNULL,
@@ -69,29 +73,27 @@ def cell(runs: list[dict[str, float]], name: str, scale: float) -> str:
 def main() -> None:
     """Runs or reads, and prints."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("config")
-    parser.add_argument("--presets", nargs="+", default=[f"table3_{row}" for row in TABLE_3])
+    parser.add_argument("config", type=pathlib.Path)
+    parser.add_argument("--systems", nargs="+", default=[f"table3_{row}" for row in TABLE_3])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--runs", type=pathlib.Path, default=pathlib.Path("runs"))
+    parser.add_argument("--runs", type=pathlib.Path, default=pathlib.Path("runs/docids"))
     arguments = parser.parse_args()
-    found = {
-        preset: [
-            measure(arguments.config, preset, seed, arguments.runs / f"{preset}-{seed}")
-            for seed in arguments.seeds
-        ]
-        for preset in arguments.presets
-    }
+    config, systems = arguments.config, arguments.systems
+    runs = [
+        measure(config, systems, seed, arguments.runs / f"{config.stem}-{seed}")
+        for seed in arguments.seeds
+    ]
     print(f"| | {' | '.join(SCALARS)} |")
     print("|---" * (len(SCALARS) + 1) + "|")
-    for preset, runs in found.items():
-        cells = (cell(runs, *column) for column in SCALARS.values())
-        print(f"| {NAMES.get(preset, preset)} | {' | '.join(cells)} |")
+    for system in systems:
+        cells = (cell(runs, f"{system}/{name}", scale) for name, scale in SCALARS.values())
+        print(f"| {NAMES.get(system, system)} | {' | '.join(cells)} |")
     for title, (name, levels) in PER_LEVEL.items():
         print(f"\n| {title} | {' | '.join(f'level {i}' for i in range(1, levels + 1))} |")
         print("|---" * (levels + 1) + "|")
-        for preset, runs in found.items():
-            cells = (cell(runs, f"{name}/level_{i}", 1) for i in range(1, levels + 1))
-            print(f"| {NAMES.get(preset, preset)} | {' | '.join(cells)} |")
+        for system in systems:
+            cells = (cell(runs, f"{system}/{name}/level_{i}", 1) for i in range(1, levels + 1))
+            print(f"| {NAMES.get(system, system)} | {' | '.join(cells)} |")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Documents per second through the encoder of T5 small, beside `transformers`.
 
-    python benchmarks/encode.py [--documents 256] [--batch-tokens 4096 16384] [--rounds 3]
+    python benchmarks/encode.py [--documents 256] [--batch_tokens 4096 16384] [--rounds 3]
 
 Random weights; documents of 4 to 256 tokens, of log-normal lengths around 50 as titles with texts
 have. The peer is `transformers`' `T5EncoderModel` in PyTorch with as many threads and masked mean
@@ -14,11 +14,10 @@ import os
 import statistics
 import time
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import numpy as np
-import torch
-import transformers
 
 from catid2_jax.checkpoints.names import hugging_face_names, turned
 from catid2_jax.checkpoints.tree import parameter_shapes, unflatten
@@ -34,10 +33,9 @@ def main() -> None:
     """Measures and prints."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--documents", type=int, default=256)
-    parser.add_argument("--batch-tokens", type=int, nargs="+", default=[4096, 16_384])
+    parser.add_argument("--batch_tokens", type=int, nargs="+", default=[4096, 16_384])
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
-    torch.set_num_threads(os.cpu_count() or 1)
     generator = np.random.default_rng(0)
     lengths = np.clip(generator.lognormal(3.9, 0.7, arguments.documents), 4, 256).astype(int)
     documents = [generator.integers(3, 32_000, length).tolist() for length in lengths]
@@ -77,8 +75,12 @@ def main() -> None:
         print(f"| {name} | {rate:.1f} | {best_peer / median:.2f} | {difference:.0e} |")
 
 
-def peer_model(params: dict[str, np.ndarray]) -> torch.nn.Module:
+def peer_model(params: dict[str, np.ndarray]) -> Any:
     """The same network there."""
+    import torch
+    import transformers
+
+    torch.set_num_threads(os.cpu_count() or 1)
     config = SHAPE.config
     model = transformers.T5EncoderModel(
         transformers.T5Config(
@@ -103,8 +105,10 @@ def peer_model(params: dict[str, np.ndarray]) -> torch.nn.Module:
     return model.eval()
 
 
-def encode_with_peer(model: torch.nn.Module, documents: list[list[int]]) -> np.ndarray:
+def encode_with_peer(model: Any, documents: list[list[int]]) -> np.ndarray:
     """Masked means, batch after batch, each padded to its longest document."""
+    import torch
+
     parts = []
     for start in range(0, len(documents), PEER_BATCH):
         batch = documents[start : start + PEER_BATCH]

@@ -1,9 +1,9 @@
 """Recall@k of one configuration over several seeds: mean and standard deviation of each row.
 
-    python benchmarks/recall.py configs/grocery.py --seeds 0 1 2 [--runs runs] [--read]
+    python benchmarks/recall.py benchmarks/configs/grocery.py --seeds 0 1 2 [--runs runs] [--read]
 
-Runs `pipeline` for every seed, beside BM25 and TIGER, in RUNS/<configuration>-<seed> (finished runs
-are only read), and prints a Markdown table, with the time of each step.
+Runs `pipeline` for every seed with CAT-ID2, TIGER and BM25 in RUNS/<configuration>-<seed> (finished
+runs are only read), and prints a Markdown table, with the time of each step.
 """
 
 import argparse
@@ -14,8 +14,9 @@ import subprocess
 import sys
 
 CUTOFFS = (5, 10, 20, 50, 100)
-ROWS = {"BM25": "bm25/", "TIGER": "tiger/", "CAT-ID2": ""}
-STEPS = ("train_rqvae", "assign", "train_seq2seq", "retrieve")
+SYSTEMS = ("cat_id2", "tiger", "bm25")
+ROWS = {"bm25": "BM25", "tiger": "TIGER", "cat_id2": "CAT-ID2"}
+STEPS = ("docids", "train_seq2seq", "retrieve")
 
 
 def run(config: pathlib.Path, workdir: pathlib.Path, seed: int) -> None:
@@ -28,7 +29,7 @@ def run(config: pathlib.Path, workdir: pathlib.Path, seed: int) -> None:
             f"--config={config}",
             f"--workdir={workdir}",
             f"--config.seed={seed}",
-            "--config.evaluate.baselines=('bm25','tiger')",
+            f"--config.systems={SYSTEMS}",
         ],
         check=True,
     )
@@ -46,25 +47,25 @@ def recall_table(workdirs: list[pathlib.Path]) -> str:
     metrics = [json.loads((w / "metrics.json").read_text()) for w in workdirs]
     lines = ["| | " + " | ".join(f"R@{k}" for k in CUTOFFS) + " | collisions |"]
     lines.append("|---" * (len(CUTOFFS) + 2) + "|")
-    for name, prefix in ROWS.items():
-        cells = [spread([100 * m[f"{prefix}recall@{k}"] for m in metrics]) for k in CUTOFFS]
-        collisions = [m.get(f"{prefix}collision_rate") for m in metrics]
+    for system, name in ROWS.items():
+        cells = [spread([100 * m[f"{system}/recall@{k}"] for m in metrics]) for k in CUTOFFS]
+        collisions = [m.get(f"{system}/collision_rate") for m in metrics]
         cells.append("" if None in collisions else spread([100 * c for c in collisions]) + " %")
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
+def seconds(workdir: pathlib.Path, system: str, step: str) -> float:
+    """How long a step of a system took."""
+    return json.loads((workdir / system / "steps" / f"{step}.json").read_text())["seconds"]
+
+
 def time_table(workdirs: list[pathlib.Path]) -> str:
     """Markdown: seconds of each step, mean over the seeds."""
     lines = ["| seconds | " + " | ".join(STEPS) + " |", "|---" * (len(STEPS) + 1) + "|"]
-    for name, directory in (("TIGER", "tiger"), ("CAT-ID2", "")):
-        cells = []
-        for step in STEPS:
-            records = [
-                json.loads((w / directory / f"steps/{step}.json").read_text()) for w in workdirs
-            ]
-            cells.append(f"{statistics.mean(r['seconds'] for r in records):.0f}")
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    for system in ("tiger", "cat_id2"):
+        means = (statistics.mean(seconds(w, system, step) for w in workdirs) for step in STEPS)
+        lines.append(f"| {ROWS[system]} | " + " | ".join(f"{mean:.0f}" for mean in means) + " |")
     return "\n".join(lines)
 
 

@@ -21,10 +21,10 @@ import numpy as np
 
 from catid2_jax.losses import LossWeights
 from catid2_jax.models.rqvae import RQVAE, RQVAEConfig
+from catid2_jax.schemes.rqvae.step import RQVAEData, make_rqvae_step
 from catid2_jax.training.checkpoint import Checkpoints
 from catid2_jax.training.loop import TrainState, train
 from catid2_jax.training.optimizer import TrainingConfig, make_optimizer
-from catid2_jax.schemes.rqvae.step import RQVAEData, make_rqvae_step
 from catid2_jax.training.sampler import EpochSampler
 
 WIDTH, LEAVES = 768, 600

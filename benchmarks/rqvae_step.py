@@ -14,19 +14,18 @@ import dataclasses
 import functools
 import itertools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import torch
 from turns import medians
-from vector_quantize_pytorch import ResidualVQ
 
 from catid2_jax.losses import TIGER, LossWeights
 from catid2_jax.models.rqvae import RQVAE, RQVAEConfig
+from catid2_jax.schemes.rqvae.step import RQVAEData, make_rqvae_step
 from catid2_jax.training.loop import TrainState
 from catid2_jax.training.optimizer import TrainingConfig, make_optimizer
-from catid2_jax.schemes.rqvae.step import RQVAEData, make_rqvae_step
 
 BATCH, WIDTH, LEAVES = 4096, 768, 600
 STEPS = 4  # of a turn; training dispatches 16 at once
@@ -75,10 +74,13 @@ def our_steps(weights: LossWeights, data: RQVAEData) -> Callable[[], None]:
 
 def peer_steps(data: RQVAEData) -> Callable[[], None]:
     """The same in PyTorch."""
+    import torch
+    from vector_quantize_pytorch import ResidualVQ
+
     dims = [WIDTH, *RQVAEConfig().hidden_dims, RQVAEConfig().latent_dim]
 
-    def mlp(dims: list[int]) -> torch.nn.Sequential:
-        layers: list[torch.nn.Module] = []
+    def mlp(dims: list[int]) -> Any:
+        layers: list[Any] = []
         for inputs, outputs in itertools.pairwise(dims):
             layers += [torch.nn.Linear(inputs, outputs), torch.nn.ReLU()]
         return torch.nn.Sequential(*layers[:-1])

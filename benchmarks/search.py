@@ -7,8 +7,8 @@
 IDs are drawn at random, K = 256, L = 4, 100 beams. Alone: log-probabilities are drawn at random;
 the peers are the same search without a trie (top-k of beams x K at each level) and a trie of Python
 dicts that masks the same log-probabilities; the share is that of the whole search alone in a
-retrieval by T5 small, batch 1, `level` scores, which are the faster. With --t5: random weights of
-T5 1.1 small with 33,152 tokens, queries of 32 tokens, 100,000 documents; the peers are
+retrieval by T5 small, batch 1, normalised over `level`, which is the faster. With --t5: random
+weights of T5 1.1 small with 33,152 tokens, queries of 32 tokens, 100,000 documents; the peers are
 `transformers`' beam search with `prefix_allowed_tokens_fn` over a trie of dicts, in PyTorch, with
 as many threads, and, where `t5x` can be imported, T5X's beam search of as many beams and steps,
 which knows no trie. They take turns. Beneath stands how fast a bare product of the decoder's shapes
@@ -34,14 +34,15 @@ import numpy as np
 from turns import medians, product_rates
 
 from catid2_jax.decoding.beam_search import beam_search
-from catid2_jax.seq2seq.decoder import NormalizeOver, retrieve
 from catid2_jax.decoding.trie import Trie, build_trie
 from catid2_jax.models.t5.config import T5Config
-from catid2_jax.models.t5.network import Transformer
 from catid2_jax.models.t5.shapes import SHAPES
+from catid2_jax.seq2seq.decoder import NormalizeOver, T5Decoder
+from catid2_jax.seq2seq.search import retrieve
 
 K, LEVELS, BEAMS = 256, 4, 100
 VOCABULARY, FIRST_ID_TOKEN, SOURCE = 33_152, 32_100, 32
+NORMALIZED: tuple[NormalizeOver, ...] = ("full", "level")
 
 
 def main() -> None:
@@ -104,10 +105,10 @@ def alone(sizes: list[int], rounds: int) -> None:
 
 
 def t5_small_retrieval(rounds: int) -> float:
-    """Median milliseconds of a retrieval with `level` scores, batch 1, 100,000 documents."""
-    model, params = random_network(T5Config())
+    """Median milliseconds of a retrieval over `level`, batch 1, 100,000 documents."""
+    decoder, params = random_decoder(T5Config())
     tokens, trie = random_queries(1), build_trie(random_ids(100_000), K)
-    search = compiled_search(model, "level", params, tokens, trie)
+    search = compiled_search(decoder, "level", params, tokens, trie)
     return 1e3 * medians({"search": partial(search, params, tokens, trie)}, rounds)["search"]
 
 
@@ -156,34 +157,34 @@ def with_t5(batches: list[int], rounds: int) -> None:
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     codes = random_ids(100_000)
     trie = build_trie(codes, K)
-    model, params = random_network(T5Config())
+    decoder, params = random_decoder(T5Config())
     peers = {"transformers": transformers_search(codes)}
     if importlib.util.find_spec("t5x"):
         peers["T5X"] = t5x_search(params)
     columns = [column for peer in peers for column in (peer, f"{peer} / search")]
     print(
-        f"| batch | scores | search | {' | '.join(columns)} | GFLOP per query | search's GFLOP/s | "
-        "temporary memory |"
+        f"| batch | normalize_over | search | {' | '.join(columns)} | GFLOP per query | "
+        "search's GFLOP/s | temporary memory |"
     )
     print("|---" * (len(columns) + 6) + "|")
     for batch in batches:
         tokens = random_queries(batch)
         searches = {
-            scores: compiled_search(model, scores, params, tokens, trie)
-            for scores in ("full", "level")
+            normalize_over: compiled_search(decoder, normalize_over, params, tokens, trie)
+            for normalize_over in NORMALIZED
         }
         taken = medians(
-            {s: partial(search, params, tokens, trie) for s, search in searches.items()}
+            {name: partial(search, params, tokens, trie) for name, search in searches.items()}
             | {name: partial(peer, tokens) for name, peer in peers.items()},
             rounds,
         )
         taken = {name: 1e3 * seconds / batch for name, seconds in taken.items()}
-        for scores, search in searches.items():
-            others = [f"{taken[p]:.0f} ms | {taken[p] / taken[scores]:.1f}" for p in peers]
-            work = operations(T5Config(), scores)
+        for normalize_over, search in searches.items():
+            own, work = taken[normalize_over], operations(T5Config(), normalize_over)
+            others = [f"{taken[p]:.0f} ms | {taken[p] / own:.1f}" for p in peers]
             print(
-                f"| {batch} | {scores} | {taken[scores]:.0f} ms | {' | '.join(others)} | "
-                f"{1e-9 * work:.1f} | {1e-6 * work / taken[scores]:.0f} | "
+                f"| {batch} | {normalize_over} | {own:.0f} ms | {' | '.join(others)} | "
+                f"{1e-9 * work:.1f} | {1e-6 * work / own:.0f} | "
                 f"{search.memory_analysis().temp_size_in_bytes / 2**20:.0f} MiB |",
                 flush=True,
             )
@@ -206,7 +207,7 @@ def operations(config: T5Config, normalize_over: NormalizeOver) -> float:
     encoder = SOURCE * (4 * E * A + feed_forward + 2 * SOURCE * A)
     layer = 6 * E * A + feed_forward + 2 * (SOURCE + LEVELS) * A
     prefixes = 1 + (LEVELS - 1) * BEAMS  # that the decoder takes a step for
-    logits = E * (VOCABULARY if scores == "full" else K)
+    logits = E * (VOCABULARY if normalize_over == "full" else K)
     return 2.0 * (
         config.num_encoder_layers * encoder
         + config.num_decoder_layers * (2 * SOURCE * E * A + prefixes * layer)
@@ -217,30 +218,31 @@ def operations(config: T5Config, normalize_over: NormalizeOver) -> float:
 def throughput(config: T5Config, documents: int, batches: list[int], rounds: int) -> None:
     """The table of queries per second on the device that JAX has."""
     trie = build_trie(random_ids(documents), K)
-    model, params = random_network(config)
+    decoder, params = random_decoder(config)
     print(f"{jax.devices()[0].device_kind}, {documents:,} documents, {BEAMS} beams\n")
-    print("| batch | scores | queries per second | p50 | p99 | temporary memory |")
+    print("| batch | normalize_over | queries per second | p50 | p99 | temporary memory |")
     print("|---" * 6 + "|")
     for batch in batches:
         tokens = jnp.asarray(random_queries(batch))
-        for scores in ("full", "level"):
-            search = compiled_search(model, scores, params, tokens, trie)
+        for normalize_over in NORMALIZED:
+            search = compiled_search(decoder, normalize_over, params, tokens, trie)
             call = partial(search, params, tokens, trie)
             taken = [milliseconds(call) for _ in range(rounds + 3)][3:]
             p50, p99 = np.percentile(taken, [50, 99])
             print(
-                f"| {batch} | {scores} | {1e3 * batch * rounds / sum(taken):,.0f} | {p50:.1f} ms | "
-                f"{p99:.1f} ms | {search.memory_analysis().temp_size_in_bytes / 2**20:.0f} MiB |",
+                f"| {batch} | {normalize_over} | {1e3 * batch * rounds / sum(taken):,.0f} | "
+                f"{p50:.1f} ms | {p99:.1f} ms | "
+                f"{search.memory_analysis().temp_size_in_bytes / 2**20:.0f} MiB |",
                 flush=True,
             )
 
 
-def random_network(config: T5Config) -> tuple[Transformer, Any]:
+def random_decoder(config: T5Config) -> tuple[T5Decoder, Any]:
     """A network with random parameters."""
-    model = Transformer(config, VOCABULARY)
-    tokens = jnp.ones((1, SOURCE), jnp.int32)
-    variables = jax.jit(model.init)(jax.random.key(0), tokens, tokens > 0, tokens[:, :LEVELS])
-    return model, variables["params"]
+    decoder = T5Decoder(config, VOCABULARY, FIRST_ID_TOKEN, LEVELS, K)
+    source = jax.ShapeDtypeStruct((SOURCE,), jnp.int32)
+    initialize = jax.jit(decoder.initialize, static_argnums=1)
+    return decoder, initialize(jax.random.key(0), source)
 
 
 def random_queries(batch: int) -> np.ndarray:
@@ -249,13 +251,16 @@ def random_queries(batch: int) -> np.ndarray:
 
 
 def compiled_search(
-    model: Transformer, normalize_over: NormalizeOver, params: Any, tokens: np.ndarray, trie: Trie
+    decoder: T5Decoder,
+    normalize_over: NormalizeOver,
+    params: Any,
+    tokens: np.ndarray,
+    trie: Trie,
 ) -> Any:
     """`retrieve`, compiled for arguments of these shapes."""
 
     def search(params: Any, tokens: jax.Array, trie: Trie) -> Any:
-        found = (FIRST_ID_TOKEN, BEAMS, BEAMS, None, scores)
-        return retrieve(model, params, tokens, tokens > 0, trie, *found)
+        return retrieve(decoder, params, tokens, trie, BEAMS, BEAMS, normalize_over=normalize_over)
 
     return jax.jit(search).lower(params, tokens, trie).compile()
 

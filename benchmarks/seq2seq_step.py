@@ -28,26 +28,20 @@ from collections.abc import Callable, Iterator
 import jax
 import jax.numpy as jnp
 import numpy as np
-import torch
-import transformers
 from turns import medians, product_rates
 
 from catid2_jax.data.catalog import stream_products
 from catid2_jax.data.queries import read_queries
 from catid2_jax.docids.vocabulary import Vocabulary, train_vocabulary
 from catid2_jax.models.t5.config import T5Config
-from catid2_jax.models.t5.network import Transformer
+from catid2_jax.seq2seq.config import Seq2SeqObjective
+from catid2_jax.seq2seq.decoder import T5Decoder
+from catid2_jax.seq2seq.step import Seq2SeqData, count_packed_tokens, make_seq2seq_step
 from catid2_jax.training.loop import TrainState
 from catid2_jax.training.optimizer import TrainingConfig, make_optimizer
 from catid2_jax.training.sampler import EpochSampler
-from catid2_jax.seq2seq.step import (
-    Seq2SeqData,
-    Seq2SeqObjective,
-    make_seq2seq_step,
-    count_packed_tokens,
-)
 
-ROWS, SOURCE, TARGET = 33152, 32, 5
+ROWS, FIRST_ID_TOKEN, SOURCE, TARGET = 33152, 32128, 32, 5
 STEPS = 4  # of a turn; training dispatches 16 at once
 PEAK = {"H100": 989e12, "H200": 989e12}
 """Dense bfloat16 operations per second, of NVIDIA's data sheets."""
@@ -76,7 +70,7 @@ def random_pairs(lengths: np.ndarray, batch_size: int) -> tuple[Seq2SeqData, Epo
     sources = generator.integers(2, 32000, (count, SOURCE)).astype(np.int32)
     data = Seq2SeqData(
         np.where(np.arange(SOURCE) < lengths[:, None], sources, 0),
-        generator.integers(32128, ROWS, (count, TARGET)).astype(np.int32),
+        generator.integers(FIRST_ID_TOKEN, ROWS, (count, TARGET)).astype(np.int32),
         np.arange(count),
         np.arange(count),
         np.ones(count, np.float32),
@@ -88,12 +82,12 @@ def random_pairs(lengths: np.ndarray, batch_size: int) -> tuple[Seq2SeqData, Epo
 
 def our_steps(config: T5Config, data: Seq2SeqData, sampler: EpochSampler) -> Callable[[], None]:
     """Steps as the loop dispatches them, of the next batches each time."""
-    model = Transformer(config, ROWS)
+    decoder = T5Decoder(config, ROWS, FIRST_ID_TOKEN, levels=4, codebook_size=256)
     optimizer = make_optimizer(TrainingConfig(weight_decay=0.01), 10)
-    tokens = jnp.zeros((1, 1), jnp.int32)
-    params = jax.jit(model.init)(jax.random.key(0), tokens, tokens == 0, tokens)["params"]
+    source = jax.ShapeDtypeStruct((SOURCE,), jnp.int32)
+    params = jax.jit(decoder.initialize, static_argnums=1)(jax.random.key(0), source)
     state = TrainState(jnp.int32(0), params, optimizer.init(params))
-    step = make_seq2seq_step(model, optimizer, Seq2SeqObjective(), 0)
+    step = make_seq2seq_step(decoder, optimizer, Seq2SeqObjective(), 0)
     compiled = jax.jit(functools.partial(jax.lax.scan, step), donate_argnums=0)
     turns = turns_of_an_epoch(sampler)
 
@@ -114,6 +108,9 @@ def peer_steps(
     config: T5Config, data: Seq2SeqData, sampler: EpochSampler, compiled: bool
 ) -> Callable[[], None]:
     """The same in PyTorch."""
+    import torch
+    import transformers
+
     device = "cuda" if torch.cuda.is_available() else "cpu"
     shape = transformers.T5Config(
         vocab_size=ROWS,
@@ -176,6 +173,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=11)
     parser.add_argument("--peak", type=float, default=0, help="operations per second; 0: by name")
     arguments = parser.parse_args()
+    import torch
+    import transformers
 
     config = dataclasses.replace(SIZES[arguments.size], dtype=arguments.dtype)
     peer = "transformers, torch.compile" if arguments.compile else "transformers, eager"
@@ -201,11 +200,12 @@ def main() -> None:
     for (step, name), value in seconds.items():
         mean = lengths[name].mean()
         total = operations(config, arguments.batch, mean)
+        encoded = f"{packed_tokens[name]:,} of {arguments.batch * SOURCE:,}"
         tokens = arguments.batch * (mean + TARGET) / value
         mfu = f"{100 * total / value / peak:.1f} %" if peak else ""
         print(
-            f"| {name} | {mean:.1f} | {packed_tokens[name]:,} of {arguments.batch * SOURCE:,} | {step} | "
-            f"{value:.3f} | {value / seconds['ours', name]:.2f} | {tokens:,.0f} | "
+            f"| {name} | {mean:.1f} | {encoded} | {step} | {value:.3f} | "
+            f"{value / seconds['ours', name]:.2f} | {tokens:,.0f} | "
             f"{1e-9 * total / value:,.0f} | {mfu} |",
             flush=True,
         )

@@ -1,6 +1,7 @@
-"""Building the trie beside sorting its table, and its size.
+r"""Building the trie beside sorting its table, and its size.
 
-    python benchmarks/trie.py [--documents 386392 10000000] [--codebook_size 256] [--levels 4] [--rounds 3]
+    python benchmarks/trie.py [--documents 386392 10000000] [--codebook_size 256] [--levels 4] \
+        [--rounds 3]
 
 IDs are drawn at random and are unique. The peer is `numpy.lexsort` of the same table, the sort that
 a trie of sorted prefixes needs at least. The two take turns; medians. A filter is the mask of a
@@ -55,14 +56,13 @@ def main() -> None:
         )
 
 
-def random_ids(documents: int, codes: int, levels: int) -> np.ndarray:
+def random_ids(documents: int, codebook_size: int, levels: int) -> np.ndarray:
     """int32 [documents, levels], rows unique, in no order."""
     generator = np.random.default_rng(0)
-    numbers = np.unique(generator.integers(0, codes**levels, int(1.02 * documents) + 100))
+    numbers = np.unique(generator.integers(0, codebook_size**levels, int(1.02 * documents) + 100))
     numbers = generator.permutation(numbers)[:documents]
-    return np.stack(
-        [numbers // codes**level % codes for level in reversed(range(levels))], axis=1
-    ).astype(np.int32)
+    places = codebook_size ** np.arange(levels)[::-1]
+    return (numbers[:, None] // places % codebook_size).astype(np.int32)
 
 
 def parts(trie: Any) -> tuple[list[jax.Array], list[int]]:

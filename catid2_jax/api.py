@@ -5,24 +5,33 @@ The steps of the command line read, call the same parts, and write.
 
 import contextlib
 import dataclasses
+import json
 import os
 import pathlib
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
+from catid2_jax.ablations import ABLATIONS
+from catid2_jax.checkpoints.folder import load_pretrained
 from catid2_jax.config import SECTIONS, Config, as_nested_dict, build
 from catid2_jax.data.catalog import product_text
 from catid2_jax.data.corpus import Catalog, Corpus, QuerySet, read_catalog
+from catid2_jax.data.preprocessing import keep_grades
+from catid2_jax.data.queries import relevant_grades
 from catid2_jax.docids.table import DocidTable
-from catid2_jax.docids.vocabulary import train_vocabulary
+from catid2_jax.docids.vocabulary import Vocabulary, train_vocabulary
+from catid2_jax.encoders.config import PRECOMPUTED, EmbeddingConfig
+from catid2_jax.encoders.encoder import check_vectors, fingerprint
 from catid2_jax.errors import InputError
-from catid2_jax.files import atomic_write
+from catid2_jax.files import atomic_write, write_json
 from catid2_jax.loading import load_product_retriever, make_source
-from catid2_jax.plugins import is_dotted
+from catid2_jax.models.t5.sharding import check_divisible
+from catid2_jax.plugins import is_dotted, resolve
+from catid2_jax.records import choose_system, systems_in
 from catid2_jax.retrievers.generative import GenerativeRetriever, make_model
 from catid2_jax.retrievers.product_retriever import ProductRetriever
 from catid2_jax.schemes.scheme import (
@@ -31,14 +40,14 @@ from catid2_jax.schemes.scheme import (
     check_table,
     make_scheme,
     resolve_scheme,
+    scheme_options,
     scheme_sections,
 )
 from catid2_jax.seq2seq.decoder import make_decoder
 from catid2_jax.seq2seq.training import SEQ2SEQ, Stage2, load_params, train_decoder
-from catid2_jax.steps.chain import place_of
-from catid2_jax.systems import SYSTEMS, resolve_system
+from catid2_jax.systems import SYSTEMS, System, resolve_system
 from catid2_jax.types import Qrels, Query
-from catid2_jax.workdir import Record, Workdir, read_record, record_path
+from catid2_jax.workdir import Record, Workdir, place_of, read_record, record_path
 
 __all__ = ["learn_docids", "load", "read_catalog", "train_retriever"]
 
@@ -48,34 +57,34 @@ def load(workdir: str | os.PathLike[str], system: str = "", **retrieve: Any) -> 
 
     Args:
         workdir: the folder.
-        system: which of its systems; empty for the first one that generates IDs, in the order of
-            `SYSTEMS`, or else the first.
-        **retrieve: fields of `RetrieveConfig` (`beams`, `normalize_over`, `param_dtype`, ...) to
-            search otherwise than the work directory's configuration says.
+        system: which of its systems; empty for the first one with a trained network, in the order
+            of `records.systems_in`, or else the first that has retrieved.
+        **retrieve: `beams`, `max_beams`, `normalize_over`, `param_dtype`, `checkpoint` and
+            `batch_size` of `RetrieveConfig`, to search otherwise than the work directory's
+            configuration says.
 
     Raises:
         InputError: there is no such work directory or system, a step is missing, or it is the work
             of another version.
     """
     root = pathlib.Path(workdir)
-    records = {name: _records(root, name) for name in _systems_in(root)}
-    name = system or _first(records, root)
-    if name not in records:
-        raise InputError(root, f"no system {name!r}", f"one of {', '.join(records)}")
-    config = _recorded_config(records[name], root, retrieve)
-    entry = next(iter(records[name].values())).system
+    steps = ["prepare"] if systems_in(root) else ["prepare", "embed", "docids"]
+    for step in steps:
+        _check_finished(root, root, step)
+    name = choose_system(root, system, ("train_seq2seq", "retrieve"))
+    records = _records(root, name)
+    config = _recorded_config(records, root, retrieve)
+    entry = next(iter(records.values())).system
     resolved = resolve_system(entry, config)
     place = place_of(resolved, config, Workdir(root))
-    needed = ["prepare", *(["embed"] if resolved.needs_embeddings else [])]
+    # The recorded configuration is the system's own, so that it cannot tell whose vectors it has.
+    has_own = record_path(place.folder, "embed").exists()
+    place = dataclasses.replace(place, vectors=place.folder if has_own else root)
+    if resolved.needs_embeddings:
+        _check_finished(root, place.vectors, "embed")
     if resolved.is_trained:
-        needed += ["docids", "train_seq2seq"]
-    folders = {"prepare": root, "embed": place.vectors, "docids": place.model}
-    for step in needed:
-        record = read_record(record_path(folders.get(step, place.model), step))
-        if record is None or not record.done:
-            raise InputError(
-                root, f"no finished step {step} of system {name}", "a finished work directory"
-            )
+        _check_finished(root, place.model, "docids")
+        _check_finished(root, place.model, "train_seq2seq")
     return load_product_retriever(config, place, resolved)
 
 
@@ -93,31 +102,26 @@ def learn_docids(
     Args:
         catalog: N products.
         embeddings: float [N, D], row n of product n.
-        scheme: a system with IDs ("cat_id2", "tiger"), a scheme ("rqvae"), or a dotted path.
+        scheme: a system with IDs ("cat_id2", "tiger"), a scheme ("rqvae"), or the dotted path of a
+            system or a scheme of your own.
         seed: seed of everything random.
         directory: where checkpoints are kept, from which an interrupted call goes on when it is
-            made again; None to keep none.
+            made again with the same arguments; None to keep none.
         **settings: fields of the scheme or of the sections of the configuration that it reads, such
             as `levels=4`, `codebook_size=256`, `epochs=100`.
 
     Raises:
         InputError: no such scheme, a setting that it does not have, or data that do not fit.
     """
-    corpus = Corpus(catalog, np.asarray(embeddings))
-    changes: Mapping[str, Any] = {}
-    name = scheme
-    if scheme in SYSTEMS and SYSTEMS[scheme].scheme:
-        name, changes = SYSTEMS[scheme].scheme, SYSTEMS[scheme].changes
-    elif scheme not in SCHEMES and not is_dotted(scheme):
-        with_ids = [row for row, system in SYSTEMS.items() if system.scheme]
-        raise InputError(
-            "scheme", repr(scheme), f"one of {', '.join((*SCHEMES, *with_ids[:3]))}, ..., or a path"
-        )
+    corpus = _corpus(catalog, embeddings)
+    name, changes = _scheme_and_changes(scheme)
     factory = resolve_scheme(name)
-    sections = scheme_sections(factory, SECTIONS)
-    config, options = _with_settings(Config(), sections, changes, settings)
-    made = make_scheme(factory, {s: getattr(config, s) for s in sections}, options)
-    with _folder(directory) as folder:
+    sections, options = _with_settings(
+        scheme_sections(factory, SECTIONS), changes, settings, scheme_options(factory, SECTIONS)
+    )
+    made = make_scheme(factory, sections, options)
+    call = (scheme, seed, sections, options)
+    with _folder(directory, catalog, call, corpus.embeddings) as folder:
         return check_table(made.fit(corpus, Run(scheme, folder, seed)), corpus, scheme)
 
 
@@ -139,110 +143,215 @@ def train_retriever(
         catalog: N products.
         docids: their document IDs, by `learn_docids`.
         queries: the training queries: id -> text, or records.
-        qrels: query id -> product id -> grade (3 exact, 2 substitute).
+        qrels: query id -> product id -> grade; the network learns from 3 (exact) and 2
+            (substitute), others are left out.
         embeddings: float [N, D], where stage 2 reads vectors (`memory_tokens` above 0).
-        query_vectors: float [Q, D] of the training queries, by the encoder of the embeddings; then,
-            too.
+        query_vectors: float [Q, D], a row per query of `queries`, made by the encoder of the
+            embeddings; where stage 2 reads vectors.
         seed: seed of everything random.
         directory: where the vocabulary and checkpoints are kept, from which an interrupted call
-            goes on; None to keep none.
+            goes on when it is made again with the same arguments; None to keep none.
         **settings: fields of the sections `seq2seq`, `t5`, `seq2seq_training` and `retrieve`, such
-            as `emb_dim=128`, `epochs=3`, `beams=50`.
+            as `emb_dim=128`, `epochs=3`, `beams=50`. Where two sections have a field, say which:
+            `seq2seq_training={"batch_size": 64}`.
 
     Raises:
         InputError: a setting that there is not, or data that do not fit together.
     """
-    sections = ("seq2seq", "t5", "seq2seq_training", "retrieve")
-    config, options = _with_settings(Config(), sections, {}, settings)
-    if options:
-        raise InputError("train_retriever", f"the setting {min(options)!r}", "one of its sections'")
+    corpus = _corpus(catalog, embeddings)
+    check_table(docids, corpus, "docids")
+    sections, _ = _with_settings(("seq2seq", "t5", "seq2seq_training", "retrieve"), {}, settings)
+    seq2seq, t5, training = sections["seq2seq"], sections["t5"], sections["seq2seq_training"]
+    if seq2seq.pretrained and (t5.memory_tokens or seq2seq.id_rows == "codebooks"):
+        raise InputError(
+            "pretrained",
+            f"{seq2seq.pretrained!r} with memory_tokens = {t5.memory_tokens} and id_rows = "
+            f"{seq2seq.id_rows!r}",
+            "0 memory tokens, for it reads text, and id_rows 'statistics', for there is no stage 1",
+        )
+    known = _training_queries(corpus, queries, qrels, query_vectors)
+    call = (seed, seq2seq, t5, training, known.queries, known.qrels)
+    arrays = (docids.codes, *(a for a in (embeddings, known.vectors) if a is not None))
+    with _folder(directory, catalog, call, *map(np.asarray, arrays)) as folder:
+        vocabulary = folder / "vocabulary.model"
+        if not (t5.memory_tokens or seq2seq.vocabulary or vocabulary.exists()):
+            texts = [*(product_text(product, True) for product in catalog), *known.texts]
+            with atomic_write(vocabulary, "wb") as file:
+                file.write(train_vocabulary(texts, seq2seq.vocabulary_size))
+        width = corpus.embeddings.shape[1] if t5.memory_tokens else 0
+        source = make_source(seq2seq, t5, _GIVEN, docids, vocabulary, width)
+        decoder = make_decoder(seq2seq.decoder, t5, source.vocabulary)
+        check_divisible(t5, source.vocabulary.rows, seq2seq.model_devices)
+
+        def starting_params() -> Any:
+            if seq2seq.pretrained and isinstance(source.vocabulary, Vocabulary):
+                return load_pretrained(seq2seq.pretrained, t5, source.vocabulary, None, seed)
+            return decoder.initialize(jax.random.key(seed), source.form)
+
+        train_decoder(
+            Stage2(corpus, docids, source, decoder),
+            known,
+            None,
+            seq2seq,
+            training,
+            folder / SEQ2SEQ,
+            seed,
+            starting_params,
+        )
+        params = load_params(decoder, source, training, folder / SEQ2SEQ, "last")
+    model = make_model(decoder, params, source, docids, sections["retrieve"].param_dtype)
+    retriever = GenerativeRetriever(corpus, model, sections["retrieve"])
+    return ProductRetriever("trained", catalog, retriever, docids)
+
+
+_GIVEN = EmbeddingConfig(encoder=PRECOMPUTED, path="embeddings")
+"""What `train_retriever` knows of the encoder: vectors are given."""
+
+
+def _corpus(catalog: Catalog, embeddings: np.ndarray | None) -> Corpus:
+    """The products with their embeddings, float32 and checked.
+
+    Raises:
+        InputError: another number of embeddings, no floats, NaN or infinity.
+    """
+    if embeddings is None:
+        return Corpus(catalog)
+    corpus = Corpus(catalog, np.asarray(embeddings))
+    bad = np.flatnonzero(~np.isfinite(corpus.embeddings).all(axis=1))
+    if bad.size:
+        raise InputError("embeddings", f"NaN or infinity in row {bad[0]}", "finite numbers")
+    return Corpus(catalog, np.asarray(embeddings, np.float32))
+
+
+def _scheme_and_changes(name: str) -> tuple[str, Mapping[str, Any]]:
+    """The scheme of a system or a scheme, and what the system changes of the configuration."""
+    system = resolve(name, {}, "scheme") if is_dotted(name) else SYSTEMS.get(name)
+    if isinstance(system, System) and system.scheme:
+        return system.scheme, system.changes
+    if isinstance(system, System) or not (name in SCHEMES or is_dotted(name)):
+        rows = [row for row, known in SYSTEMS.items() if known.scheme and row not in ABLATIONS]
+        raise InputError(
+            "scheme", repr(name), f"one of {', '.join((*SCHEMES, *rows))}, or package.module:Name"
+        )
+    return name, {}
+
+
+def _training_queries(
+    corpus: Corpus,
+    queries: Mapping[str, str] | Sequence[Query],
+    qrels: Qrels,
+    vectors: np.ndarray | None,
+) -> QuerySet:
+    """The queries with a relevant product, their judgements and their vectors.
+
+    Raises:
+        InputError: a product that the catalogue does not have, or another number of vectors.
+    """
     records = (
         [Query(i, text) for i, text in queries.items()]
         if isinstance(queries, Mapping)
         else list(queries)
     )
-    known = QuerySet([q for q in records if q.id in qrels], qrels, query_vectors)
-    corpus = Corpus(catalog, embeddings)
-    check_table(docids, corpus, "docids")
-    with _folder(directory) as folder:
-        vocabulary = folder / "vocabulary.model"
-        if not (config.t5.memory_tokens or config.seq2seq.vocabulary or vocabulary.exists()):
-            texts = [*(product_text(product, True) for product in catalog), *known.texts]
-            with atomic_write(vocabulary, "wb") as file:
-                file.write(train_vocabulary(texts, config.seq2seq.vocabulary_size))
-        width = corpus.embeddings.shape[1] if config.t5.memory_tokens else 0
-        source = make_source(config.seq2seq, config.t5, config.embedding, docids, vocabulary, width)
-        decoder = make_decoder(config.seq2seq.decoder, config.t5, source.vocabulary)
-        stage = Stage2(corpus, docids, source, decoder)
-        train_decoder(
-            stage,
-            known,
-            None,
-            config.seq2seq,
-            config.seq2seq_training,
-            folder / SEQ2SEQ,
-            seed,
-            lambda: decoder.initialize(jax.random.key(seed), source.form),
-        )
-        params = load_params(decoder, source, config.seq2seq_training, folder / SEQ2SEQ, "last")
-    model = make_model(decoder, params, source, docids, config.retrieve.param_dtype)
-    retriever = GenerativeRetriever(corpus, model, config.retrieve)
-    return ProductRetriever("trained", catalog, retriever, docids)
+    relevant = keep_grades(qrels, relevant_grades(("E", "S")))
+    for query, judged in relevant.items():
+        for product in judged:
+            if product not in corpus.catalog.rows:
+                raise InputError(
+                    f"qrels of query {query!r}", f"product {product!r}", "one of the catalogue"
+                )
+    rows = [row for row, query in enumerate(records) if query.id in relevant]
+    if vectors is not None:
+        vectors = check_vectors(vectors, [query.text for query in records])[rows]
+    return QuerySet([records[row] for row in rows], relevant, vectors)
 
 
 @contextlib.contextmanager
-def _folder(directory: str | os.PathLike[str] | None) -> Iterator[pathlib.Path]:
-    """The folder that is named, or one that goes away."""
-    if directory is not None:
-        yield pathlib.Path(directory)
+def _folder(
+    directory: str | os.PathLike[str] | None,
+    catalog: Catalog,
+    call: object,
+    *arrays: np.ndarray,
+) -> Iterator[pathlib.Path]:
+    """The folder that is named, or one that goes away.
+
+    Args:
+        directory: the folder's name, or None.
+        catalog: the products.
+        call: the other arguments on which the folder's files depend.
+        *arrays: those of them that are arrays.
+
+    Raises:
+        InputError: the folder has the work of a call with other arguments.
+    """
+    if directory is None:
+        with tempfile.TemporaryDirectory() as folder:
+            yield pathlib.Path(folder)
         return
-    with tempfile.TemporaryDirectory() as folder:
-        yield pathlib.Path(folder)
+    products = (catalog.ids, catalog.titles, catalog.paths)
+    made = {"arguments": fingerprint(repr((call, products)).encode(), *arrays)}
+    path = pathlib.Path(directory) / "call.json"
+    if not path.exists():
+        write_json(path, made)
+    elif json.loads(path.read_text(encoding="utf-8")) != made:
+        raise InputError(
+            directory, "the work of a call with other arguments", "the same, or another directory"
+        )
+    yield pathlib.Path(directory)
 
 
 def _with_settings(
-    config: Config,
     sections: Sequence[str],
     changes: Mapping[str, Any],
     settings: Mapping[str, Any],
-) -> tuple[Config, dict[str, Any]]:
-    """The configuration with a system's changes and settings by field name, and what is left.
+    options: Collection[str] = (),
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Sections with a system's changes and settings by field name, and options among the settings.
+
+    Args:
+        sections: their names.
+        changes: path of a field -> value; those of other sections are left out.
+        settings: name of a field, a section or an option -> value.
+        options: names of options.
 
     Raises:
-        InputError: a setting that several sections have.
+        InputError: a setting that nothing or several sections have, or a wrong value.
     """
-    values = as_nested_dict(config)
+    default = Config()
+    values = {name: as_nested_dict(getattr(default, name)) for name in sections}
     for path, value in changes.items():
-        section, _, name = path.partition(".")
-        values[section][name] = value
+        if path.partition(".")[0] in sections:
+            _put(values, path.split("."), value)
     rest: dict[str, Any] = {}
     for name, value in settings.items():
         owners = [section for section in sections if name in values[section]]
-        if name in sections:
-            values[name] = as_nested_dict(value) if dataclasses.is_dataclass(value) else value
-        elif len(owners) > 1:
-            raise InputError("settings", repr(name), f"it within one of {', '.join(owners)}")
-        elif owners:
-            old = values[owners[0]][name]
-            both = isinstance(old, dict) and isinstance(value, Mapping)
-            values[owners[0]][name] = {**old, **value} if both else value
-        else:
+        if name in options:
             rest[name] = value
-    return build(Config, values, "settings"), rest
+        elif name in sections or len(owners) == 1:
+            inside = values if name in sections else values[owners[0]]
+            old, new = inside[name], value
+            if dataclasses.is_dataclass(new) and not isinstance(new, type):
+                new = as_nested_dict(new)
+            inside[name] = {**old, **new} if isinstance(new, Mapping) else new
+        elif owners:
+            raise InputError(name, repr(value), f"it within one of {', '.join(owners)}")
+        else:
+            fields = [*options, *(field for section in sections for field in values[section])]
+            raise InputError("settings", repr(name), f"some of {', '.join(fields)}")
+    return {
+        name: build(type(getattr(default, name)), values[name], name) for name in sections
+    }, rest
 
 
-def _systems_in(root: pathlib.Path) -> list[str]:
-    """The systems of a work directory, those of `SYSTEMS` in its order before others.
-
-    Raises:
-        InputError: it is no work directory.
-    """
-    if not (root / "steps").is_dir():
-        found = "no such folder" if not root.is_dir() else "no steps/"
-        raise InputError(root, found, "a work directory that `pipeline` made")
-    names = sorted(path.parent.name for path in root.glob("*/steps") if path.is_dir())
-    rows = list(SYSTEMS)
-    return sorted(names, key=lambda name: rows.index(name) if name in rows else len(rows))
+def _check_finished(root: pathlib.Path, folder: pathlib.Path, step: str) -> None:
+    """Raises InputError unless a step of a work directory is done."""
+    record = read_record(record_path(folder, step))
+    if record is None or not record.done:
+        of_system = "" if folder == root else f" of system {folder.name}"
+        raise InputError(
+            root,
+            f"no finished step {step}{of_system}",
+            "a finished work directory: run the same command again",
+        )
 
 
 def _records(root: pathlib.Path, system: str) -> dict[str, Record]:
@@ -255,12 +364,8 @@ def _records(root: pathlib.Path, system: str) -> dict[str, Record]:
     return found
 
 
-def _first(records: Mapping[str, Mapping[str, Record]], root: pathlib.Path) -> str:
-    """The first system with a trained network, or else the first."""
-    known = {name: steps for name, steps in records.items() if steps}
-    if not known:
-        raise InputError(root, "no system with a finished step", "a finished work directory")
-    return next((name for name, steps in known.items() if "train_seq2seq" in steps), min(known))
+_SEARCH = ("beams", "max_beams", "normalize_over", "param_dtype", "checkpoint", "batch_size")
+"""The fields of `RetrieveConfig` that a retriever of products goes by."""
 
 
 def _recorded_config(
@@ -273,12 +378,13 @@ def _recorded_config(
         for path, value in record.config.items():
             if path != "contents of files":
                 _put(values, path.split("."), value)
-    unknown = sorted(set(retrieve) - set(values["retrieve"]))
+    unknown = sorted(set(retrieve) - set(_SEARCH))
     if unknown:
-        raise InputError(
-            "load", f"the setting {unknown[0]!r}", f"some of {', '.join(values['retrieve'])}"
-        )
-    values["retrieve"].update(retrieve)
+        raise InputError("load", f"the setting {unknown[0]!r}", f"some of {', '.join(_SEARCH)}")
+    section = values["retrieve"] | retrieve
+    if "beams" in retrieve:  # k is the step's, which is not run
+        section["k"] = min(section["k"], section["beams"])
+    values["retrieve"] = section
     return build(Config, values, "config")
 
 

@@ -4,16 +4,16 @@ import contextlib
 import importlib
 import os
 import pathlib
-import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TypeAlias
 
-from absl import flags
-from ml_collections import config_flags
+from ml_collections import ConfigDict
 
 from catid2_jax import processes
-from catid2_jax.config import Config, freeze
-from catid2_jax.config_help import field_help
+from catid2_jax.config import Config, default_config, freeze
+from catid2_jax.config_file import BOOLEANS, load_config, override
+from catid2_jax.config_help import field_help, paragraph
 from catid2_jax.errors import InputError
 from catid2_jax.progress import console as output
 from catid2_jax.resources import config_path
@@ -34,6 +34,19 @@ VERBS = (
 )
 """The entry points: `catid2 <verb>` and `python -m catid2_jax.<verb>` are the same."""
 
+FLAGS: Mapping[str, str] = {
+    "config": "a configuration: a file, or a name such as quickstart or paper/table2; what follows "
+    "a colon, as in quickstart:tiger, is given to its get_config.",
+    "workdir": "where everything goes; runs/<configuration> without it.",
+    "distributed": "this is one of several processes: on SLURM, on a TPU pod, or as "
+    f"{', '.join(processes.VARIABLES)} say; see launch/.",
+    "help": "prints this, with the values of the configuration that --config names.",
+}
+"""Flags beside the fields of the configuration, and what they mean."""
+
+Given: TypeAlias = str | None
+"""Value of a flag; None where it stands without one."""
+
 
 def console(argv: Sequence[str] | None = None) -> None:
     """The command `catid2 <verb> ...`."""
@@ -42,11 +55,12 @@ def console(argv: Sequence[str] | None = None) -> None:
     sys.path.insert(0, os.getcwd())
     with exit_codes():
         verb = arguments[1] if len(arguments) > 1 else ""
-        if verb in ("", "-h", "--help"):
+        if verb in ("-h", "--help"):
             print(f"catid2 <verb> [--help], verbs: {', '.join(VERBS)}")
-            sys.exit(0 if verb else 2)
+            return
         if verb not in VERBS:
-            raise InputError("catid2", f"the verb {verb!r}", f"one of {', '.join(VERBS)}")
+            found = f"the verb {verb!r}" if verb else "no verb"
+            raise InputError("catid2", found, f"one of {', '.join(VERBS)}")
     importlib.import_module(f"catid2_jax.{verb}").main([f"catid2 {verb}", *arguments[2:]])
 
 
@@ -61,6 +75,9 @@ def exit_codes() -> Iterator[None]:
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from here", file=sys.stderr)
         sys.exit(130)
+    except BrokenPipeError:  # `head` has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
 
 
 def main(
@@ -74,89 +91,85 @@ def main(
         argv: the command line, the program's name first; `sys.argv` if None.
     """
     with exit_codes():
-        config, workdir, distributed = _parse(list(sys.argv if argv is None else argv), about)
-        if distributed:
-            try:
-                processes.join()
-            except InputError as error:
-                raise error.within("--distributed") from error
-            output.quiet = not processes.is_first()
-        run(config, Workdir(workdir))
+        flags, fields = _read_flags(list(sys.argv if argv is None else argv)[1:])
+        config, name = _load(flags)
+        for path, text in fields:
+            override(config, path, text)
+        if "help" in flags:
+            print(_help(about, config), flush=True)
+            return
+        frozen, workdir = freeze(config), pathlib.Path(flags.get("workdir") or f"runs/{name}")
+        if "distributed" in flags:
+            _join(flags["distributed"])
+        run(frozen, Workdir(workdir))
         output.print(f"everything is in {workdir}")
 
 
-def _parse(argv: list[str], about: str) -> tuple[Config, pathlib.Path, bool]:
-    """The frozen configuration, the work directory, whether this is one process of several."""
-    wants_help = any(argument in ("--help", "-h") for argument in argv[1:])
-    argv = [argument for argument in argv if argument not in ("--help", "-h")]
-    path, preset = _find_config(argv)
-    if wants_help and not path:
-        print(f"{about.strip()}\n\n{field_help()}")
-        sys.exit(0)
-    if not path:
+def _read_flags(words: Sequence[str]) -> tuple[dict[str, Given], list[tuple[str, Given]]]:
+    """The flags of `FLAGS`, and (path, value) of the fields of the configuration, in order.
+
+    Values follow an equals sign or are words of their own; `--noconfig.x` is `--config.x=False`.
+
+    Raises:
+        InputError: another flag, an argument that is none, or no value where one is needed.
+    """
+    flags: dict[str, Given] = {}
+    fields: list[tuple[str, Given]] = []
+    rest = list(words)
+    while rest:
+        word = rest.pop(0)
+        if not word.startswith("-"):
+            raise InputError("command line", f"the argument {word!r}", "flags only, see --help")
+        name, equals, value = word.lstrip("-").partition("=")
+        text: Given = value if equals else None
+        if name.startswith("noconfig."):
+            name, text = name.removeprefix("no"), "False"
+        elif name in ("h", "help"):
+            name = "help"
+        elif not equals and rest and not rest[0].startswith("-"):
+            text = rest.pop(0)
+        if name.startswith("config."):
+            fields.append((name.removeprefix("config."), text))
+        elif name not in FLAGS:
+            known = ", ".join(f"--{flag}" for flag in FLAGS)
+            raise InputError("command line", f"the flag --{name}", f"{known} or --config.<field>")
+        elif name in ("config", "workdir") and not text:
+            raise InputError(f"--{name}", "no value", f"--{name}=...")
+        else:
+            flags[name] = text
+    return flags, fields
+
+
+def _load(flags: Mapping[str, Given]) -> tuple[ConfigDict, str]:
+    """The configuration that is named, or the defaults for --help; and a name for its runs."""
+    given = flags.get("config")
+    if not given:
+        if "help" in flags:
+            return default_config(), "default"
         raise InputError("--config", "none", "a file or a name, such as --config=quickstart")
-    parser = flags.FlagValues()
-    config = config_flags.DEFINE_config_file(
-        "config",
-        None,
-        "Configuration: a file or a packaged name.",
-        flag_values=parser,
-        sys_argv=argv,
-    )
-    workdir = flags.DEFINE_string(
-        "workdir", "", "Where everything goes; runs/<configuration> if empty.", flag_values=parser
-    )
-    distributed = flags.DEFINE_bool(
-        "distributed",
-        False,
-        "Whether this is one of several processes: on SLURM, on a TPU pod, or as "
-        f"{', '.join(processes.VARIABLES)} say; see launch/.",
-        flag_values=parser,
-    )
+    name, _, argument = given.partition(":")
     try:
-        rest = parser(argv)[1:]
-    except InputError:
-        raise
-    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
-        raise _as_input_error(error) from error
-    if rest:
-        raise InputError("", f"the argument {rest[0]!r}", "flags only (--config, --workdir)")
-    if wants_help:
-        print(f"{about.strip()}\n\n{field_help(config.value)}")
-        sys.exit(0)
-    name = "-".join(filter(None, (path.stem, preset)))
-    place = pathlib.Path(workdir.value or os.path.join("runs", name))
-    return freeze(config.value), place, bool(distributed.value)
+        path = config_path(name)
+    except InputError as error:
+        raise InputError("--config", error.found, error.expected) from error
+    runs = "-".join(filter(None, (path.stem, argument)))
+    return load_config(path, argument), runs.replace(":", "-")
 
 
-def _find_config(argv: list[str]) -> tuple[pathlib.Path | None, str]:
-    """The configuration's file, whose path replaces its name in `argv`, and its preset."""
-    for place, argument in enumerate(argv[1:], 1):
-        found = re.fullmatch(r"--?config(?:=(.*))?", argument)
-        if found is None:
-            continue
-        given = found[1]
-        if given is None and place + 1 < len(argv):
-            given = argv.pop(place + 1)
-        name, _, preset = (given or "").partition(":")
+def _join(given: Given) -> None:
+    """Makes this process one of several, of which the first one speaks."""
+    wanted = BOOLEANS.get((given or "true").lower())
+    if wanted is None:
+        raise InputError("--distributed", repr(given), "True or False")
+    if wanted:
         try:
-            path = config_path(name)
+            processes.join()
         except InputError as error:
-            raise InputError("--config", error.found, error.expected) from error
-        argv[place] = f"--config={path}" + (f":{preset}" if preset else "")
-        return path, preset
-    return None, ""
+            raise error.within("--distributed") from error
+        output.quiet = not processes.is_first()
 
 
-def _as_input_error(error: BaseException) -> InputError:
-    """What a configuration file or a flag went wrong with, from whatever it was wrapped in."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, InputError):
-            return cause
-        cause = cause.__cause__ or cause.__context__
-    # ml_collections passes a KeyError's message on as it prints: quoted and escaped.
-    message = str(error).replace("\\n", " ").replace("\\'", "'")
-    return InputError(
-        "command line", " ".join(message.split()).strip("'"), "fields as --help lists"
-    )
+def _help(about: str, config: ConfigDict) -> str:
+    """What --help prints."""
+    flags = [f"    --{name}\n{paragraph(text)}" for name, text in FLAGS.items()]
+    return "\n".join((about.strip(), "\nFlags:", *flags, "", field_help(config)))

@@ -6,25 +6,29 @@ only the frozen `Config` is seen. Each section's class says what its fields mean
 """
 
 import dataclasses
+import difflib
+import numbers
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, Literal, TypeVar
 
 import ml_collections
 
 from catid2_jax.data.config import DataConfig
 from catid2_jax.encoders.config import PRECOMPUTED, EmbeddingConfig
+from catid2_jax.encoders.registry import ENCODERS
 from catid2_jax.errors import InputError
 from catid2_jax.evaluation.config import EvaluateConfig
 from catid2_jax.losses import LossWeights
 from catid2_jax.models.rqvae import RQVAEConfig
 from catid2_jax.models.t5.config import T5Config
-from catid2_jax.plugins import options_of
+from catid2_jax.plugins import check_name
 from catid2_jax.retrievers.config import RetrieveConfig
-from catid2_jax.retrievers.retriever import RETRIEVERS, TRAINED, resolve_retriever
+from catid2_jax.retrievers.retriever import RETRIEVERS, retriever_options
 from catid2_jax.schemes.config import DocidsConfig
-from catid2_jax.schemes.scheme import SCHEMES, resolve_scheme
+from catid2_jax.schemes.scheme import SCHEMES, resolve_scheme, scheme_options
 from catid2_jax.seq2seq.config import Seq2SeqConfig
+from catid2_jax.seq2seq.decoder import DECODERS
 from catid2_jax.training.optimizer import TrainingConfig
 
 Section = TypeVar("Section")
@@ -80,6 +84,8 @@ class Config:
     def __post_init__(self) -> None:
         if not self.systems or len(set(self.systems)) < len(self.systems):
             raise InputError("systems", self.systems, "one system or more, each once")
+        check_name(self.embedding.encoder, (*ENCODERS, PRECOMPUTED), "embedding.encoder")
+        check_name(self.seq2seq.decoder, DECODERS, "seq2seq.decoder")
         if self.docids.previous and self.embedding.encoder == "lsa":
             raise InputError(
                 "embedding.encoder",
@@ -136,12 +142,8 @@ def default_config() -> ml_collections.ConfigDict:
 
 def default_options() -> dict[str, dict[str, Any]]:
     """Short name of each scheme and retriever that has options -> these with their defaults."""
-    found = {}
-    for name in SCHEMES:
-        options = options_of(resolve_scheme(name))
-        found[name] = {key: value for key, value in options.items() if key not in SECTIONS}
-    for name in RETRIEVERS:
-        found[name] = options_of(resolve_retriever(name), 3 if name in TRAINED else 1)
+    found = {name: scheme_options(resolve_scheme(name), SECTIONS) for name in SCHEMES}
+    found |= {name: retriever_options(name) for name in RETRIEVERS}
     return {name: options for name, options in found.items() if options}
 
 
@@ -158,7 +160,8 @@ def freeze(config: ml_collections.ConfigDict) -> Config:
     """The frozen, checked form of a configuration.
 
     Raises:
-        InputError: an unknown or missing field, or a value out of its range; with the field's path.
+        InputError: an unknown field, a value of another type or out of its range; with the field's
+            path.
     """
     return build(Config, config.to_dict(), "config")
 
@@ -167,27 +170,52 @@ def build(section: type[Section], values: Mapping[str, Any], path: str) -> Secti
     """A section of plain values, nested and checked; lists become tuples.
 
     Raises:
-        InputError: as `freeze`.
+        InputError: an unknown field, a value of another type or out of its range.
     """
+    if not isinstance(values, Mapping):
+        raise InputError(path, repr(values), "a section with fields")
     hints = typing.get_type_hints(section)
-    unknown = sorted(set(values) - set(hints))
-    if unknown:
-        raise InputError(path, f"the field {unknown[0]!r}", f"some of {', '.join(hints)}")
-    arguments: dict[str, Any] = {}
-    for name, value in values.items():
-        hint = hints[name]
-        if dataclasses.is_dataclass(hint) and isinstance(hint, type):
-            arguments[name] = build(hint, value, f"{path}.{name}")
-            continue
-        choices = typing.get_args(hint) if typing.get_origin(hint) is Literal else None
-        if choices and value not in choices:
-            expected = ", ".join(map(repr, choices))
-            raise InputError(f"{path}.{name}", repr(value), f"one of {expected}")
-        arguments[name] = tuple(value) if isinstance(value, list) else value
+    for name in values:
+        if name not in hints:
+            close = "".join(f"{n!r}? There are " for n in difflib.get_close_matches(name, hints, 1))
+            raise InputError(
+                path, f"the field {name!r}", f"{close or 'some of '}{', '.join(hints)}"
+            )
+    arguments = {
+        name: _checked(value, hints[name], f"{path}.{name}") for name, value in values.items()
+    }
     try:
         return section(**arguments)
     except InputError as error:
         raise error.within(path) from error
+
+
+def _checked(value: Any, hint: Any, path: str) -> Any:
+    """A field's value in the type that its class says: a section built, a list as a tuple."""
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
+        return value if isinstance(value, hint) else build(hint, value, path)
+    kind, choices = typing.get_origin(hint), typing.get_args(hint)
+    if kind is Literal:
+        if value not in choices:
+            raise InputError(path, repr(value), f"one of {', '.join(map(repr, choices))}")
+        return value
+    if kind is tuple and isinstance(value, list | tuple):
+        return tuple(_checked(item, choices[0], path) for item in value)
+    accepted, expected = _TYPES[kind or hint]
+    if not isinstance(value, accepted) or (isinstance(value, bool) and hint is not bool):
+        raise InputError(path, repr(value), expected)
+    return float(value) if hint is float else value
+
+
+_TYPES: Mapping[Any, tuple[Any, str]] = {
+    bool: (bool, "True or False"),
+    int: (numbers.Integral, "an integer"),
+    float: (numbers.Real, "a number"),
+    str: (str, "text"),
+    tuple: (tuple, "a tuple, such as (1, 2)"),
+    Mapping: (Mapping, "a dictionary"),
+}
+"""Type of a field -> what its values are instances of, and the same in words."""
 
 
 class UndeclaredSectionError(AttributeError):
@@ -237,13 +265,3 @@ def declared_values(config: Config, names: tuple[str, ...]) -> dict[str, Any]:
             value = value.get(part, {}) if isinstance(value, Mapping) else getattr(value, part)
         values[name] = as_nested_dict(value) if dataclasses.is_dataclass(value) else value
     return values
-
-
-def flat_fields(section: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """(path, value) of every field of a nested dictionary."""
-    for name, value in section.items():
-        inner = f"{path}.{name}" if path else name
-        if isinstance(value, Mapping):
-            yield from flat_fields(value, inner)
-        else:
-            yield inner, value

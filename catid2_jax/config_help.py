@@ -9,49 +9,61 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from catid2_jax.config import Config, default_config
+from catid2_jax.retrievers.retriever import RETRIEVERS, resolve_retriever
+from catid2_jax.schemes.scheme import SCHEMES, resolve_scheme
 
-_ATTRIBUTE = re.compile(r"^    (\w+): (.*)$")
+_DESCRIBED = re.compile(r"^    (\w+): (.*)$")
 
 
-def attribute_docs(section: type) -> dict[str, str]:
-    """Name of each attribute that a class's docstring describes -> its text, in one line."""
-    lines = (inspect.getdoc(section) or "").split("Attributes:", 1)[-1].splitlines()
-    docs: dict[str, list[str]] = {}
-    current: list[str] = []
-    for line in lines:
-        found = _ATTRIBUTE.match(line)
-        if found:
-            current = docs.setdefault(found[1], [])
-            current.append(found[2])
-        elif line.startswith("        "):
-            current.append(line.strip())
-        elif line.strip():
-            current = []
-    return {name: " ".join(text) for name, text in docs.items()}
+def descriptions(described: Any, heading: str = "Attributes") -> dict[str, str]:
+    """Name of each attribute or argument that a docstring describes -> its text, in one line."""
+    _, _, text = (inspect.getdoc(described) or "").partition(f"{heading}:\n")
+    found: dict[str, str] = {}
+    name = ""
+    for line in text.splitlines():
+        if line and not line.startswith(" "):
+            break
+        match = _DESCRIBED.match(line)
+        if match:
+            name, found[match[1]] = match[1], match[2]
+        elif name and line:
+            found[name] += f" {line.strip()}"
+    return found
 
 
 def described_fields(
     section: type = Config, values: Mapping[str, Any] | None = None, path: str = "config"
 ) -> Iterator[tuple[str, Any, str]]:
-    """(path, value, text) of every field, sections in the order of the configuration.
+    """(path, value, text) of every field, in the order of the classes.
 
     Args:
         section: the class.
         values: its values, nested; the defaults if None.
-        path: of the section.
+        path: path of the section.
     """
     values = default_config().to_dict() if values is None else values
-    docs, hints = attribute_docs(section), typing.get_type_hints(section)
-    for name, value in values.items():
-        hint = hints.get(name)
-        if isinstance(hint, type) and dataclasses.is_dataclass(hint):
-            yield from described_fields(hint, value, f"{path}.{name}")
-        elif isinstance(value, Mapping) and value:
-            for plugin, options in value.items():
-                for option, default in options.items():
-                    yield f"{path}.{name}.{plugin}.{option}", default, docs.get(name, "")
+    texts = descriptions(section)
+    for name, hint in typing.get_type_hints(section).items():
+        inner = f"{path}.{name}"
+        if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+            yield from described_fields(hint, values[name], inner)
+        elif inner == "config.options":
+            for plugin, options in values[name].items():
+                of_plugin = _option_texts(plugin)
+                for option, value in options.items():
+                    text = of_plugin.get(option, f"{option} of {plugin}.")
+                    yield f"{inner}.{plugin}.{option}", value, text
         else:
-            yield f"{path}.{name}", value, docs.get(name, "")
+            yield inner, values[name], texts.get(name, "")
+
+
+def _option_texts(plugin: str) -> dict[str, str]:
+    """What the options of a scheme or retriever of the package mean."""
+    for known, resolve in ((SCHEMES, resolve_scheme), (RETRIEVERS, resolve_retriever)):
+        if plugin in known:
+            found = resolve(plugin)
+            return descriptions(found) | descriptions(found.__init__, "Args")
+    return {}
 
 
 def field_help(config: Any = None) -> str:
@@ -63,6 +75,10 @@ def field_help(config: Any = None) -> str:
     values = None if config is None else config.to_dict()
     blocks = ["Fields of the configuration, with their values here:"]
     for path, value, text in described_fields(values=values):
-        meaning = textwrap.indent(textwrap.fill(text, 92), "        ")
-        blocks.append(f"    --{path}={value!r}\n{meaning}")
+        blocks.append(f"    --{path}={value!r}\n{paragraph(text)}")
     return "\n".join(blocks)
+
+
+def paragraph(text: str) -> str:
+    """Text as --help shows what a flag means: indented, in lines of 100 characters at most."""
+    return textwrap.indent(textwrap.fill(text, 92), "        ")

@@ -13,6 +13,8 @@ their rows with the mean and spread of the text's; =codebooks turns them from th
 """
 
 import argparse
+import pathlib
+import sys
 from collections.abc import Sequence
 from typing import get_args
 
@@ -27,7 +29,8 @@ from catid2_jax.training.checkpoint import Which
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Converts as the command line asks for; `argv` has the program's name first."""
-    flags = _parser().parse_args(None if argv is None else argv[1:])
+    program, *words = sys.argv if argv is None else argv
+    flags = _parser(program).parse_args(words)
     with exit_codes():
         _convert(flags)
 
@@ -51,9 +54,11 @@ def _convert(flags: argparse.Namespace) -> None:
     console.print(f"{flags.to}: step {checkpoint.step}, {rows:,} -> {checkpoint.rows:,} rows")
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(program: str) -> argparse.ArgumentParser:
     layout = argparse.RawDescriptionHelpFormatter  # keeps the docstring's lines
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=layout)
+    parser = argparse.ArgumentParser(
+        pathlib.Path(program).name, description=__doc__, formatter_class=layout
+    )
     parser.add_argument("--from", dest="source", required=True, metavar="PATH")
     parser.add_argument("--to", required=True, metavar="DIR")
     parser.add_argument("--format", required=True, choices=get_args(Format))

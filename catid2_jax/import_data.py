@@ -10,6 +10,7 @@ import argparse
 import dataclasses
 import inspect
 import pathlib
+import sys
 from collections.abc import Callable, Iterable, Sequence
 
 from catid2_jax.cli import exit_codes
@@ -36,7 +37,8 @@ SOURCES: dict[str, tuple[type, Callable[..., Iterable[Source]]]] = {
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Imports as the command line asks for; `argv` has the program's name first."""
-    flags = vars(_parser().parse_args(None if argv is None else argv[1:]))
+    program, *words = sys.argv if argv is None else argv
+    flags = vars(_parser(program).parse_args(words))
     output, source = pathlib.Path(flags.pop("output")), flags.pop("source")
     config_class, read = SOURCES[source]
     with exit_codes():
@@ -49,9 +51,11 @@ def main(argv: Sequence[str] | None = None) -> None:
                 console.print(table_1(dataset.name, figures))
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(program: str) -> argparse.ArgumentParser:
     layout = argparse.RawDescriptionHelpFormatter  # keeps the docstrings' lines
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=layout)
+    parser = argparse.ArgumentParser(
+        pathlib.Path(program).name, description=__doc__, formatter_class=layout
+    )
     sources = parser.add_subparsers(dest="source", required=True, metavar="SOURCE")
     for name, (config_class, _) in SOURCES.items():
         classes = (*config_class.__mro__[:-1], WritingConfig)

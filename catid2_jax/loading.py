@@ -55,8 +55,15 @@ def load_table(place: Place, catalog: Catalog) -> DocidTable:
         InputError: they are missing, or those of another catalogue.
     """
     record = read_record(record_path(place.model, "docids"))
-    size = record.result.get("codebook_size", 0) if record else 0
-    table = read_docids(place.docids, size)
+    shape = record.result if record else {}
+    table = read_docids(place.docids, shape.get("codebook_size", 0))
+    levels = shape.get("levels", table.levels)
+    if table.levels != levels:
+        raise InputError(
+            place.docids,
+            f"IDs of {table.levels} codes",
+            f"{levels} codes, as the step that made them says",
+        )
     if list(table.ids) != catalog.ids:
         pairs = zip([*table.ids, None], [*catalog.ids, None], strict=False)
         found, expected = next((own, other) for own, other in pairs if own != other)
@@ -164,7 +171,12 @@ def load_product_retriever(
         model = load_model(config, place)
         table = model.table
         options |= {"model": model, "config": config.retrieve}
-    retriever = make_retriever(system.row.retriever, corpus, options)
+    try:
+        retriever = make_retriever(system.row.retriever, corpus, options)
+    except InputError as error:
+        if error.where in system.options:
+            raise error.within(f"config.{system.option_names[1]}") from error
+        raise
     return ProductRetriever(system.name, corpus.catalog, retriever, table)
 
 

@@ -7,15 +7,25 @@ dotted path instead.
 
 import dataclasses
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from catid2_jax.ablations import ABLATIONS, DISPERSION_ALONE, TIGER_LOSS
 from catid2_jax.config import SECTIONS, Config, as_nested_dict, build
 from catid2_jax.errors import InputError
-from catid2_jax.plugins import is_dotted, resolve
-from catid2_jax.retrievers.retriever import TRAINED, resolve_retriever
-from catid2_jax.schemes.scheme import resolve_scheme, scheme_sections
+from catid2_jax.plugins import check_options, is_dotted, resolve
+from catid2_jax.retrievers.retriever import (
+    RETRIEVERS,
+    TRAINED,
+    resolve_retriever,
+    retriever_options,
+)
+from catid2_jax.schemes.scheme import (
+    SCHEMES,
+    resolve_scheme,
+    scheme_options,
+    scheme_sections,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,6 +165,7 @@ def resolve_systems(config: Config) -> dict[str, ResolvedSystem]:
         if system.name in found:
             raise InputError("config.systems", f"two systems named {system.name!r}", "one of them")
         found[system.name] = system
+    _check_option_names(config, found.values())
     if config.docids.path and not any(s.row.scheme == "given" for s in found.values()):
         raise InputError(
             "config.docids.path",
@@ -162,6 +173,15 @@ def resolve_systems(config: Config) -> dict[str, ResolvedSystem]:
             "the system 'given' among them, which reads it",
         )
     return found
+
+
+def _check_option_names(config: Config, systems: Iterable[ResolvedSystem]) -> None:
+    """Raises InputError for options of what is neither one of ours nor in the run."""
+    own = {name.removeprefix("options.") for system in systems for name in system.option_names}
+    known = {*SCHEMES, *RETRIEVERS, *filter(None, own)}
+    for plugin in config.options:
+        if plugin not in known:
+            raise InputError("config.options", f"{plugin!r}", f"some of {', '.join(sorted(known))}")
 
 
 def resolve_system(entry: str, config: Config) -> ResolvedSystem:
@@ -174,14 +194,21 @@ def resolve_system(entry: str, config: Config) -> ResolvedSystem:
     if row.retriever in TRAINED and own.retrieve.k > own.retrieve.beams and not row.model_of:
         raise InputError("config.retrieve.k", own.retrieve.k, f"1 to beams = {own.retrieve.beams}")
     retriever, scheme = _option_name(row.retriever), _option_name(row.scheme)
+    options, scheme_settings = (config.options.get(plugin, {}) for plugin in (retriever, scheme))
+    known = retriever_options(row.retriever)
+    check_options(options, known, f"config.options.{retriever}", resolve_retriever(row.retriever))
+    if row.scheme:
+        factory = resolve_scheme(row.scheme)
+        known = scheme_options(factory, SECTIONS)
+        check_options(scheme_settings, known, f"config.options.{scheme}", factory)
     return ResolvedSystem(
         entry,
         name,
         row,
         own,
         row.model_of or (name if row.scheme else ""),
-        config.options.get(retriever, {}),
-        config.options.get(scheme, {}),
+        options,
+        scheme_settings,
         (f"options.{scheme}", f"options.{retriever}"),
     )
 
@@ -222,7 +249,8 @@ def _set(values: dict[str, Any], path: str, value: Any, entry: str) -> None:
     """Changes a field of nested values, which must be there."""
     *sections, name = path.split(".")
     for section in sections:
-        values = values.get(section, {})
+        inner = values.get(section)
+        values = inner if isinstance(inner, dict) else {}
     if name not in values:
         raise InputError(f"system {entry}", f"a change of {path!r}", "a field of the configuration")
     values[name] = value

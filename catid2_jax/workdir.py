@@ -4,15 +4,16 @@ import dataclasses
 import hashlib
 import json
 import pathlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 from catid2_jax.config import Config, declared_values
-from catid2_jax.errors import InputError
-from catid2_jax.files import write_json
-
-FORMAT = 2
-"""Of work directories; one of another format is refused."""
+from catid2_jax.records import FORMAT as FORMAT
+from catid2_jax.records import Record as Record
+from catid2_jax.records import read_record as read_record
+from catid2_jax.records import record_path as record_path
+from catid2_jax.records import write_record as write_record
+from catid2_jax.systems import ResolvedSystem
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,9 +95,14 @@ def shared_place(root: pathlib.Path) -> Place:
     return Place(Workdir(root), root, root, root)
 
 
-def record_path(folder: pathlib.Path, step: str) -> pathlib.Path:
-    """Where the record of a step lies."""
-    return folder / "steps" / f"{step}.json"
+def place_of(system: ResolvedSystem, config: Config, workdir: Workdir) -> Place:
+    """Where a system's steps read and write."""
+    root = workdir.root
+    own = declared_values(system.config, ("embedding",)) != declared_values(config, ("embedding",))
+    folder = root / system.name
+    return Place(
+        workdir, folder, root / (system.model_name or system.name), folder if own else root
+    )
 
 
 def relevant_values(config: Config, names: tuple[str, ...]) -> dict[str, Any]:
@@ -118,54 +124,6 @@ def _texts(value: Any) -> Iterator[str]:
 def _digest(path: str) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "blake2b").hexdigest()[:16]
-
-
-@dataclasses.dataclass(frozen=True)
-class Record:
-    """What is known of a step.
-
-    Attributes:
-        config: what it depends on, by `relevant_values`.
-        system: the entry of `config.systems` that it belongs to; empty for a shared step.
-        done: whether its files are whole.
-        seconds: how long it took.
-        result: what later steps need to know beside its files.
-        format: of the work directory.
-    """
-
-    config: Mapping[str, Any]
-    system: str = ""
-    done: bool = False
-    seconds: float | None = None
-    result: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    format: int = FORMAT
-
-
-def read_record(path: pathlib.Path) -> Record | None:
-    """A step's record, or None if it has none.
-
-    Raises:
-        InputError: the file is no record, or one of another version of this package.
-    """
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except ValueError as error:
-        raise InputError(path, "no JSON", "the record of a step") from error
-    found = values.get("format", 1) if isinstance(values, dict) else None
-    if found != FORMAT:
-        raise InputError(
-            path,
-            f"a work directory of format {found}, made by another version",
-            f"format {FORMAT}: make it anew",
-        )
-    return Record(**values)
-
-
-def write_record(path: pathlib.Path, record: Record) -> None:
-    """Writes a step's record, atomically."""
-    write_json(path, dataclasses.asdict(record))
 
 
 def first_difference(old: Any, new: Any, path: str = "config") -> str | None:

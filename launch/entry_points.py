@@ -4,7 +4,19 @@ import argparse
 import sys
 from typing import NoReturn
 
-VERBS = ("prepare", "embed", "train", "assign", "retrieve", "evaluate", "pipeline")
+VERBS = (
+    "pipeline",
+    "prepare",
+    "embed",
+    "train",
+    "assign",
+    "retrieve",
+    "evaluate",
+    "export",
+    "inspect",
+)
+"""The verbs of catid2_jax that run a configuration, here so that launching imports no JAX."""
+
 T5X = ("t5x.train", "t5x.infer", "t5x.eval")
 
 

@@ -1,10 +1,12 @@
 """Shapes are checked at every call, ranks are never promoted in silence, warnings are errors."""
 
 import contextlib
+import fcntl
 import os
 
 import hypothesis
 import jax
+import pytest
 from jaxtyping import install_import_hook
 
 # TensorFlow first and then Triton, which PyTorch's CUDA builds load, is a segmentation fault.
@@ -25,3 +27,20 @@ install_import_hook(
     [f"catid2_jax.{part}" for part in ("ops", "losses", "models", "decoding")],
     "beartype.beartype",
 )
+
+
+@pytest.fixture(scope="session")
+def tiny_workdir(tmp_path_factory):
+    """A finished work directory of `tests/plugins/tiny.py`, to be read; one for all processes."""
+    from catid2_jax.config import freeze
+    from catid2_jax.steps.chain import run_until
+    from catid2_jax.workdir import Workdir
+    from tests.plugins import tiny
+
+    base = tmp_path_factory.getbasetemp()
+    root = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "tiny_workdir"
+    with open(root.with_suffix(".lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (root / "metrics.json").exists():
+            run_until(freeze(tiny.get_config()), Workdir(root), "evaluate")
+    return root

@@ -1,4 +1,4 @@
-"""Each preset against the row of the paper that it is named after, through the command line."""
+"""Each row of the paper's tables as a system, against what the paper says of it."""
 
 import dataclasses
 import pathlib
@@ -6,8 +6,10 @@ import pathlib
 import pytest
 
 from catid2_jax import cli
-from catid2_jax.config import Config, default_config, freeze
-from catid2_jax.presets import PRESETS, set_preset
+from catid2_jax.ablations import ABLATIONS
+from catid2_jax.config import Config
+from catid2_jax.errors import InputError
+from catid2_jax.systems import SYSTEMS, resolve_system, resolve_systems
 
 ROOT = pathlib.Path(__file__).parent.parent
 CONFIG = ROOT / "configs" / "rqvae.py"
@@ -58,10 +60,10 @@ FIGURE_5 = {
     "alpha": (ALPHA, ("0.01", "0.03", "0.1", "0.3", "1")),
     "beta": (BETA, ("1e-05", "0.0001", "0.001", "0.01", "0.1")),
     "gamma": (GAMMA, ("0.1", "0.3", "1", "3", "10")),
-    "codes": ("rqvae.codebook_size", ("64", "128", "256", "512", "1024")),
+    "codebook_size": ("rqvae.codebook_size", ("64", "128", "256", "512", "1024")),
     "depth": ("rqvae.category_levels", ("1", "2", "3")),
 }
-OF_THE_PAPER = {"alpha": 0.1, "beta": 1e-4, "gamma": 1.0, "codes": 256, "depth": 3}
+OF_THE_PAPER = {"alpha": 0.1, "beta": 1e-4, "gamma": 1.0, "codebook_size": 256, "depth": 3}
 
 
 def figure_5():
@@ -70,12 +72,12 @@ def figure_5():
         for point in points:
             changed = float(point) != OF_THE_PAPER[name]
             rows[f"{name}_{point}"] = {field: float(point)} if changed else {}
-    for point in FIGURE_5["codes"][1]:
-        rows[f"tiger_codes_{point}"] = TIGER | rows[f"codes_{point}"]
+    for point in FIGURE_5["codebook_size"][1]:
+        rows[f"tiger_codebook_size_{point}"] = TIGER | rows[f"codebook_size_{point}"]
     return rows
 
 
-EXPECTED = {"cat_id2": {}, "tiger": TIGER}
+EXPECTED = {}
 for group, group_rows in (
     ("table3", TABLE_3),
     ("table4", TABLE_4),
@@ -106,12 +108,15 @@ def from_command_line(name, *arguments):
     """(configuration, work directory) of `configs/rqvae.py:<name>`."""
     seen = []
     path = f"{CONFIG}:{name}" if name else str(CONFIG)
-    cli.main_with(lambda *got: seen.extend(got), ["train", f"--config={path}", *arguments])
+    cli.main(lambda *got: seen.extend(got), "", ["train", f"--config={path}", *arguments])
     return seen
 
 
-def test_every_row_has_a_preset_and_every_preset_is_a_row():
-    assert set(PRESETS) == set(EXPECTED)
+def test_every_row_is_a_system():
+    assert set(ABLATIONS) == set(EXPECTED)
+    assert set(ABLATIONS) < set(SYSTEMS)
+    for name in ABLATIONS:
+        assert (SYSTEMS[name].scheme, SYSTEMS[name].retriever) == ("rqvae", "generative")
 
 
 def test_the_rows_start_from_the_paper_s_cat_id2():
@@ -125,22 +130,29 @@ def test_the_rows_start_from_the_paper_s_cat_id2():
     assert (fields["rqvae.masked_categories"], fields["embedding.with_categories"]) == (0.0, True)
 
 
-@pytest.mark.parametrize("name", EXPECTED)
-def test_a_preset_changes_what_its_row_says_and_nothing_else(name, capsys):
-    config = default_config()
-    set_preset(config, name)
-    assert changes(freeze(config), Config()) == EXPECTED[name]
+# CoST's loss is Table 3's row 4 (Zhu et al., 2024).
+COMPARED = {"cat_id2": {}, "tiger": TIGER, "cost": TABLE_3["disl"]}
 
-    frozen, workdir = from_command_line(name)
+
+@pytest.mark.parametrize("name", [*EXPECTED, *COMPARED])
+def test_a_system_changes_what_its_row_says_and_nothing_else(name):
+    expected = (EXPECTED | COMPARED)[name]
+    assert changes(resolve_system(name, Config()).config, Config()) == expected
+
+    run, workdir = from_command_line(name)
     assert workdir.root == pathlib.Path(f"runs/rqvae-{name}")
-    assert changes(frozen, from_command_line("")[0]) == EXPECTED[name]
-    assert frozen.stage == "rqvae"
-    assert frozen.rqvae.category_levels < frozen.rqvae.levels
+    assert run.systems == (name,)
+    base, _ = from_command_line("")
+    assert changes(run, base) == ({} if name == "cat_id2" else {"systems": (name,)})
+    (system,) = resolve_systems(run).values()
+    assert changes(system.config, run) == expected
+    assert run.stage == "docids"
+    assert system.config.rqvae.category_levels < system.config.rqvae.levels
     with pytest.raises(dataclasses.FrozenInstanceError):
-        frozen.rqvae.levels = 2
+        system.config.rqvae.levels = 2
 
 
-@pytest.mark.parametrize("name", ["alpha", "beta", "gamma", "codes"])
+@pytest.mark.parametrize("name", ["alpha", "beta", "gamma", "codebook_size"])
 def test_the_points_of_figure_5_lie_around_the_paper_s_value(name):
     """Each curve rises and then falls, so it needs points on both sides."""
     points = [float(point) for point in FIGURE_5[name][1]]
@@ -148,16 +160,39 @@ def test_the_points_of_figure_5_lie_around_the_paper_s_value(name):
     assert OF_THE_PAPER[name] in points
 
 
-def test_the_command_line_overrides_a_preset():
-    frozen, _ = from_command_line("table3_hccl", "--config.loss_weights.hierarchical_class=0.5")
-    base, _ = from_command_line("")
-    assert changes(frozen, base) == TABLE_3["hccl"] | {BETA: 0.5}
+def test_a_row_holds_beside_what_the_command_line_says():
+    """What a row changes makes the system; all else is the run's, for each of its systems."""
+    fields = [f"--config.{BETA}=0.5", f"--config.{GAMMA}=0.5"]
+    run, _ = from_command_line("", "--config.systems=cat_id2,table3_hccl", *fields)
+    ours, row = (system.config for system in resolve_systems(run).values())
+    assert changes(ours, run) == {}
+    assert changes(row, run) == {RECONSTRUCTION: 1.0, ALPHA: 0.0, BETA: 1e-4, GAMMA: 0.0}
+    run, _ = from_command_line("table3_disl", "--config.loss_weights.commitment=0.5")
+    (row,) = resolve_systems(run).values()
+    assert row.config.loss_weights.commitment == 0.5
+    assert changes(row.config, run) == TABLE_3["disl"]
 
 
-def test_an_unknown_preset_is_one_clear_line(capsys):
+def test_an_unknown_row_is_one_clear_line(capsys):
     with pytest.raises(SystemExit) as exit_:
-        from_command_line("table7_cat_id2")
+        cli.main(
+            lambda config, _: resolve_systems(config),
+            "",
+            ["x", f"--config={CONFIG}:table7_cat_id2"],
+        )
     lines = capsys.readouterr().err.splitlines()
     assert exit_.value.code == 2
     assert len(lines) == 1
-    assert lines[0].startswith("error: found preset 'table7_cat_id2', expected one of cat_id2, ")
+    assert lines[0].startswith(
+        "error: config.systems: found 'table7_cat_id2', expected some of cat_id2, tiger, "
+    )
+
+
+@pytest.mark.parametrize("path", ["loss_weights.delta", "nothing.levels", "rqvae.levels.two"])
+def test_a_row_that_changes_no_field(path, monkeypatch):
+    row = dataclasses.replace(SYSTEMS["cat_id2"], changes={path: 1})
+    monkeypatch.setitem(SYSTEMS, "mine", row)
+    with pytest.raises(InputError) as error:
+        resolve_system("mine", Config())
+    assert error.value.where == "system mine"
+    assert error.value.found == f"a change of {path!r}"

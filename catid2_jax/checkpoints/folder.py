@@ -18,7 +18,7 @@ from catid2_jax.checkpoints.huggingface import (
 from catid2_jax.checkpoints.id_rows import with_id_tokens
 from catid2_jax.checkpoints.t5x import read_t5x, write_t5x
 from catid2_jax.checkpoints.tokenizer import PIECES, write_tokenizer
-from catid2_jax.checkpoints.trained import read_trained
+from catid2_jax.checkpoints.trained import read_trained, system_folder
 from catid2_jax.checkpoints.tree import (
     Checkpoint,
     IdTokens,
@@ -46,16 +46,18 @@ def read_checkpoint(path: str | pathlib.Path, which: Which = "last") -> Checkpoi
 
     Args:
         path: a `checkpoint_N` of T5X (Orbax or legacy), or a folder of those, of which the last is
-            taken; a folder that `save_pretrained` wrote, with safetensors; or a work directory
-            with a trained stage 2.
-        which: the checkpoint of a work directory that is read.
+            taken; a folder that `save_pretrained` wrote, with safetensors; or the folder of a
+            system with a trained stage 2, or the work directory that it lies in, whose first
+            trained system (`records.choose_system`) is taken.
+        which: the checkpoint of a system that is read.
 
     Raises:
         InputError: there is none, or a leaf cannot be read or is not of the network's shape.
     """
     path = pathlib.Path(path).absolute()
-    if (path / "seq2seq").is_dir():
-        checkpoint = read_trained(path, which)
+    trained = system_folder(path, "seq2seq")
+    if trained:
+        checkpoint = read_trained(trained, which)
     elif (path / WEIGHTS).is_file() or (path / INDEX).is_file():
         checkpoint = _with_note(read_hugging_face(path), path)
     else:
@@ -164,7 +166,7 @@ def _t5x_folder(path: pathlib.Path) -> pathlib.Path:
         path,
         names,
         f"T5X's checkpoint_N (with state/ or checkpoint in it), {WEIGHTS} or {INDEX}, or a work "
-        "directory with seq2seq/",
+        "directory with a trained system",
     )
 
 

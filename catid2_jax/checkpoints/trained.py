@@ -1,54 +1,77 @@
 """Reads what a work directory's runs have trained: the T5 of stage 2, stage 1's codebooks."""
 
 import pathlib
-from typing import Any
 
 import numpy as np
 
 from catid2_jax.checkpoints.t5x import read_orbax
-from catid2_jax.checkpoints.tree import Checkpoint, IdTokens, read_json
+from catid2_jax.checkpoints.tree import Checkpoint, IdTokens
 from catid2_jax.docids.vocabulary import Vocabulary
 from catid2_jax.errors import InputError
 from catid2_jax.models.t5.config import T5Config
+from catid2_jax.records import Record, choose_system, read_record, record_path, systems_in
 from catid2_jax.training.checkpoint import Which
 
 
-def read_trained(workdir: pathlib.Path, which: Which = "last") -> Checkpoint:
+def system_folder(path: pathlib.Path, part: str) -> pathlib.Path | None:
+    """Finds the folder of one system.
+
+    Args:
+        path: that folder, or the work directory that it lies in, where `choose_system` takes one.
+        part: the subfolder of what the system has trained, "rqvae" or "seq2seq".
+
+    Returns:
+        The system's folder, or None if `path` is neither.
+    """
+    if (path / part).is_dir():
+        return path
+    if (path / "steps").is_dir() and systems_in(path):
+        return path / choose_system(path, steps=("train_seq2seq", "docids"))
+    return None
+
+
+def read_trained(folder: pathlib.Path, which: Which = "last") -> Checkpoint:
     """Reads the T5 of stage 2.
 
     Args:
-        workdir: the directory of a run.
+        folder: the folder of one system in a work directory.
         which: the checkpoint that is read.
 
     Raises:
         InputError: stage 2 has no such checkpoint, its network reads vectors instead of text, or no
             record says how it was trained.
     """
-    sections = _sections(workdir)
-    if sections["t5"].get("memory_tokens"):
+    config, shape = _record(folder, "train_seq2seq").config, _record(folder, "docids").result
+    t5, section = config["t5"], config["seq2seq"]
+    if t5.get("memory_tokens"):
         raise InputError(
-            workdir,
-            f"a network that reads vectors (memory_tokens = {sections['t5']['memory_tokens']})",
+            folder,
+            f"a network that reads vectors (memory_tokens = {t5['memory_tokens']})",
             "a T5, which reads text",
         )
-    leaves, step = _read_last(workdir / "seq2seq" / which, "params")
-    fields = sections["t5"] | {"mlp_activations": tuple(sections["t5"]["mlp_activations"])}
-    path = pathlib.Path(sections["seq2seq"]["vocabulary"] or workdir / "vocabulary.model")
-    levels, codebook_size = sections["rqvae"]["levels"], sections["rqvae"]["codebook_size"]
-    vocabulary = Vocabulary(path, levels, codebook_size, sections["seq2seq"]["extra_ids"])
+    leaves, step = _read_last(folder / "seq2seq" / which, "params")
+    fields = t5 | {"mlp_activations": tuple(t5["mlp_activations"])}
+    path = pathlib.Path(section["vocabulary"] or folder.parent / "vocabulary.model")
+    levels, codebook_size = shape["levels"], shape["codebook_size"]
+    vocabulary = Vocabulary(path, levels, codebook_size, section["extra_ids"])
     tokens = IdTokens(vocabulary.first_id_token, levels, codebook_size)
     return Checkpoint(leaves, T5Config(**fields), step, tokens, path)
 
 
 def read_codebooks(path: str | pathlib.Path, which: Which = "last") -> np.ndarray:
-    """Reads the codebooks of stage 1, [L, K, Z], from a work directory or an .npy file.
+    """Reads the codebooks of stage 1, [L, K, Z].
+
+    Args:
+        path: an .npy file, a system's folder in a work directory, or a work directory.
+        which: the checkpoint of a folder that is read.
 
     Raises:
         InputError: there are none, or the array is of another form.
     """
     path = pathlib.Path(path).absolute()
     if path.is_dir():
-        leaves, _ = _read_last(path / "rqvae" / which, "params/quantizer")
+        folder = system_folder(path, "rqvae") or path
+        leaves, _ = _read_last(folder / "rqvae" / which, "params/quantizer")
         return leaves["codebooks"]
     try:
         codebooks = np.load(path, allow_pickle=False)
@@ -76,18 +99,11 @@ def _read_last(folder: pathlib.Path, part: str) -> tuple[dict[str, np.ndarray], 
     return {name.removeprefix(f"{part}/"): leaf for name, leaf in leaves.items()}, max(steps)
 
 
-def _sections(workdir: pathlib.Path) -> dict[str, Any]:
-    """Reads the sections of the configuration with which both stages were trained."""
-    sections: dict[str, Any] = {}
-    for step in ("train_rqvae", "train_seq2seq"):
-        path = workdir / "steps" / f"{step}.json"
-        if path.exists():
-            sections |= read_json(path).get("config", {})
-    for name in ("rqvae", "seq2seq", "t5"):
-        if name not in sections:
-            raise InputError(
-                workdir / "steps",
-                f"no record of the configuration of {name}",
-                "the records that training leaves",
-            )
-    return sections
+def _record(folder: pathlib.Path, step: str) -> Record:
+    """Reads the record of a step."""
+    record = read_record(record_path(folder, step))
+    if record is None:
+        raise InputError(
+            folder / "steps", f"no record of {step}", "the records that training leaves"
+        )
+    return record

@@ -180,7 +180,7 @@ def write_columns(path: str | os.PathLike[str], products: Iterable[tuple[int, Pr
         products: (row in the source, product), in the order of their rows here.
 
     Raises:
-        InputError: a further field that JSON does not have.
+        InputError: a field that is no valid text, or a further one that JSON does not have.
     """
     with atomic_write(path, "wb") as file, pq.ParquetWriter(file, _SCHEMA) as writer:
         for batch in _batches(products):
@@ -202,10 +202,17 @@ def _batches(products: Iterable[tuple[int, Product]]) -> Iterator[pa.RecordBatch
             }
         )
         if len(rows) == _ROWS_AT_ONCE:
-            yield pa.RecordBatch.from_pylist(rows, _SCHEMA)
+            yield _batch(rows)
             rows = []
     if rows:
-        yield pa.RecordBatch.from_pylist(rows, _SCHEMA)
+        yield _batch(rows)
+
+
+def _batch(rows: list[dict[str, Any]]) -> pa.RecordBatch:
+    try:
+        return pa.RecordBatch.from_pylist(rows, _SCHEMA)
+    except (pa.ArrowException, UnicodeEncodeError) as error:
+        raise InputError("products", error, "fields of valid Unicode text") from error
 
 
 def _product(row: Mapping[str, Any]) -> Product:

@@ -28,8 +28,9 @@ class EmbeddingConfig:
         train_query_vectors: .npy of [queries, width], a row per line of `data.train_queries`, made
             by the encoder that made `path`. Only for "precomputed", and needed where stage 2 reads
             vectors (`t5.memory_tokens`): network encoders make query vectors themselves.
-        dev_query_vectors: the same for `data.dev_queries`.
-        test_query_vectors: the same for `data.test_queries`; the system "clusters" needs it too.
+        dev_query_vectors: .npy of [queries, width], a row per line of `data.dev_queries`.
+        test_query_vectors: .npy of [queries, width], a row per line of `data.test_queries`; the
+            system "clusters" needs it too.
         dim: width of "lsa".
         fields: the fields that make up a document's text, in order: "title", "text", "categories",
             and any further field of the catalogue.

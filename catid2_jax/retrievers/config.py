@@ -65,7 +65,7 @@ class RetrieveConfig:
             raise InputError(
                 "queries",
                 f"'' with query_vectors {self.query_vectors!r}",
-                "the path of their queries (the test's vectors are embedding.test_query_vectors)",
+                "the path of their queries; vectors of the test queries come with the embeddings",
             )
-        if pathlib.PurePath(self.output).name != self.output or not self.output:
+        if pathlib.PurePath(self.output).name != self.output or self.output in ("", ".."):
             raise InputError("output", repr(self.output), "the name of a file, without a folder")

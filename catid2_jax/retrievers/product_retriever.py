@@ -112,17 +112,15 @@ class ProductRetriever:
             InputError: a query that is no text or blank, k below 1, a filter of another name, or
                 one of an id or a category that no product has.
         """
+        if not isinstance(queries, str | Sequence | np.ndarray) or isinstance(queries, bytes):
+            raise InputError("queries", f"{queries!r:.60}", "a text or several")
         texts = [queries] if isinstance(queries, str) else list(queries)
         unknown = sorted(set(filters) - set(FIELDS))
         if unknown:
             raise InputError(
                 "search", f"the argument {unknown[0]!r}", f"some of {', '.join(FIELDS)}"
             )
-        given = {
-            name: list(value) if isinstance(value, list | tuple | set) else value
-            for name, value in filters.items()
-            if value is not None
-        }
+        given = {name: _plain(value) for name, value in filters.items() if value is not None}
         general = parse_filter(given, "filter")
         if vectors is not None:
             vectors = np.atleast_2d(vectors)
@@ -138,6 +136,7 @@ class ProductRetriever:
         general: Filter | None = None,
         own: Mapping[int, Filter] | None = None,
         where: str = "filter",
+        names: Sequence[str] | None = None,
     ) -> Ranking:
         """The rows of the products found, and their scores.
 
@@ -148,16 +147,18 @@ class ProductRetriever:
             general: what all queries may find; None for everything.
             own: number of a query -> what it may find beside.
             where: names the general filter in messages.
+            names: names the queries in messages; None for their numbers.
 
         Raises:
             InputError: as `search`.
         """
-        _check_queries(queries, k)
+        names = [f"query {name}" for name in names or range(len(queries))]
+        _check_queries(queries, k, names)
         for_all = None if general is None else self.index.allowed(general, where)
         if not own:
             return self._rank(queries, k, vectors, for_all)
         for query, conditions in own.items():  # what is wrong is said before the search
-            self.index.allowed(conditions, f"query {query}")
+            self.index.allowed(conditions, names[query])
         together = max(1, _MASK_ENTRIES // len(self.catalog))
         parts = []
         for start in range(0, len(queries), together):
@@ -167,7 +168,7 @@ class ProductRetriever:
                 allowed &= for_all
             for row, query in enumerate(part):
                 if query in own:
-                    allowed[row] &= self.index.allowed(own[query], f"query {query}")
+                    allowed[row] &= self.index.allowed(own[query], names[query])
             of_part = None if vectors is None else vectors[part.start : part.stop]
             parts.append(self._rank(queries[part.start : part.stop], k, of_part, allowed))
         return _joined(parts)
@@ -184,8 +185,12 @@ class ProductRetriever:
         vectors: np.ndarray | None,
         allowed: np.ndarray | None,
     ) -> Ranking:
-        ranking = self.retriever.search(queries, k, vectors=vectors, allowed=allowed)
-        return check_ranking(ranking, len(queries), k, len(self.catalog), self.name)
+        found = self.retriever.search(queries, k, vectors=vectors, allowed=allowed)
+        ranking = check_ranking(found, len(queries), k, len(self.catalog), self.name)
+        if allowed is not None:
+            mask = np.broadcast_to(allowed, (len(queries), len(self.catalog)))
+            _check_allowed(ranking.documents, mask, self.name)
+        return ranking
 
     def _hits(self, ranking: Ranking, query: int) -> Hits:
         rows, scores = ranking.documents[query].tolist(), ranking.scores[query].tolist()
@@ -201,15 +206,35 @@ class ProductRetriever:
         return "" if self.table is None else format_docid(self.table.codes[row].tolist())
 
 
-def _check_queries(queries: Sequence[str], k: int) -> None:
+def _check_queries(queries: Sequence[str], k: int, names: Sequence[str]) -> None:
     """Raises InputError for what cannot be searched for."""
-    if not isinstance(k, int) or k < 1:
+    if not isinstance(k, int | np.integer) or k < 1:
         raise InputError("k", repr(k), "an integer of at least 1")
     if not len(queries):
         raise InputError("queries", "none", "at least one")
-    for number, query in enumerate(queries):
+    for name, query in zip(names, queries, strict=True):
         if not isinstance(query, str) or not query.strip():
-            raise InputError(f"query {number}", f"{query!r:.60}", "text that is not blank")
+            raise InputError(name, f"{query!r:.60}", "text that is not blank")
+        if not query.isascii() and any("\ud800" <= letter <= "\udfff" for letter in query):
+            raise InputError(name, f"a lone surrogate in {query!r:.60}", "valid Unicode")
+
+
+def _plain(value: Any) -> Any:
+    """Lists in the place of tuples, sets and arrays, inner ones too."""
+    if isinstance(value, list | tuple | set | frozenset | np.ndarray):
+        return [_plain(entry) for entry in value]
+    return str(value) if isinstance(value, np.str_) else value
+
+
+def _check_allowed(documents: np.ndarray, allowed: np.ndarray, name: str) -> None:
+    """Raises InputError for a result that a filter excludes."""
+    excluded = (documents >= 0) & ~np.take_along_axis(allowed, np.maximum(documents, 0), axis=1)
+    if excluded.any():
+        raise InputError(
+            f"retriever {name}",
+            f"row {documents[excluded][0]}, which the filter excludes",
+            "rows that are True in `allowed`",
+        )
 
 
 def _joined(parts: Sequence[Ranking]) -> Ranking:

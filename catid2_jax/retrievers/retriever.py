@@ -11,7 +11,7 @@ import numpy as np
 
 from catid2_jax.data.corpus import Corpus
 from catid2_jax.errors import InputError
-from catid2_jax.plugins import construct, resolve
+from catid2_jax.plugins import construct, options_of, resolve
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,6 +77,11 @@ def resolve_retriever(name: str) -> Any:
     return resolve(name, RETRIEVERS, "retriever", ("search",))
 
 
+def retriever_options(name: str) -> dict[str, Any]:
+    """The options of a retriever with their defaults."""
+    return options_of(resolve_retriever(name), 3 if name in TRAINED else 1)
+
+
 def make_retriever(name: str, corpus: Corpus, options: Mapping[str, Any]) -> Retriever:
     """The retriever of a short name or a dotted path.
 
@@ -91,31 +96,39 @@ def check_ranking(ranking: Any, queries: int, k: int, documents: int, name: str)
 
     Raises:
         InputError: no ranking of these queries, rows that the catalogue does not have, a document
-            twice, or scores that rise.
+            twice, or scores that rise or are not finite.
     """
     where = f"retriever {name}"
     if not isinstance(ranking, Ranking):
         raise InputError(where, type(ranking).__name__, "a Ranking from search")
     found, scores = np.asarray(ranking.documents), np.asarray(ranking.scores)
+    proven = None if ranking.proven is None else np.asarray(ranking.proven)
     if (
         found.ndim != 2
+        or found.dtype.kind not in "iu"
+        or scores.dtype.kind not in "fiu"
         or found.shape != scores.shape
         or len(found) != queries
         or found.shape[1] > k
     ):
         raise InputError(
             where,
-            f"documents {found.shape} and scores {scores.shape}",
-            f"both of [{queries}, at most {k}]",
+            f"documents {found.dtype} {found.shape} and scores {scores.dtype} {scores.shape}",
+            f"integers and numbers, both of [{queries}, at most {k}]",
         )
+    if proven is not None and proven.shape != (queries,):
+        raise InputError(where, f"proven {proven.shape}", f"[{queries}], or None")
     if found.size and (found.min() < -1 or found.max() >= documents):
         raise InputError(where, f"rows of {found.min()} to {found.max()}", f"-1 to {documents - 1}")
     in_order = np.sort(np.where(found < 0, -1 - np.arange(found.shape[1]), found), axis=1)
     twice = np.flatnonzero((in_order[:, 1:] == in_order[:, :-1]).any(axis=1))
     if twice.size:
         raise InputError(where, f"a document twice for query {twice[0]}", "each once")
+    unknown = np.flatnonzero(((found >= 0) & ~np.isfinite(scores)).any(axis=1))
+    if unknown.size:
+        raise InputError(where, f"a score that is not finite for query {unknown[0]}", "numbers")
     with np.errstate(invalid="ignore"):  # -inf after -inf
         rising = np.flatnonzero((np.diff(np.where(found < 0, -np.inf, scores)) > 0).any(axis=1))
     if rising.size:
         raise InputError(where, f"scores that rise for query {rising[0]}", "the best first")
-    return ranking
+    return Ranking(found, scores, proven)

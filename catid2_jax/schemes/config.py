@@ -14,9 +14,9 @@ class DocidsConfig:
     Attributes:
         path: a docids.jsonl made elsewhere, for this catalogue; for the system "given".
         path_codebook_size: K of the IDs in `path`; 0 for one more than their largest code.
-        previous: docids.jsonl of an earlier state of this catalogue, in the folder of the system
-            that made it: its stage 1 is used again, and unchanged products keep their IDs (see
-            `docids.living`). Empty to train stage 1.
+        previous: work directory of an earlier state of this catalogue: the stage 1 that the system
+            has there is used again, and unchanged products keep their IDs (see `docids.living`).
+            Empty to train stage 1.
         grace: updates for which the ID of a product that is gone or has changed rests before
             another product may have it; the default is a week of daily updates.
         checkpoint: the state of stage 1 that assigns IDs: the "last", or the "best" by

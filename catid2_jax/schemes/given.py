@@ -29,7 +29,7 @@ class GivenDocids:
         """
         path = self.docids.path
         if not path:
-            raise InputError("docids.path", "''", "the path of a docids.jsonl")
+            raise InputError("path", "''", "the path of a docids.jsonl")
         table = read_docids(path, self.docids.path_codebook_size)
         rows = {product_id: row for row, product_id in enumerate(table.ids)}
         ids = corpus.catalog.ids

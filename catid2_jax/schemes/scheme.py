@@ -71,6 +71,11 @@ def scheme_sections(scheme: Any, sections: Iterable[str]) -> tuple[str, ...]:
     return tuple(name for name in options_of(scheme) if name in set(sections))
 
 
+def scheme_options(scheme: Any, sections: Iterable[str]) -> dict[str, Any]:
+    """The fields of a scheme that are none of the configuration's sections, with their defaults."""
+    return {name: value for name, value in options_of(scheme).items() if name not in set(sections)}
+
+
 def make_scheme(scheme: Any, sections: Mapping[str, Any], options: Mapping[str, Any]) -> Scheme:
     """A scheme with its settings.
 

@@ -166,10 +166,12 @@ class T5Decoder:
             decoded, cache = network.apply(  # type: ignore[assignment]
                 variables, tokens, cross, mask, cache, method="decode_step"
             )
-            columns = [slice(start, start + K), *([slice(PAD, PAD + 1)] if ends else [])]
-            logits: Any = jnp.concatenate(
-                [network.apply(variables, decoded, c, method="logits") for c in columns], axis=-1
+            logits: Any = network.apply(
+                variables, decoded, slice(start, start + K), method="logits"
             )
+            if ends:
+                end: Any = network.apply(variables, decoded, slice(PAD, PAD + 1), method="logits")
+                logits = jnp.concatenate([logits, end], axis=-1)
             if normalize_over != "full":
                 return jax.nn.log_softmax(logits, axis=-1), cache
             return logits - _log_normalizers(network, variables, decoded), cache

@@ -7,8 +7,9 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeAlias
 
-from catid2_jax.config import Config, declared_values, view
+from catid2_jax.config import Config, view
 from catid2_jax.errors import InputError
+from catid2_jax.plugins import is_dotted, resolve
 from catid2_jax.processes import first_alone, wait_for_all
 from catid2_jax.progress import console
 from catid2_jax.steps import embed, evaluate, fit_docids, prepare, retrieve, train_seq2seq
@@ -18,6 +19,7 @@ from catid2_jax.workdir import (
     Record,
     Workdir,
     first_difference,
+    place_of,
     read_record,
     record_path,
     relevant_values,
@@ -101,9 +103,16 @@ def plan(config: Config, workdir: Workdir, last: str) -> list[Step]:
     """The steps up to `last`, each once, in the order in which they run.
 
     Raises:
-        InputError: an unknown system, or settings that do not go with it.
+        InputError: an unknown system, settings that do not go with it, or an encoder or a decoder
+            that cannot be imported.
     """
     systems = resolve_systems(config)
+    for name, where in (
+        (config.embedding.encoder, "config.embedding.encoder"),
+        (config.seq2seq.decoder, "config.seq2seq.decoder"),
+    ):
+        if is_dotted(name):
+            resolve(name, {}, where)
     wanted = set(STEPS[: STEPS.index(last) + 1])
     if last == "evaluate" and not config.evaluate.retrieval:
         wanted -= {"train_seq2seq", "retrieve"}
@@ -130,16 +139,6 @@ def plan(config: Config, workdir: Workdir, last: str) -> list[Step]:
         )
     unique = {step.record: step for step in reversed(steps) if step.name in wanted}
     return [step for step in steps if unique.pop(step.record, None)]
-
-
-def place_of(system: ResolvedSystem, config: Config, workdir: Workdir) -> Place:
-    """Where a system's steps read and write."""
-    root = workdir.root
-    own = declared_values(system.config, ("embedding",)) != declared_values(config, ("embedding",))
-    folder = root / system.name
-    return Place(
-        workdir, folder, root / (system.model_name or system.name), folder if own else root
-    )
 
 
 def _steps_of(

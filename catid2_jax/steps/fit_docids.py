@@ -26,12 +26,12 @@ def run(config: Config, place: Place, system: ResolvedSystem) -> Mapping[str, An
     embeddings = np.load(place.embeddings, allow_pickle=False, mmap_mode="r")
     corpus = Corpus(Catalog.open(place.workdir.catalog), embeddings)
     sections = {name: getattr(config, name) for name in system.sections}
-    scheme = make_scheme(resolve_scheme(system.row.scheme), sections, system.scheme_options)
     fit = Run(system.name, place.folder, config.seed)
     try:
+        scheme = make_scheme(resolve_scheme(system.row.scheme), sections, system.scheme_options)
         table = check_table(scheme.fit(corpus, fit), corpus, system.row.scheme)
     except InputError as error:
-        raise _located(error, sections) from error
+        raise _located(error, sections, system) from error
     for name, value in fit.figures.items():
         console.print(f"  {name}: {value:.4g}")
     write_docids(place.docids, table)
@@ -40,8 +40,10 @@ def run(config: Config, place: Place, system: ResolvedSystem) -> Mapping[str, An
     return {"levels": table.levels, "codebook_size": table.codebook_size}
 
 
-def _located(error: InputError, sections: Mapping[str, Any]) -> InputError:
-    """The error with the configuration's path, where it names a field of one of the sections."""
+def _located(error: InputError, sections: Mapping[str, Any], system: ResolvedSystem) -> InputError:
+    """The error with the configuration's path, where it names a field of what the scheme reads."""
+    if error.where in system.scheme_options:
+        return error.within(f"config.{system.option_names[0]}")
     for name, section in sections.items():
         if hasattr(section, error.where):
             return error.within(f"config.{name}")

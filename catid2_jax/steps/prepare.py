@@ -59,7 +59,7 @@ def run(config: Config, place: Place) -> Mapping[str, Any]:
     data = config.data
     if not data.catalog:
         paths = write_synthetic(data.synthetic, place.workdir.root / "synthetic", config.seed)
-        data = dataclasses.replace(data, **paths)
+        data = dataclasses.replace(data, **paths)  # type: ignore[arg-type]
     counts = PreprocessingCounts()
     kept = _prepare_products(data, place, counts)
     source_rows = {"products": len(kept.known) + kept.rejected}

@@ -10,11 +10,12 @@ from t5x import decoding, models
 from t5x.examples.t5 import network
 
 from catid2_jax.decoding.trie import build_trie
-from catid2_jax.docids.vocabulary import PAD
+from catid2_jax.docids.vocabulary import PAD, CodeVocabulary
 from catid2_jax.errors import InputError
 from catid2_jax.models.t5.config import T5Config
 from catid2_jax.models.t5.network import Transformer
-from catid2_jax.seq2seq.decoder import NormalizeOver, retrieve
+from catid2_jax.seq2seq.decoder import NormalizeOver, T5Decoder
+from catid2_jax.seq2seq.search import retrieve
 from catid2_jax.t5x.tasks import table
 from catid2_jax.t5x.vocabulary import IdVocabulary
 
@@ -34,26 +35,29 @@ class RetrievalModel(models.EncoderDecoderModel):
         optimizer_def: Any,
         workdir: str,
         normalize_over: NormalizeOver = "full",
+        system: str = "",
         **options: Any,
     ) -> None:
         """Builds the trie of the catalogue.
 
         Args:
-            module: `t5x.examples.t5.network.Transformer`.
-            input_vocabulary: of queries.
-            output_vocabulary: of IDs.
+            module: a `t5x.examples.t5.network.Transformer`.
+            input_vocabulary: the vocabulary of queries.
+            output_vocabulary: the vocabulary of IDs.
             optimizer_def: T5X's optimizer.
-            workdir: whose products may be found.
-            normalize_over: see `catid2_jax.seq2seq.decoder.NormalizeOver`.
-            **options: of `EncoderDecoderModel`.
+            workdir: the work directory whose products may be found.
+            normalize_over: what a code competes with for probability, see
+                `catid2_jax.seq2seq.decoder.NormalizeOver`.
+            system: the system whose IDs the products have, see `catid2_jax.t5x.tasks`.
+            **options: other arguments of `EncoderDecoderModel`.
 
         Raises:
-            InputError: another network, or IDs that are not of the vocabulary.
+            InputError: another network, IDs that are not of the vocabulary, or IDs that differ in
+                length.
         """
         super().__init__(module, input_vocabulary, output_vocabulary, optimizer_def, **options)
-        ids, codes = output_vocabulary.ids, table(workdir).codes
-        self._network, self._normalize_over = same_network(module), normalize_over
-        self._first_id_token = ids.first_id_token
+        ids, codes = output_vocabulary.ids, table(workdir, system).codes
+        self._decoder, self._normalize_over = same_decoder(module, ids), normalize_over
         self._trie = build_trie(codes, ids.codebook_size)
         self._tokens = jnp.asarray(ids.encode_codes(codes))
 
@@ -67,16 +71,16 @@ class RetrievalModel(models.EncoderDecoderModel):
         num_decodes: int | None = None,
         prompt_with_targets: bool = False,
     ) -> tuple[jax.Array, Mapping[str, jax.Array]]:
-        """The IDs of the best products, and their scores.
+        """Finds the IDs of the best products, and their scores.
 
         Args:
-            params: of the network.
-            batch: `encoder_input_tokens` [B, S]; the rest is not looked at.
+            params: parameters of the network.
+            batch: holds `encoder_input_tokens` [B, S]; the rest is not looked at.
             rng: not used: nothing is drawn.
             decoder_params: not used.
-            return_all_decodes: whether all are returned, or the best.
-            num_decodes: M, beams and products.
-            prompt_with_targets: not supported.
+            return_all_decodes: whether all products are returned, or the best one.
+            num_decodes: M, the number of beams and of products.
+            prompt_with_targets: must be False.
 
         Returns:
             Tokens [B, M, L], worst product first as T5X wants it, and `scores` [B, M]: the sum of
@@ -87,19 +91,16 @@ class RetrievalModel(models.EncoderDecoderModel):
             InputError: a prompt is asked for.
         """
         if prompt_with_targets:
-            raise InputError("prompt_with_targets is True: expected False, an ID has no prompt")
+            raise InputError("prompt_with_targets", True, "False: an ID has no prompt")
         defaults = self._default_decoder_params
         beams = defaults.num_decodes if num_decodes is None else num_decodes
         if return_all_decodes is None:
             return_all_decodes = defaults.return_all_decodes
-        tokens = batch["encoder_input_tokens"]
         found = retrieve(
-            self._network,
+            self._decoder,
             params,
-            tokens,
-            tokens != PAD,
+            batch["encoder_input_tokens"],
             self._trie,
-            first_id_token=self._first_id_token,
             beams=beams,
             k=beams,
             normalize_over=self._normalize_over,
@@ -114,21 +115,37 @@ class RetrievalModel(models.EncoderDecoderModel):
 
 
 def same_network(module: Any) -> Transformer:
-    """The package's network of the same parameters as T5X's.
+    """Makes the package's network of the same parameters as T5X's.
 
     Args:
-        module: `t5x.examples.t5.network.Transformer`.
+        module: a `t5x.examples.t5.network.Transformer`.
 
     Raises:
         InputError: another network.
     """
     if not isinstance(module, network.Transformer):
         raise InputError(
-            f"found network {type(module).__module__}.{type(module).__name__}, expected "
-            "t5x.examples.t5.network.Transformer"
+            "module",
+            f"{type(module).__module__}.{type(module).__name__}",
+            "t5x.examples.t5.network.Transformer",
         )
     theirs = dataclasses.asdict(module.config)
     shared = {f.name: theirs[f.name] for f in dataclasses.fields(T5Config) if f.name in theirs}
     shared["dtype"] = jnp.dtype(shared["dtype"]).name
     shared["mlp_activations"] = tuple(shared["mlp_activations"])
     return Transformer(T5Config(**shared), module.config.vocab_size)
+
+
+def same_decoder(module: Any, ids: CodeVocabulary) -> T5Decoder:
+    """Makes the package's decoder of the same parameters as T5X's network.
+
+    Args:
+        module: a `t5x.examples.t5.network.Transformer`.
+        ids: the ID tokens.
+
+    Raises:
+        InputError: another network, or one whose vocabulary ends before the last ID token.
+    """
+    found = same_network(module)
+    shape = (ids.first_id_token, ids.levels, ids.codebook_size)
+    return T5Decoder(found.config, found.vocabulary_size, *shape)

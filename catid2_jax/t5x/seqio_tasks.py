@@ -2,29 +2,43 @@
 
 Their data are the files of a work directory or a data set that tensorflow_datasets built.
 
-An example of training is one pair: {inputs: a query or a title, targets: an ID's text form}. One of
-validation or test is a query: `targets` is one relevant product's ID and `relevant` has them all.
+A training example is one pair: {inputs: a query or a title, targets: an ID's text form}. A
+validation or test example is a query: `targets` is the ID of one relevant product, and `relevant`
+has those of all.
 """
 
+import collections
 import functools
 import operator
 import pathlib
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, TypeAlias
 
 import seqio
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from catid2_jax.data.catalog import stream_products
+from catid2_jax.data.corpus import Catalog
 from catid2_jax.data.queries import read_qrels, read_queries, relevant_grades
 from catid2_jax.data.tfds.examples import CATALOG, SPLITS, product_examples, query_examples
 from catid2_jax.errors import InputError
-from catid2_jax.types import GRADES
+from catid2_jax.seq2seq.pairs import PairWeights, query_pairs
 
 Example: TypeAlias = dict[str, str]
 Metric: TypeAlias = Callable[[Sequence[list[str]], Sequence[list[str]]], Mapping[str, float]]
 """(relevant IDs, predicted IDs best first) of each query -> figures."""
+
+
+class Kind(NamedTuple):
+    """The training pairs of one task.
+
+    Attributes:
+        read: gives the pairs, each time anew.
+        weight: sum of the weights that the pairs have in the loss of native training.
+    """
+
+    read: Callable[[], Iterator[Example]]
+    weight: float
 
 
 def register_tasks(
@@ -34,53 +48,99 @@ def register_tasks(
     vocabulary: seqio.Vocabulary,
     metrics: Sequence[Metric] = (),
     title_weight: float = 1.0,
-    substitutes: bool = True,
+    substitute_weight: float = 1.0,
 ) -> str:
     """Registers `{prefix}_query_to_id`, `{prefix}_title_to_id` and `{prefix}_to_id`, their mixture.
 
-    The mixture draws a task as often as it has pairs, titles `title_weight` times that. Tasks that
-    were registered under the same names are replaced.
+    The weights mean what they mean in native training: those of a pair in the loss, beside 1 for a
+    query's exact product. The mixture draws each task in proportion to the sum of its pairs'
+    weights. Pairs of one task weigh the same, so pairs of a query and a substitute are a third
+    task, `{prefix}_substitute_to_id`, unless they weigh 1. Tasks that were registered under the
+    same names are replaced.
 
     Args:
-        prefix: of the names.
+        prefix: the beginning of the names.
         data: folder of the preprocessed catalogue, queries and qrels, or of a data set that
             tensorflow_datasets built of them, such as DATA_DIR/esci/us/1.0.0.
         docids: product -> text form of its ID.
         vocabulary: encodes texts and IDs.
-        metrics: for validation and test.
-        title_weight: 0 for a mixture of queries only.
-        substitutes: whether pairs of grade S are learnt, too.
+        metrics: figures of validation and test.
+        title_weight: weight of a pair title -> ID; 0 for a mixture of queries only.
+        substitute_weight: weight of a pair of a query and a product of a lesser grade; 0 for none.
 
     Returns:
         The mixture's name.
 
     Raises:
-        InputError: `title_weight` is below 0, `data` is no such folder, or a query's product has
-            no ID.
+        InputError: a weight is below 0 or no pair has one, `data` is no such folder, or a query's
+            product has no ID.
     """
-    if title_weight < 0:
-        raise InputError(f"title_weight is {title_weight}: expected at least 0")
-    grades = GRADES.values() if substitutes else [GRADES["E"]]
-    judged = read_splits(data) - {"train", CATALOG}
-    queries = {"train": list(pairs(read_examples(data, "train"), docids, grades))}
-    for split in sorted(judged):
-        queries[split] = list(judged_queries(read_examples(data, split), docids))
-    names = (f"{prefix}_query_to_id", f"{prefix}_title_to_id", f"{prefix}_to_id")
+    weights = PairWeights(title_weight, substitute_weight)
+    kinds = training_kinds(data, docids, weights)
+    judged = {}
+    for split in sorted(read_splits(data) - {"train", CATALOG}):
+        rows = list(judged_queries(read_examples(data, split), docids))
+        if rows:
+            judged[split] = functools.partial(iter, rows)
+    names = {kind: f"{prefix}_{kind}_to_id" for kind in ("query", "substitute", "title")}
+    mixture = f"{prefix}_to_id"
     for registry in (seqio.TaskRegistry, seqio.MixtureRegistry):
-        for name in set(names) & set(registry.names()):
+        for name in {*names.values(), mixture} & set(registry.names()):
             registry.remove(name)
+    for kind, name in names.items():
+        splits = {"train": kinds[kind].read} if kind in kinds else {}
+        splits |= judged if kind == "query" else {}
+        if splits:
+            _add_task(name, splits, vocabulary, metrics if kind == "query" else ())
+    rates = [(names[kind], pairs.weight) for kind, pairs in kinds.items() if pairs.weight > 0]
+    if not rates:
+        raise InputError(
+            "training pairs", "none with a weight", "some: raise title_weight or substitute_weight"
+        )
+    seqio.MixtureRegistry.add(mixture, rates)
+    return mixture
+
+
+def training_kinds(
+    data: pathlib.Path, docids: Mapping[str, str], weights: PairWeights
+) -> dict[str, Kind]:
+    """The training pairs of native training by kind: "query", "substitute" and "title".
+
+    "query" has all pairs of a query that weigh 1. A kind without a pair is left out, but for
+    titles.
+
+    Raises:
+        InputError: a query's product has no ID, or there is no catalogue.
+    """
+    examples = list(read_examples(data, "train"))
+    qrels = {e["id"]: {p["id"]: p["grade"] for p in e["products"]} for e in examples}
+    pairs: dict[str, list[Example]] = collections.defaultdict(list)
+    totals: dict[str, float] = collections.defaultdict(float)
+    for row, product, weight in query_pairs(list(qrels), qrels, weights):
+        kind, example = "query" if weight == 1.0 else "substitute", examples[row]
+        docid = _docid(docids, product, example["id"])
+        pairs[kind].append({"inputs": example["text"], "targets": docid})
+        totals[kind] += weight
+    kinds = {kind: Kind(functools.partial(iter, pairs[kind]), totals[kind]) for kind in pairs}
     # The catalogue, which may be large, is read anew each time.
-    splits = {split: functools.partial(iter, examples) for split, examples in queries.items()}
-    titles = {"train": lambda: pairs(read_examples(data, CATALOG), docids)}
-    _add_task(names[0], splits, vocabulary, metrics)
-    _add_task(names[1], titles, vocabulary)
-    rates = [(names[0], float(len(queries["train"]))), (names[1], title_weight * len(docids))]
-    seqio.MixtureRegistry.add(names[2], [(name, rate) for name, rate in rates if rate > 0])
-    return names[2]
+    titles = functools.partial(_title_pairs, data, docids)
+    return kinds | {"title": Kind(titles, weights.title * _count_products(data))}
+
+
+def _title_pairs(data: pathlib.Path, docids: Mapping[str, str]) -> Iterator[Example]:
+    for example in read_examples(data, CATALOG):
+        docid = _docid(docids, example["id"], example["id"])
+        yield {"inputs": example["text"], "targets": docid}
+
+
+def _count_products(data: pathlib.Path) -> int:
+    if _is_built(data):
+        return tfds.builder_from_directory(data).info.splits[CATALOG].num_examples
+    return len(Catalog.open(data / "catalog.parquet"))
 
 
 def read_splits(data: pathlib.Path) -> set[str]:
-    """The splits in a folder of files, or in one of a built data set.
+    """Lists the splits in a folder of files, or in one of a built data set.
 
     Raises:
         InputError: a built data set that is not one of `catid2_jax.data.tfds`.
@@ -90,20 +150,18 @@ def read_splits(data: pathlib.Path) -> set[str]:
         return {CATALOG} | {split for split, path in files.items() if path.exists()}
     found = set(tfds.builder_from_directory(data).info.splits)
     if not {CATALOG, "train"} <= found:
-        raise InputError(
-            f"{data}: found the splits {', '.join(sorted(found))}, expected {CATALOG} and train"
-        )
+        raise InputError(data, f"the splits {', '.join(sorted(found))}", f"{CATALOG} and train")
     return found
 
 
 def read_examples(data: pathlib.Path, split: str) -> Iterator[Mapping[str, Any]]:
-    """A split's examples as `catid2_jax.data.tfds` has them, of files or of a built data set."""
+    """Yields a split's examples in the form of `catid2_jax.data.tfds`, whatever the folder is."""
     if _is_built(data):
         builder = tfds.builder_from_directory(data)
         yield from map(_decoded, tfds.as_numpy(builder.as_dataset(split=split)))
         return
     if split == CATALOG:
-        found = product_examples(stream_products(data / "catalog.jsonl"))
+        found = product_examples(Catalog.open(data / "catalog.parquet"))
     else:
         qrels = read_qrels(data / f"qrels.{SPLITS[split]}.txt")
         found = query_examples(read_queries(data / f"queries.{SPLITS[split]}.jsonl"), qrels)
@@ -121,23 +179,10 @@ def _decoded(row: Mapping[str, Any]) -> Mapping[str, Any]:
     return {"id": row["id"].decode(), "text": row["text"].decode(), "products": products}
 
 
-def pairs(
-    examples: Iterable[Mapping[str, Any]],
-    docids: Mapping[str, str],
-    grades: Collection[int] = tuple(GRADES.values()),
-) -> Iterator[Example]:
-    """A pair for every product of these grades."""
-    for example in examples:
-        for product in example["products"]:
-            if product["grade"] in grades:
-                docid = _docid(docids, product["id"], example["id"])
-                yield {"inputs": example["text"], "targets": docid}
-
-
 def judged_queries(
     examples: Iterable[Mapping[str, Any]], docids: Mapping[str, str]
 ) -> Iterator[Example]:
-    """An example for every query with a relevant product: E or S, the best grade first."""
+    """Yields an example for every query with a relevant product: E or S, best grade first."""
     relevant = relevant_grades(("E", "S"))
     for example in examples:
         judged = [product for product in example["products"] if product["grade"] in relevant]
@@ -149,7 +194,7 @@ def judged_queries(
 
 def _docid(docids: Mapping[str, str], product: str, where: str) -> str:
     if product not in docids:
-        raise InputError(f"{where}: found product {product!r} without an ID, expected one for all")
+        raise InputError(where, f"product {product!r} without an ID", "an ID for every product")
     return docids[product]
 
 
@@ -159,7 +204,7 @@ def _add_task(
     vocabulary: seqio.Vocabulary,
     metrics: Sequence[Metric] = (),
 ) -> None:
-    # From tensors, not from a generator, whose place T5X's `infer` could not save.
+    # From tensors, not from a generator, whose position T5X's `infer` could not save.
     def dataset(split: str, shuffle_files: bool, seed: int | None = None) -> tf.data.Dataset:
         rows = list(splits[split]())
         data = tf.data.Dataset.from_tensor_slices({k: [row[k] for row in rows] for k in rows[0]})
@@ -188,7 +233,7 @@ def _add_task(
 def _postprocess(
     output: str | list[str], example: Mapping[str, Any], is_target: bool = False
 ) -> list[str]:
-    """The relevant IDs, or the predicted ones, which come worst first, best first."""
+    """Returns the relevant IDs, or the predicted ones best first, which come worst first."""
     if is_target:
         return [text.decode() for text in example["relevant"]]
     return [output] if isinstance(output, str) else list(reversed(output))

@@ -1,4 +1,4 @@
-"""The vocabulary of stage 2 for seqio."""
+"""The vocabulary of stage 2 in seqio's form."""
 
 import itertools
 import re
@@ -14,10 +14,10 @@ from catid2_jax.docids.vocabulary import Vocabulary
 
 
 class IdVocabulary(seqio.Vocabulary):
-    """Texts as SentencePiece has them, document IDs as one token per code.
+    """Encodes texts by SentencePiece and document IDs by one token per code.
 
-    What is an ID of L codes as a whole, `<a_65><b_225>`, is encoded as one; everything else is
-    text. No text has the extra ids between the pieces and the ID tokens.
+    A text that is as a whole an ID of L codes, `<a_65><b_225>`, becomes ID tokens; every other
+    becomes pieces, and none gets an extra id between the pieces and the ID tokens.
 
     Attributes:
         ids: the same vocabulary for the rest of the package.
@@ -26,7 +26,7 @@ class IdVocabulary(seqio.Vocabulary):
     def __init__(
         self, path: str | PathLike[str], levels: int, codebook_size: int, extra_ids: int = 0
     ) -> None:
-        """Loads a SentencePiece model; arguments and errors are those of `ids`."""
+        """Loads a SentencePiece model; arguments and errors are those of `Vocabulary`."""
         super().__init__(extra_ids=0)
         self.ids = Vocabulary(path, levels, codebook_size, extra_ids)
         self._text = seqio.SentencePieceVocabulary(fspath(path), extra_ids=0)
@@ -35,17 +35,17 @@ class IdVocabulary(seqio.Vocabulary):
 
     @property
     def bos_id(self) -> int | None:
-        """No text has a beginning."""
+        """None: no token marks the beginning of a text."""
         return None
 
     @property
     def eos_id(self) -> int:
-        """Id of the end of a text."""
+        """Id of the token that ends a text."""
         return self.ids.end
 
     @property
     def unk_id(self) -> int:
-        """Id of what no piece stands for."""
+        """Id of a character that no piece covers."""
         return self.ids.unknown
 
     @property

@@ -2,28 +2,27 @@ r"""The paper's full-size settings (section 4.1), for the CAT-ID2 and TIGER rows
 
     python -m catid2_jax.pipeline --config=configs/paper/table2.py:cat_id2_512 \
       --config.data.catalog=... --config.data.train_queries=... (and the other data fields) \
-      --config.embedding.path=vectors.npy
+      --config.embedding.path=vectors.npy --config.seq2seq.pretrained=t5_1_1_base
 
 Presets: cat_id2_256, cat_id2_512, tiger_256, tiger_512. The vectors are those of a T5 encoder,
 masked mean over tokens, 768 wide, one row per line of the catalogue; `seq2seq.vocabulary` is T5's
-SentencePiece model. What differs from the paper: stage 2 starts from random weights, where the
-paper fine-tunes T5-base.
+SentencePiece model. The paper fine-tunes T5-base: `seq2seq.pretrained` is a checkpoint of the shape
+below, in T5X's or Hugging Face's form; without it stage 2 starts from random weights.
 Hardware: eight A100 80GB in the paper.  Time and Recall: not yet measured here.
 """
 
 import ml_collections
 
 from catid2_jax.config import default_config
-from catid2_jax.presets import set_preset
 
 
 def get_config(preset: str = "cat_id2_256") -> ml_collections.ConfigDict:
-    """The settings of one row; `preset` is <losses>_<codebook size>."""
-    losses, _, codes = preset.rpartition("_")
+    """One row beside BM25; `preset` is <system>_<codebook size>."""
+    system, _, codebook_size = preset.rpartition("_")
     config = default_config()
-    set_preset(config, losses)
+    config.systems = (system, "bm25")
     # Stage 1's other defaults (L = 4, H = 3, batch 4096, 300 epochs, the MLP) are the paper's.
-    config.rqvae.codebook_size = int(codes)
+    config.rqvae.codebook_size = int(codebook_size)
     config.embedding.encoder = "precomputed"
 
     config.seq2seq.vocabulary = "t5.spiece.model"

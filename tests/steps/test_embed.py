@@ -1,20 +1,22 @@
 """The step `embed` with a T5: which text, which files, and what is refused."""
 
+import dataclasses
 import json
 
 import numpy as np
 import pytest
 
 from catid2_jax.checkpoints.folder import write_checkpoint
-from catid2_jax.config import default_config, freeze
-from catid2_jax.data.catalog import write_catalog
+from catid2_jax.config import default_config, freeze, view
+from catid2_jax.data.corpus import write_columns
 from catid2_jax.data.queries import write_queries
 from catid2_jax.docids.vocabulary import Vocabulary
 from catid2_jax.encoders.encoder import encode_texts
+from catid2_jax.encoders.t5 import load_t5_encoder
 from catid2_jax.errors import InputError
 from catid2_jax.steps import embed
-from catid2_jax.steps.workdir import Workdir
 from catid2_jax.types import Product, Query
+from catid2_jax.workdir import shared_place
 from tests.checkpoints.examples import UNTIED, random_checkpoint, write_vocabulary
 
 PRODUCTS = [
@@ -37,17 +39,27 @@ def t5(tmp_path_factory, spiece):
     return folder
 
 
+def placed(root):
+    """A place with the prepared catalogue."""
+    place = shared_place(root)
+    write_columns(place.workdir.catalog, enumerate(PRODUCTS))
+    return place
+
+
 @pytest.fixture
-def workdir(tmp_path):
-    workdir = Workdir(tmp_path / "work")
-    write_catalog(workdir.data / "catalog.jsonl", PRODUCTS)
-    return workdir
+def place(tmp_path):
+    return placed(tmp_path / "work")
 
 
 def configured(**fields):
     config = default_config()
     config.embedding.update({"encoder": "t5", "max_tokens": 24, **fields})
-    return freeze(config)
+    return view(freeze(config), ("embedding",), "embed")
+
+
+def encoded(texts, t5):
+    """Vectors and tokens of texts, in a single batch."""
+    return encode_texts(texts, load_t5_encoder(str(t5), "", 24), 10_000)
 
 
 @pytest.mark.parametrize(
@@ -61,34 +73,31 @@ def configured(**fields):
         ),
     ],
 )
-def test_the_text_is_what_the_configuration_says(workdir, t5, fields, texts):
-    config = configured(path=str(t5), **fields)
-    embed.run(config, workdir)
-    expected, _ = encode_texts(texts, embed.make_encoder(config.embedding), 64)
-    found = np.load(workdir.embeddings)
+def test_the_text_is_what_the_configuration_says(place, t5, fields, texts):
+    embed.run(configured(path=str(t5), **fields), place)
+    expected, _ = encoded(texts, t5)
+    found = np.load(place.embeddings)
     assert found.shape == (3, 12)
     np.testing.assert_allclose(found[:2], expected, atol=1e-5)
-    assert workdir.embeddings.with_suffix(".ids.txt").read_text() == "a\nb\nc\n"
 
 
-def test_queries_become_vectors_too(workdir, t5, tmp_path):
+def test_queries_become_vectors_too(place, t5):
     queries = {"train": ["red shoe"], "test": ["kettle", "a lamp for the garden"]}
     for split, texts in queries.items():
-        path = workdir.data / f"queries.{split}.jsonl"
+        path = place.workdir.queries(split)
         write_queries(path, [Query(f"q{i}", text) for i, text in enumerate(texts)])
-    config = configured(path=str(t5))
-    embed.run(config, workdir)
+    embed.run(configured(path=str(t5)), place)
     for split, texts in queries.items():
-        expected, tokens = encode_texts(texts, embed.make_encoder(config.embedding), 64)
-        np.testing.assert_allclose(np.load(workdir.query_vectors(split)), expected, atol=1e-5)
-        figures = json.loads(workdir.metrics("embed").read_text())
+        expected, tokens = encoded(texts, t5)
+        np.testing.assert_allclose(np.load(place.query_vectors(split)), expected, atol=1e-5)
+        figures = json.loads(place.figures("embed").read_text())
         assert figures[f"{split}_queries"] == len(texts)
         assert figures[f"{split}_queries_tokens"] == tokens.sum()
-    assert not workdir.query_vectors("dev").exists()
+    assert not place.query_vectors("dev").exists()
 
 
-def test_what_is_cut_is_counted_and_said(workdir, t5, spiece, capsys):
-    embed.run(configured(path=str(t5), field_characters=90), workdir)
+def test_what_is_cut_is_counted_and_said(place, t5, spiece, capsys):
+    embed.run(configured(path=str(t5), field_characters=90), place)
     vocabulary = Vocabulary(spiece, 0, 0)
     texts = [
         "red shoe. cotton. garden > hose",
@@ -97,7 +106,7 @@ def test_what_is_cut_is_counted_and_said(workdir, t5, spiece, capsys):
     ]
     tokens = [len(vocabulary.text_ids(text)) + 1 for text in texts]
     assert max(tokens[:2]) <= 24 < tokens[2]
-    assert json.loads(workdir.metrics("embed").read_text()) == {
+    assert json.loads(place.figures("embed").read_text()) == {
         "texts": 3,
         "texts_cut": 1,
         "tokens": sum(tokens),
@@ -110,7 +119,7 @@ def test_what_is_cut_is_counted_and_said(workdir, t5, spiece, capsys):
 
 
 def test_another_vocabulary_or_checkpoint_after_a_kill_uses_no_old_shard(
-    workdir, t5, tmp_path, monkeypatch
+    place, t5, tmp_path, monkeypatch
 ):
     other = random_checkpoint(UNTIED)
     other.params["token_embedder/embedding"] += 1
@@ -119,46 +128,89 @@ def test_another_vocabulary_or_checkpoint_after_a_kill_uses_no_old_shard(
     with monkeypatch.context() as patched:
         patched.setattr("catid2_jax.encoders.encoder._join", None)
         with pytest.raises(TypeError):
-            embed.run(configured(path=str(t5)), workdir)
-    assert len(list(workdir.root.glob("embeddings.shards/*.npz"))) == 1
+            embed.run(configured(path=str(t5)), place)
+    assert len(list(place.vectors.glob("embeddings.shards/*.npz"))) == 1
     config = configured(path=str(tmp_path / "other"), vocabulary=str(tmp_path / "spiece.model"))
-    embed.run(config, workdir)
-    fresh = Workdir(tmp_path / "fresh")
-    write_catalog(fresh.data / "catalog.jsonl", PRODUCTS)
+    embed.run(config, place)
+    fresh = placed(tmp_path / "fresh")
     embed.run(config, fresh)
-    assert fresh.embeddings.read_bytes() == workdir.embeddings.read_bytes()
+    assert fresh.embeddings.read_bytes() == place.embeddings.read_bytes()
+    assert not list(place.vectors.glob("embeddings.shards/*.npz"))
 
 
-def test_what_is_missing_or_does_not_fit(workdir, t5, spiece, tmp_path):
-    def refused(message, **fields):
-        with pytest.raises(InputError, match=message):
-            embed.run(configured(**fields), workdir)
-        assert not workdir.embeddings.exists()
+def test_a_system_may_have_embeddings_of_its_own(place, t5, tmp_path):
+    """They go to its folder; the shared ones stay."""
+    write_queries(place.workdir.queries("test"), [Query("q", "kettle")])
+    embed.run(configured(path=str(t5)), place)
+    shared = place.embeddings.read_bytes()
+    own = dataclasses.replace(place, folder=tmp_path / "own", vectors=tmp_path / "own")
+    embed.run(configured(path=str(t5), with_categories=False), own)
+    assert place.embeddings.read_bytes() == shared
+    expected, _ = encoded(["red shoe. cotton", "steel kettle"], t5)
+    np.testing.assert_allclose(np.load(tmp_path / "own/embeddings.npy")[:2], expected, atol=1e-5)
+    assert (tmp_path / "own/query_vectors.test.npy").exists()
 
-    refused("found no such folder, expected a checkpoint", path=str(tmp_path / "none"))
-    write_checkpoint(tmp_path / "alone", "t5x", random_checkpoint(UNTIED))
-    alone = str(tmp_path / "alone")
-    refused(r"found no spiece\.model, expected it there or config\.embedding\.vocab", path=alone)
-    refused("cannot be read", path=alone, vocabulary=str(tmp_path / "x.model"))
-    write_checkpoint(tmp_path / "small", "t5x", random_checkpoint(UNTIED, rows=8))
-    small = str(tmp_path / "small")
-    refused("pieces, expected at most the 8 rows", path=small, vocabulary=str(spiece))
-    refused("found 'colour', which no product has", path=str(t5), fields=("title", "colour"))
+
+def test_what_is_missing_or_does_not_fit(place, t5, spiece, tmp_path):
+    def refused(where, found, expected, **fields):
+        with pytest.raises(InputError) as error:
+            embed.run(configured(**fields), place)
+        assert error.value.where == str(where)
+        assert error.value.found.startswith(found)
+        assert error.value.expected.startswith(expected)
+        assert not place.embeddings.exists()
+
+    none = tmp_path / "none"
+    refused(none, "no such folder", "a checkpoint", path=str(none))
+    alone, small, model = tmp_path / "alone", tmp_path / "small", str(tmp_path / "x.model")
+    write_checkpoint(alone, "t5x", random_checkpoint(UNTIED))
+    refused(alone, "no spiece.model", "one there, or the path of a vocabulary", path=str(alone))
+    refused(model, "no readable file", "a Sent", path=str(alone), vocabulary=model)
+    write_checkpoint(small, "t5x", random_checkpoint(UNTIED, rows=8))
+    pieces = f"{Vocabulary(spiece, 0, 0).pieces} pieces"
+    expected = f"at most the 8 rows of {small}"
+    refused(spiece, pieces, expected, path=str(small), vocabulary=str(spiece))
+    fields = ("title", "colour")
+    refused("config.embedding.fields", "'colour', which no", "some", path=str(t5), fields=fields)
+
+
+def test_given_vectors_need_the_record_of_the_data(place):
+    with pytest.raises(InputError) as error:
+        embed.run(configured(encoder="precomputed", path="x.npy"), place)
+    assert (error.value.where, error.value.found) == (str(place.workdir.data), "no prepared data")
 
 
 @pytest.mark.parametrize(
-    ("fields", "message"),
+    ("fields", "name", "found", "expected"),
     [
-        ({"path": ""}, "encoder is 't5' and path is '': expected none for 'lsa' and a path"),
-        ({"encoder": "lsa", "path": "x"}, "expected none for 'lsa'"),
-        ({"encoder": "precomputed", "vocabulary": "v"}, "vocabulary is 'v' and encoder is"),
-        ({"fields": ()}, r"fields is \(\)"),
-        ({"fields": ("title", "title")}, "expected one field or more, each once"),
-        ({"fields": ("categories",), "with_categories": False}, "with_categories is False"),
-        ({"max_tokens": 1}, "max_tokens is 1: expected at least 2"),
-        ({"shard_documents": 0}, "shard_documents is 0: expected at least 1"),
+        ({"path": ""}, "path", "''", "a path, since encoder is 't5'"),
+        ({"encoder": "lsa", "path": "x"}, "path", "'x'", "none, since encoder is 'lsa'"),
+        (
+            {"encoder": "precomputed", "vocabulary": "v"},
+            "vocabulary",
+            "'v'",
+            "none, since encoder is 'precomputed'",
+        ),
+        ({"fields": ()}, "fields", "() with with_categories = True", "one field or more"),
+        (
+            {"fields": ("title", "title")},
+            "fields",
+            "('title', 'title') with",
+            "one field or more, each once",
+        ),
+        (
+            {"fields": ("categories",), "with_categories": False},
+            "fields",
+            "('categories',) with with_categories = False",
+            "one field or more",
+        ),
+        ({"max_tokens": 1}, "max_tokens", "1", "at least 2"),
+        ({"shard_documents": 0}, "shard_documents", "0", "at least 1"),
     ],
 )
-def test_configurations_that_say_nothing(fields, message):
-    with pytest.raises(InputError, match=rf"config\.embedding\..*{message}"):
+def test_configurations_that_say_nothing(fields, name, found, expected):
+    with pytest.raises(InputError) as error:
         configured(**{"path": "x"} | fields)
+    assert error.value.where == f"config.embedding.{name}"
+    assert error.value.found.startswith(found)
+    assert error.value.expected.startswith(expected)

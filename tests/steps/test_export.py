@@ -11,21 +11,34 @@ import jaxtyping
 import numpy as np
 import pytest
 
+from catid2_jax.config import view
 from catid2_jax.decoding.trie import build_trie
 from catid2_jax.errors import InputError
-from catid2_jax.evaluation.run_file import read_run
-from catid2_jax.steps import export, retrieve
+from catid2_jax.loading import TRAINED_READS
+from catid2_jax.steps import export
+from catid2_jax.workdir import Workdir
 from tests.steps.exported import read_arrays
-from tests.steps.trained import CODES, IDS, QUERIES, K, N, config, make
+from tests.steps.trained import CODES, IDS, QUERIES, K, N, make, resolved, search
 
 SCRIPT = pathlib.Path(__file__).with_name("exported.py")
 HOME = np.flatnonzero(np.arange(N) % 3 < 2)
 CASES = {  # fields of the configuration, batch sizes, what may be found
     "float32": ({}, [1, 5], np.arange(N)),
-    "bfloat16": ({"weights": "bfloat16", "scores": "valid", "beams": 9, "k": 4}, [5], np.arange(N)),
-    "int8": ({"weights": "int8", "allow_categories": "home.txt"}, [5], HOME),
+    "bfloat16": (
+        {"param_dtype": "bfloat16", "normalize_over": "valid", "beams": 9, "k": 4},
+        [5],
+        np.arange(N),
+    ),
+    "int8": ({"param_dtype": "int8", "allow_categories": "home.txt"}, [5], HOME),
 }
 KEPT = np.arange(3, N)
+
+
+def write_export(workdir, name="cat_id2", **changes):
+    """Runs the step, which sees what the verb lets it see; returns the folder."""
+    system, place = resolved(workdir, name, **changes)
+    export.run(view(system.config, ("retrieve", *TRAINED_READS), "export"), place, system)
+    return place.folder / "export"
 
 
 @pytest.fixture(scope="module")
@@ -41,10 +54,8 @@ def made(tmp_path_factory):
     for name, (changes, batches, _) in CASES.items():
         if "allow_categories" in changes:
             changes = changes | {"allow_categories": str(root / "home.txt")}
-        retrieve.run(config(**changes, batch_size=5), workdir)
-        runs[name] = read_run(workdir.root / "run.trec")
-        export.run(config(**changes), workdir)
-        shutil.move(workdir.root / "export", root / name)
+        runs[name] = search(workdir, **changes, batch_size=5)
+        shutil.move(write_export(workdir, **changes), root / name)
         (root / name / "batches.json").write_text(json.dumps(batches))
     jaxtyping.config.update("jaxtyping_disable", False)
     others = export.to_arrays({"trie": build_trie(CODES[KEPT], K)})
@@ -97,8 +108,8 @@ def test_the_files_say_how_they_are_used(made):
         "end": 1,
         "k": 4,
         "beams": 9,
-        "scores": "valid",
-        "weights": "bfloat16",
+        "normalize_over": "valid",
+        "param_dtype": "bfloat16",
         "platforms": ["cpu", "cuda", "rocm", "tpu"],
         "jax": jax.__version__,
     }
@@ -108,9 +119,10 @@ def test_the_files_say_how_they_are_used(made):
     assert arrays["trie/codes/0"].dtype == np.uint8
 
 
-def test_a_search_by_clusters_is_not_exported(tmp_path):
-    workdir = make(tmp_path)[0]
-    changes = {"expand_level": 1, "queries": "queries.jsonl", "query_vectors": "vectors.npy"}
-    with pytest.raises(InputError, match=r"expand_level is 1: expected 0, since what is exported"):
-        export.run(config(**changes), workdir)
-    assert not (tmp_path / "export").exists()
+@pytest.mark.parametrize(("system", "retriever"), [("clusters", "clusters"), ("bm25", "bm25")])
+def test_what_does_not_search_for_whole_ids_is_not_exported(tmp_path, system, retriever):
+    with pytest.raises(InputError) as error:
+        write_export(Workdir(tmp_path), system)
+    assert error.value.where == "config.systems"
+    assert error.value.found == f"{system!r}, which searches by {retriever}"
+    assert not (tmp_path / system / "export").exists()

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -11,9 +12,9 @@ from scipy.special import log_softmax
 
 from catid2_jax.docids.table import DocidTable, write_docids
 from catid2_jax.errors import InputError
-from catid2_jax.evaluation.run_file import read_run
-from catid2_jax.steps import retrieve
-from catid2_jax.steps.workdir import Workdir
+from catid2_jax.systems import resolve_system
+from catid2_jax.training.checkpoint import Checkpoints
+from catid2_jax.workdir import Workdir
 from tests.steps.trained import (
     CODES,
     EMBEDDINGS,
@@ -26,14 +27,20 @@ from tests.steps.trained import (
     N,
     config,
     make,
+    random_params,
+    resolved,
+    search,
+    state,
 )
+
+DENSE = VECTORS.astype(np.float64) @ EMBEDDINGS.T.astype(np.float64)
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """A work directory before `retrieve`, and what every ID should score."""
+    """A work directory before `retrieve`, what every ID should score, and what gives the scores."""
     workdir, *parts = make(tmp_path_factory.mktemp("work"))
-    return workdir, teacher_forced(*parts)
+    return workdir, teacher_forced(*parts), parts
 
 
 def teacher_forced(model, params, vocabulary):
@@ -61,12 +68,6 @@ def teacher_forced(model, params, vocabulary):
     return scores
 
 
-def runs(workdir, **changes):
-    retrieve.run(config(**changes), workdir)
-    path = workdir.root / "run.trec"
-    return read_run(path) if path.read_text() else {}
-
-
 def check(run, scores, allowed, k=40):
     """Each query's ranking is of the `allowed` [Q, N], by score, k at most."""
     for query, name in enumerate(QUERIES):
@@ -81,26 +82,26 @@ EVERYTHING = np.ones((len(QUERIES), N), bool)
 
 
 def test_every_product_has_the_probability_of_its_id(made, capsys):
-    workdir, scores = made
-    check(runs(workdir), scores["full"], EVERYTHING)
+    workdir, scores, _ = made
+    check(search(workdir), scores["full"], EVERYTHING)
     assert "5 of 5 results are proven to be the best 40" in capsys.readouterr().out
 
 
 def test_beams_are_widened_up_to_the_budget(made, capsys):
-    workdir, scores = made
-    narrow = runs(workdir, beams=4, k=4)
+    workdir, scores, _ = made
+    narrow = search(workdir, beams=4, k=4)
     assert "5 of 5" not in capsys.readouterr().out
-    check(runs(workdir, beams=4, k=4, max_beams=32), scores["full"], EVERYTHING, 4)
+    check(search(workdir, beams=4, k=4, max_beams=32), scores["full"], EVERYTHING, 4)
     assert "5 of 5 results are proven to be the best 4" in capsys.readouterr().out
     assert all(len(found) == 4 for found in narrow.values())
 
 
-def test_other_scores_and_weights_give_another_run(made):
-    workdir, scores = made
+def test_another_normalization_and_other_types_give_another_run(made):
+    workdir, scores, _ = made
     for kind in ("level", "valid"):
-        check(runs(workdir, scores=kind), scores[kind], EVERYTHING)
+        check(search(workdir, normalize_over=kind), scores[kind], EVERYTHING)
     np.testing.assert_allclose(np.exp(scores["valid"]).sum(axis=1), 1.0)
-    quantized = runs(workdir, weights="int8")
+    quantized = search(workdir, param_dtype="int8")
     for query, name in enumerate(QUERIES):
         assert {document for document, _ in quantized[name]} == set(IDS)
         rows = [IDS.index(document) for document, _ in quantized[name]]
@@ -109,7 +110,7 @@ def test_other_scores_and_weights_give_another_run(made):
 
 
 def test_the_filters_of_the_configuration(made, tmp_path):
-    workdir, scores = made
+    workdir, scores, _ = made
     (tmp_path / "home.txt").write_text("Home\n")
     (tmp_path / "rugs.jsonl").write_text('{"categories": ["Home", "Rugs"]}\n')
     (tmp_path / "ids.txt").write_text("p0\np3\np4\np5\n")
@@ -120,12 +121,16 @@ def test_the_filters_of_the_configuration(made, tmp_path):
         "allow_categories": str(tmp_path / "home.txt"),
         "deny_categories": str(tmp_path / "rugs.jsonl"),
     }
-    check(runs(workdir, **categories), scores["full"], allowed)
+    check(search(workdir, **categories), scores["full"], allowed)
     allowed[:, [0, 3]] = False
-    check(runs(workdir, **categories, deny_ids=str(tmp_path / "ids.txt")), scores["full"], allowed)
+    check(
+        search(workdir, **categories, deny_ids=str(tmp_path / "ids.txt")), scores["full"], allowed
+    )
     allowed = np.tile(np.isin(IDS, ["p0", "p3"]), (len(QUERIES), 1))
-    check(runs(workdir, **categories, allow_ids=str(tmp_path / "ids.txt")), scores["full"], allowed)
-    assert runs(workdir, allow_ids=str(tmp_path / "none.txt")) == {}
+    check(
+        search(workdir, **categories, allow_ids=str(tmp_path / "ids.txt")), scores["full"], allowed
+    )
+    assert search(workdir, allow_ids=str(tmp_path / "none.txt")) == {}
 
 
 def write_queries(path, filters, queries=QUERIES):
@@ -137,7 +142,7 @@ def write_queries(path, filters, queries=QUERIES):
 
 
 def test_a_query_may_have_a_filter_of_its_own(made, tmp_path):
-    workdir, scores = made
+    workdir, scores, _ = made
     (tmp_path / "deny.txt").write_text("p7\n")
     filters = {
         "q1": {"allow_ids": ["p1", "p2", "p7"]},
@@ -149,141 +154,195 @@ def test_a_query_may_have_a_filter_of_its_own(made, tmp_path):
     allowed[1] = np.isin(np.arange(N), [1, 2])
     allowed[3] &= [categories == ("Toys",) for categories in PATHS]
     allowed[4] = False
-    check(runs(workdir, queries=path, deny_ids=str(tmp_path / "deny.txt")), scores["full"], allowed)
+    check(
+        search(workdir, queries=path, deny_ids=str(tmp_path / "deny.txt")), scores["full"], allowed
+    )
 
 
-def with_vectors(workdir):
-    return {
-        "queries": str(workdir.data / "queries.test.jsonl"),
-        "query_vectors": str(workdir.root / "vectors.npy"),
-    }
-
-
-def test_clusters_are_ranked_by_dense_scores(made, tmp_path):
-    workdir, scores = made
-    dense = VECTORS.astype(np.float64) @ EMBEDDINGS.T.astype(np.float64)
-    changes = with_vectors(workdir) | {"expand_level": 1}
-    check(runs(workdir, **changes), dense, EVERYTHING)
+@pytest.mark.parametrize("given", [False, True])
+def test_clusters_are_ranked_by_dense_scores(made, tmp_path, given):
+    workdir, scores, _ = made
+    changes = {"level": 1}
+    if given:
+        changes["queries"] = str(workdir.queries("test"))
+        changes["query_vectors"] = str(workdir.root / "vectors.npy")
+    check(search(workdir, "clusters", **changes), DENSE, EVERYTHING)
     # Two clusters only: those of the best first codes, whose probabilities the sums bound.
-    one = runs(workdir, **changes, beams=1, k=5)
+    one = search(workdir, "clusters", **changes, beams=1, k=5)
     for query, found in enumerate(one[name] for name in QUERIES):
         (code,) = {CODES[IDS.index(document), 0] for document, _ in found}
         members = np.flatnonzero(CODES[:, 0] == code)
-        best = members[np.argsort(-dense[query, members])][:5]
+        best = members[np.argsort(-DENSE[query, members])][:5]
         assert [document for document, _ in found] == [IDS[row] for row in best]
     by_code = np.stack([np.exp(scores["full"][:, CODES[:, 0] == c]).sum(1) for c in range(K)], 1)
     chosen = [CODES[IDS.index(one[name][0][0]), 0] for name in QUERIES]
     assert np.mean(chosen == by_code.argmax(1)) >= 0.6  # most mass, mostly best
+    assert not (workdir.root / "clusters" / "seq2seq").exists()
 
-    path = write_queries(tmp_path / "q.jsonl", {"q1": {"allow_ids": ["p1", "p2"]}})
-    allowed = EVERYTHING.copy()
-    allowed[1] = np.isin(np.arange(N), [1, 2])
-    check(runs(workdir, **changes | {"queries": path}), dense, allowed)
+    if given:
+        changes["queries"] = write_queries(tmp_path / "q.jsonl", {"q1": {"allow_ids": IDS[1:3]}})
+        allowed = EVERYTHING.copy()
+        allowed[1] = np.isin(np.arange(N), [1, 2])
+        check(search(workdir, "clusters", **changes), DENSE, allowed)
 
 
 def test_whole_ids_are_clusters_of_one(made):
     workdir = made[0]
-    changes = with_vectors(workdir) | {"expand_level": L}
-    own = runs(workdir, beams=7, k=7)
-    dense = VECTORS.astype(np.float64) @ EMBEDDINGS.T.astype(np.float64)
+    own = search(workdir, beams=7, k=7)
     allowed = np.array([np.isin(IDS, [d for d, _ in own[name]]) for name in QUERIES])
-    check(runs(workdir, **changes, beams=7, k=7), dense, allowed)
+    check(search(workdir, "clusters", level=L, beams=7, k=7), DENSE, allowed)
+    # More results than beams, which are the clusters.
+    check(search(workdir, "clusters", level=L, beams=7, k=9), DENSE, allowed)
+
+
+def test_clusters_need_vectors_of_the_queries(made, tmp_path):
+    path = write_queries(tmp_path / "q.jsonl", {})
+    with pytest.raises(InputError) as error:
+        search(made[0], "clusters", queries=path)  # by LSA, which encodes no queries
+    assert (error.value.where, error.value.found) == ("vectors", "none")
+
+
+@pytest.mark.parametrize("level", [-1, 0, L + 1])
+def test_a_level_that_the_ids_do_not_have_is_refused(made, level):
+    with pytest.raises(InputError) as error:
+        search(made[0], "clusters", level=level)
+    assert error.value.where == "config.options.clusters.level"
+    assert error.value.found == str(level)
+    assert error.value.expected == "1 to 3, the length of an ID"
+
+
+@pytest.fixture
+def own(made, tmp_path):
+    """A copy that a test may change."""
+    shutil.copytree(made[0].root, tmp_path / "work")
+    return Workdir(tmp_path / "work")
+
+
+def test_the_best_checkpoint_searches_where_there_is_one(made, own):
+    _, scores, (model, params, vocabulary) = made
+    place, others = resolved(own)[1], random_params(model, 4)
+    best, last = scores["full"], teacher_forced(model, others, vocabulary)["full"]
+    assert np.abs(last - best).max() > 1
+    with pytest.raises(InputError) as error:
+        search(own, checkpoint="best")
+    assert error.value.where.endswith("cat_id2/seq2seq/best")
+    assert error.value.found == "no checkpoint"
+    with Checkpoints(place.model / "seq2seq") as checkpoints:
+        checkpoints.save(2, state(2, others))
+    check(search(own), last, EVERYTHING)  # nothing was measured
+
+    with Checkpoints(place.model / "seq2seq", "dev/recall@10") as checkpoints:
+        checkpoints.save_if_best(1, state(1, params), {"dev/recall@10": 0.5})
+    for which, expected in (("auto", best), ("best", best), ("last", last)):
+        check(search(own, checkpoint=which), expected, EVERYTHING)
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("change", "found", "expected"),
     [
         (
-            lambda ids, codes: (ids, codes[:, :2]),
-            r"docids\.jsonl: found IDs of 2 codes up to 5, expected 3 codes below 6 as the model",
+            lambda ids, codes: (ids[:1], codes[:1, :2]),
+            "IDs of 2 codes",
+            "3 codes, as the step that made them says",
         ),
-        (
-            lambda ids, codes: (ids, codes + (codes == 5)),
-            r"docids\.jsonl: found IDs of 3 codes up to 6, expected 3 codes below 6 as the model",
-        ),
+        (lambda ids, codes: (ids, codes + (codes == 5)), "code 6", "0 to 5"),
         (
             lambda ids, codes: ([*ids[:-1], "other"], codes),
-            r"docids\.jsonl: found 30 IDs, the first that differs of product 'other', .* 'p29'",
+            "30 IDs, the first that differs of product 'other'",
+            "one for each of the catalogue's 30 products in their order, there 'p29'",
         ),
         (
             lambda ids, codes: (ids[:-1], codes[:-1]),
-            r"found 29 IDs, .* of product None, expected one for each of the catalogue's 30 prod",
+            "29 IDs, the first that differs of product None",
+            "one for each of the catalogue's 30 products in their order, there 'p29'",
         ),
         (
             lambda ids, codes: ([ids[1], ids[0], *ids[2:]], codes),
-            r"the first that differs of product 'p1', .* in their order, there 'p0'",
+            "30 IDs, the first that differs of product 'p1'",
+            "one for each of the catalogue's 30 products in their order, there 'p0'",
         ),
     ],
 )
-def test_ids_that_are_not_the_models_and_the_catalogues_are_refused(
-    made, tmp_path, change, message
-):
-    workdir = Workdir(tmp_path)
-    for name in ("data", "embeddings.ids.txt", "seq2seq", "vocabulary.model"):
-        (tmp_path / name).symlink_to(made[0].root / name)
-    ids, codes = change(IDS, CODES)
-    if codes.shape[1] == 2:
-        ids, codes = ids[:1], codes[:1]
-    write_docids(workdir.docids, DocidTable(ids, codes))
-    with pytest.raises(InputError, match=message):
-        retrieve.run(config(), workdir)
-    assert not (tmp_path / "run.trec").exists()
+def test_ids_that_are_not_the_models_and_the_catalogues_are_refused(own, change, found, expected):
+    place = resolved(own)[1]
+    write_docids(place.docids, DocidTable(*change(IDS, CODES)))
+    with pytest.raises(InputError) as error:
+        search(own, output="refused.trec")
+    assert error.value.where.startswith(str(place.docids))
+    assert (error.value.found, error.value.expected) == (found, expected)
+    assert not (place.folder / "refused.trec").exists()
 
 
 def test_a_query_of_100_000_characters_is_cut_and_said(made, tmp_path, capsys):
     long = "rug " * 25_000
     path = write_queries(tmp_path / "q.jsonl", {}, {"q1": "rug", "long": long, "cut": long[:60]})
-    found = runs(made[0], queries=path)
-    assert "2 of 3 queries cut to seq2seq.source_tokens = 6" in capsys.readouterr().out
+    found = search(made[0], queries=path)
+    assert "2 of 3 queries cut to 6 tokens" in capsys.readouterr().out
     assert len(found["long"]) == N
     assert found["long"] == found["cut"] != found["q1"]
 
 
-def test_a_vocabulary_of_another_size_than_the_checkpoints_is_refused(made):
+def test_a_vocabulary_of_another_size_than_the_checkpoints_is_refused(made, monkeypatch):
     values = config()
     section = dataclasses.replace(values.seq2seq, extra_ids=200)
-    message = r"last: the checkpoint of step 1 has .* of shape .*128.*, expected .*256"
-    with pytest.raises(InputError, match=message):
-        retrieve.run(dataclasses.replace(values, seq2seq=section), made[0])
+    other = dataclasses.replace(values, seq2seq=section)
+    monkeypatch.setattr("tests.steps.trained.config", lambda: other)
+    with pytest.raises(InputError) as error:
+        search(made[0])
+    assert error.value.where.endswith("seq2seq/last")
+    assert "128" in error.value.found
+    assert error.value.found.endswith("at step 1")
+    assert "256" in error.value.expected
 
 
 @pytest.mark.parametrize(
-    ("array", "message"),
+    ("array", "found", "expected"),
     [
-        (VECTORS[1:], r"v\.npy: found 4 embeddings, expected 5, one per query in its order"),
-        (VECTORS[:, 1:], r"found embeddings of width 3, expected 4, that of the documents'"),
-        (np.ones((5, 4), int), r"found int64 \(5, 4\), expected floats"),
-        (np.where(np.arange(20).reshape(5, 4) == 9, np.nan, 1.0), "NaN or infinity .* is row 2"),
-        (None, r"v\.npy: found no \.npy array"),
+        (VECTORS[1:], "4 embeddings", "5, one per query in its order"),
+        (VECTORS[:, 1:], "embeddings of width 3", "4, that of the documents' embeddings, made by"),
+        (np.ones((5, 4), int), "int64 (5, 4)", "floats [documents, width]"),
+        (
+            np.where(np.arange(20).reshape(5, 4) == 9, np.nan, 1.0),
+            "NaN or infinity in 1 rows, the first is row 2 (from 0)",
+            "finite numbers",
+        ),
+        (None, "no .npy array", "one of floats"),
     ],
 )
-def test_bad_query_vectors_are_refused(made, tmp_path, array, message):
+def test_bad_query_vectors_are_refused(made, tmp_path, array, found, expected):
     path = tmp_path / "v.npy"
     path.write_text("no array") if array is None else np.save(path, array)
-    changes = with_vectors(made[0]) | {"expand_level": 1, "query_vectors": str(path)}
-    with pytest.raises(InputError, match=message):
-        retrieve.run(config(**changes), made[0])
+    queries = str(made[0].queries("test"))
+    with pytest.raises(InputError) as error:
+        search(made[0], "clusters", level=1, queries=queries, query_vectors=str(path))
+    assert (error.value.where, error.value.found) == (str(path), found)
+    assert error.value.expected.startswith(expected)
 
 
 @pytest.mark.parametrize(
-    ("changes", "message"),
+    ("changes", "name", "found", "expected"),
     [
-        ({"beams": 0}, "beams is 0 and batch_size is 3: expected at least 1"),
-        ({"k": 41}, "k is 41: expected 1 to beams = 40"),
-        ({"k": 0}, "k is 0: expected 1 to beams = 40"),
-        ({"max_beams": 39}, "max_beams is 39: expected at least beams = 40, or 0, and 0 with"),
-        ({"query_vectors": "x"}, "query_vectors is 'x' and queries is empty: expected the path of"),
-        ({"expand_level": -1}, "expand_level is -1: expected at least 0"),
-        ({"expand_level": 2, "max_beams": 80}, "max_beams is 80: expected .* 0 with expand_level"),
-        ({"scores": "some"}, "scores is 'some': expected one of 'full', 'level', 'valid'"),
-        ({"weights": "int4"}, "weights is 'int4': expected one of 'float32', 'bfloat16', 'int8'"),
+        ({"beams": 0}, "beams", "0", "at least 1"),
+        ({"batch_size": 0}, "batch_size", "0", "at least 1"),
+        ({"k": 41}, "k", "41", "1 to beams = 40"),
+        ({"k": 0}, "k", "0", "at least 1"),
+        ({"max_beams": 39}, "max_beams", "39", "at least beams = 40, or 0"),
+        ({"query_vectors": "x"}, "queries", "'' with query_vectors 'x'", "the path of their"),
+        ({"normalize_over": "x"}, "normalize_over", "'x'", "one of 'full', 'level', 'valid'"),
+        ({"param_dtype": "x"}, "param_dtype", "'x'", "one of 'float32', 'bfloat16', 'int8'"),
+        ({"checkpoint": "x"}, "checkpoint", "'x'", "one of 'auto', 'last', 'best'"),
+        ({"output": "a/b.trec"}, "output", "'a/b.trec'", "the name of a file, without a folder"),
+        ({"output": "../b.trec"}, "output", "'../b.trec'", "the name of a file, without a folder"),
+        ({"output": "/b.trec"}, "output", "'/b.trec'", "the name of a file, without a folder"),
+        ({"output": ".."}, "output", "'..'", "the name of a file, without a folder"),
+        ({"output": ""}, "output", "''", "the name of a file, without a folder"),
     ],
 )
-def test_impossible_configurations_are_refused(changes, message):
-    with pytest.raises(InputError, match=f"config.retrieve.{message}"):
-        config(**changes)
-    section = config(expand_level=2, queries="q", query_vectors="x", k=400).retrieve
-    assert dataclasses.replace(section, max_beams=0).k == 400
+def test_impossible_configurations_are_refused(changes, name, found, expected):
+    with pytest.raises(InputError) as error:
+        resolve_system("cat_id2", config(**changes))
+    assert (error.value.where, error.value.found) == (f"config.retrieve.{name}", found)
+    assert error.value.expected.startswith(expected)
 
 
 @pytest.mark.parametrize(
@@ -300,12 +359,7 @@ def test_impossible_configurations_are_refused(changes, message):
 def test_filters_of_what_does_not_exist_are_refused(made, tmp_path, name, text, message):
     (tmp_path / "f.txt").write_text(text)
     with pytest.raises(InputError, match=message):
-        retrieve.run(config(**{name: str(tmp_path / "f.txt")}), made[0])
+        search(made[0], **{name: str(tmp_path / "f.txt")})
     path = write_queries(tmp_path / "q.jsonl", {"q3": {"allow_ids": ["p1", "nobody"]}})
     with pytest.raises(InputError, match="query 'q3': found unknown ids 'nobody' in allow_ids"):
-        retrieve.run(config(queries=path), made[0])
-
-
-def test_a_level_beyond_the_ids_is_refused(made):
-    with pytest.raises(InputError, match=r"expand_level is 4: expected at most 3, the length"):
-        retrieve.run(config(expand_level=4, **with_vectors(made[0])), made[0])
+        search(made[0], queries=path)

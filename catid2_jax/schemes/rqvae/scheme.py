@@ -97,6 +97,12 @@ class RQVAEScheme:
             raise InputError(
                 path, f"IDs of {previous.levels} codes", f"levels = {self.rqvae.levels} codes"
             )
+        if resting.codes.max(initial=-1) >= previous.codebook_size:
+            raise InputError(
+                resting_path(path),
+                f"code {resting.codes.max()}",
+                f"0 to codebook_size - 1 = {previous.codebook_size - 1}",
+            )
         first_alone(functools.partial(_bring, place / CHECKPOINTS, run.directory / CHECKPOINTS))
         found = self._quantize(corpus, run)
         table, resting, counts = update_docids(

@@ -1,28 +1,26 @@
 """What stage 1 starts from, field by field of its configuration."""
 
 import dataclasses
-import json
 
 import jax
 import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
 
-from catid2_jax.config import Config
+from catid2_jax.data.corpus import Catalog, Corpus
+from catid2_jax.losses import LossWeights
 from catid2_jax.models.rqvae import RQVAEConfig
-from catid2_jax.steps import train_rqvae
-from catid2_jax.steps.workdir import Workdir
+from catid2_jax.schemes.rqvae import training
+from catid2_jax.schemes.rqvae.training import train_rqvae, training_categories
 from catid2_jax.training.optimizer import TrainingConfig
+from catid2_jax.types import Product
 
 PATHS = [(f"a{i % 2}", f"b{i % 4 // 2}", f"c{i % 10}") for i in range(40)]
-CONFIG = Config(
-    rqvae=RQVAEConfig(levels=3, codebook_size=4, category_levels=2, latent_dim=3, hidden_dims=(6,)),
-    rqvae_training=TrainingConfig(batch_size=20, epochs=1),
-)
+CONFIG = RQVAEConfig(levels=3, codebook_size=4, category_levels=2, latent_dim=3, hidden_dims=(6,))
 
 
 def configured(**fields):
-    return dataclasses.replace(CONFIG, rqvae=dataclasses.replace(CONFIG.rqvae, **fields))
+    return dataclasses.replace(CONFIG, **fields)
 
 
 def nodes(paths, identity):
@@ -43,7 +41,7 @@ def nodes(paths, identity):
 def test_category_identity(identity, levels):
     paths = [("a", "x", "u"), ("b", "x", "u"), ("a", "y"), ("b",), ("a", "x", "v"), ("c", "y", "u")]
     config = configured(levels=4, category_levels=levels, category_identity=identity)
-    found = train_rqvae.training_categories(config, paths)
+    found = training_categories(config, paths, 0)
     assert found.shape == (6, levels)
     np.testing.assert_array_equal(found, nodes(paths, identity)[:, :levels])
 
@@ -52,7 +50,7 @@ def test_category_identity(identity, levels):
 def test_masked_categories_lose_their_last_level(share):
     """Whole nodes of level H, each with all of its documents."""
     config = configured(levels=4, category_levels=3, masked_categories=share)
-    found, whole = train_rqvae.training_categories(config, PATHS), nodes(PATHS, "path")
+    found, whole = training_categories(config, PATHS, 0), nodes(PATHS, "path")
     np.testing.assert_array_equal(found[:, :2], whole[:, :2])
     masked = found[:, 2] < 0
     np.testing.assert_array_equal(found[~masked, 2], whole[~masked, 2])
@@ -66,35 +64,27 @@ def test_masked_categories_are_drawn_by_the_seed():
     config = configured(levels=4, category_levels=3, masked_categories=0.5)
 
     def masked(seed):
-        found = train_rqvae.training_categories(dataclasses.replace(config, seed=seed), PATHS)
-        return tuple(found[:, 2] < 0)
+        return tuple(training_categories(config, PATHS, seed)[:, 2] < 0)
 
     assert masked(0) == masked(0)
     assert len({masked(seed) for seed in range(5)}) > 1
 
 
-@pytest.fixture
-def workdir(tmp_path):
-    products = [{"id": f"p{i}", "title": "t", "categories": path} for i, path in enumerate(PATHS)]
-    (tmp_path / "data").mkdir()
-    (tmp_path / "data" / "catalog.jsonl").write_text("\n".join(map(json.dumps, products)))
-    embeddings = np.random.default_rng(0).normal(2.0, 3.0, size=(40, 5)).astype(np.float32)
-    np.save(tmp_path / "embeddings.npy", embeddings)
-    return Workdir(tmp_path)
-
-
-def test_codebook_start(workdir, monkeypatch):
+def test_codebook_start(tmp_path, monkeypatch):
     """k-means centroids level by level: each is the mean of the residuals that choose it."""
-    starts = {}
+    embeddings = np.random.default_rng(0).normal(2.0, 3.0, size=(40, 5)).astype(np.float32)
+    products = [Product(f"p{i}", "t", "", path) for i, path in enumerate(PATHS)]
+    corpus = Corpus(Catalog.from_products(products), embeddings)
+    settings, starts = TrainingConfig(batch_size=20, epochs=1), {}
     for way in ("kmeans", "random"):
 
-        def catch(step, state, data, *_, way=way):
+        def catch(step, state, data, *_, way=way, **__):
             starts[way] = (state, data)
 
-        monkeypatch.setattr(train_rqvae, "train", catch)
-        train_rqvae.run(configured(codebook_start=way), workdir)
+        monkeypatch.setattr(training, "train", catch)
+        config = configured(codebook_start=way)
+        train_rqvae(corpus, config, LossWeights(), settings, tmp_path / way, 0)
     (kmeans, data), (random, _) = starts["kmeans"], starts["random"]
-    embeddings = np.load(workdir.embeddings)
     np.testing.assert_allclose(
         data.embeddings, (embeddings - embeddings.mean(0)) / embeddings.std(0), atol=1e-5
     )
