@@ -5,7 +5,7 @@ import importlib
 import os
 import pathlib
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import TypeAlias
 
 from ml_collections import ConfigDict
@@ -65,12 +65,18 @@ def console(argv: Sequence[str] | None = None) -> None:
 
 
 @contextlib.contextmanager
-def exit_codes() -> Iterator[None]:
-    """Turns bad input into one line on standard error and exit code 2, an interrupt into 130."""
+def exit_codes(flags: Collection[str] = ()) -> Iterator[None]:
+    """Turns bad input into one line on standard error and exit code 2, an interrupt into 130.
+
+    Args:
+        flags: names of flags; an error in the place of one says it as a flag, with dashes.
+    """
     try:
         yield
     except InputError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        lines = filter(None, map(str.strip, str(error).splitlines()))
+        dashes = "--" if error.where in flags else ""
+        print(f"error: {dashes}{' '.join(lines)}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from here", file=sys.stderr)

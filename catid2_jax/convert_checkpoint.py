@@ -31,14 +31,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Converts as the command line asks for; `argv` has the program's name first."""
     program, *words = sys.argv if argv is None else argv
     flags = _parser(program).parse_args(words)
-    with exit_codes():
+    with exit_codes(vars(flags)):
         _convert(flags)
 
 
 def _convert(flags: argparse.Namespace) -> None:
     if (flags.init == "codebooks") != bool(flags.codebooks):
         raise InputError(
-            "--codebooks",
+            "codebooks",
             repr(flags.codebooks),
             "a path with --init=codebooks, and none otherwise",
         )

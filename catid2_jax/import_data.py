@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     flags = vars(_parser(program).parse_args(words))
     output, source = pathlib.Path(flags.pop("output")), flags.pop("source")
     config_class, read = SOURCES[source]
-    with exit_codes():
+    with exit_codes([*flags]):
         shared = [field.name for field in dataclasses.fields(WritingConfig)]
         writing = WritingConfig(**{name: flags.pop(name) for name in shared})
         for dataset in read(config_class(**flags)):

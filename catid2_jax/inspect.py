@@ -6,6 +6,7 @@ Reads them as they were given, before preprocessing; leaves DIR/inspect.json and
 and in DIR/inspect.rejected.jsonl the records of the catalogue that cannot be read.
 """
 
+import functools
 import json
 import pathlib
 from collections.abc import Iterator, Sequence
@@ -17,6 +18,7 @@ from catid2_jax.data.config import SPLITS, DataConfig
 from catid2_jax.data.queries import read_qrels, read_queries
 from catid2_jax.data.synthetic import generate_products, generate_queries
 from catid2_jax.errors import InputError
+from catid2_jax.processes import first_alone
 from catid2_jax.progress import console
 from catid2_jax.types import Qrels, Query
 from catid2_jax.workdir import Workdir
@@ -29,6 +31,10 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def run(config: Config, workdir: Workdir) -> None:
     """Inspects the configured data, or the synthetic catalogue if none is configured."""
+    first_alone(functools.partial(_inspect, config, workdir))  # it reads the rejects that it writes
+
+
+def _inspect(config: Config, workdir: Workdir) -> None:
     try:
         from catid2_jax.data.health.inspection import Split, inspect_data
         from catid2_jax.data.health.report import print_health, write_health

@@ -53,8 +53,8 @@ def resolve(name: str, known: Mapping[str, str], kind: str, methods: Sequence[st
         )
     for method in methods:
         if not callable(getattr(found, method, None)):
-            base = f"catid2_jax.{kind.capitalize()}"
-            raise InputError(kind, f"{name!r} without {method}", f"a subclass of {base}, or the like")
+            expected = f"a subclass of catid2_jax.{kind.capitalize()}, or the like"
+            raise InputError(kind, f"{name!r} without {method}", expected)
     return found
 
 

@@ -1,8 +1,10 @@
-"""Bad input of every kind: one clear line, exit code 2, nothing half-written."""
+"""The command line; bad input of every kind: a clear line, exit code 2, nothing half-written."""
 
 import dataclasses
+import importlib
 import json
 import pathlib
+import runpy
 import shutil
 import subprocess
 import sys
@@ -12,7 +14,13 @@ import pytest
 
 from catid2_jax import cli
 from catid2_jax.config import default_config, freeze
-from catid2_jax.steps.workdir import Workdir, relevant_config, write_record
+from catid2_jax.config_help import described_fields
+from catid2_jax.data.corpus import Catalog
+from catid2_jax.errors import InputError
+from catid2_jax.processes import VARIABLES
+from catid2_jax.steps import train_seq2seq
+from catid2_jax.steps.chain import run_until
+from catid2_jax.workdir import Record, record_path, relevant_values, write_record
 
 ROOT = pathlib.Path(__file__).parent.parent
 CONFIG = ROOT / "configs" / "quickstart.py"
@@ -48,7 +56,7 @@ def run(data, *arguments, step="embed", workdir=None, config=CONFIG):
     workdir = workdir or data.parent / "work"
     argv = ["verb", f"--config={config}", f"--workdir={workdir}", *paths, *map(str, arguments)]
     try:
-        cli.main(lambda config: step, argv)
+        cli.main(lambda config, workdir: run_until(config, workdir, step), "", argv)
     except SystemExit as error:
         return error.code
     return 0
@@ -85,7 +93,7 @@ def test_bad_product(data, capsys, case):
     line, expected = BAD_PRODUCTS[case]
     spoil(data / "catalog.jsonl", 3, line)
     refused(capsys, run(data), f"{data / 'catalog.jsonl'}:3: found", expected, "expected")
-    assert not (data.parent / "work" / "data" / "catalog.jsonl").exists()
+    assert not (data.parent / "work" / "data" / "catalog.parquet").exists()
 
 
 def test_bad_products_are_set_aside_and_counted_when_asked(data, capsys):
@@ -93,11 +101,12 @@ def test_bad_products_are_set_aside_and_counted_when_asked(data, capsys):
     spoil(data / "catalog.jsonl", 6, '{"id": "p5", "title": ""}')
     assert run(data, "--config.data.on_error=skip") == 0
     work = data.parent / "work"
-    assert "2 bad lines set aside" in capsys.readouterr().out
+    assert "2 bad records set aside" in capsys.readouterr().out
     rejected = [json.loads(s) for s in (work / "data/rejected.jsonl").read_text().splitlines()]
     assert [r["line"] for r in rejected] == [3, 6]
-    ids = (work / "embeddings.ids.txt").read_text().split()
-    assert ids == ["p0", "p1", "p3", "p4", "p6", "p7"]
+    catalog = Catalog.open(work / "data/catalog.parquet")
+    assert len(np.load(work / "embeddings.npy")) == len(catalog)
+    assert catalog.ids == ["p0", "p1", "p3", "p4", "p6", "p7"]
 
 
 @pytest.mark.parametrize(
@@ -138,9 +147,15 @@ def test_query_of_100_000_characters(data):
     assert json.loads(kept[2])["text"] == text
 
 
+def given_ids(data, rows):
+    """Flags for the system "given" with these codes for p0, p1, ..."""
+    path = data / "docids.jsonl"
+    write_lines(path, [json.dumps({"id": f"p{i}", "codes": row}) for i, row in enumerate(rows)])
+    return f"--config.docids.path={path}", "--config.systems=given"
+
+
 DOCIDS = {
-    "other L": ([0, 0, 0], "found 3 levels and codes up to 7, expected rqvae.levels = 4"),
-    "other K": ([256, 0, 0, 0], "codes up to 256, expected rqvae.levels = 4 and codes below"),
+    "other K": ([256, 0, 0, 0], ":1: found code 256, expected 0 to 255"),
     "beyond integers": ([2**40, 0, 0, 0], ":1: found codes [1099511627776, 0, 0, 0], expected"),
     "negative": ([-1, 0, 0, 0], ":1: found codes [-1, 0, 0, 0], expected integers of 0"),
 }
@@ -149,12 +164,16 @@ DOCIDS = {
 @pytest.mark.parametrize("case", DOCIDS)
 def test_ids_outside_of_the_models(data, capsys, case):
     first, expected = DOCIDS[case]
-    rows = [first, *([i, *first[1:]] for i in range(1, 8))]
-    path = data / "docids.jsonl"
-    write_lines(path, [json.dumps({"id": f"p{i}", "codes": row}) for i, row in enumerate(rows)])
-    code = run(data, f"--config.docids.path={path}", step="assign")
-    refused(capsys, code, str(path), expected)
-    assert not (data.parent / "work" / "docids.jsonl").exists()
+    flags = given_ids(data, [first, *([i, *first[1:]] for i in range(1, 8))])
+    code = run(data, *flags, "--config.docids.path_codebook_size=256", step="docids")
+    refused(capsys, code, f"{data / 'docids.jsonl'}{expected}")
+    assert not (data.parent / "work" / "given" / "docids.jsonl").exists()
+
+
+def test_given_ids_need_the_system_that_reads_them(data, capsys):
+    path, _ = given_ids(data, [[i, 0] for i in range(8)])
+    refused(capsys, run(data, path), "config.docids.path: found ", "the system 'given' among them")
+    assert not (data.parent / "work").exists()
 
 
 def test_vocabulary_that_is_not_the_trained_models(data, capsys):
@@ -164,16 +183,19 @@ def test_vocabulary_that_is_not_the_trained_models(data, capsys):
     given = freeze(default_config())
     section = dataclasses.replace(given.seq2seq, vocabulary=str(path))
     trained = dataclasses.replace(given, seq2seq=section)
-    names = ("rqvae", "seq2seq", "t5", "seq2seq_training")
-    record = Workdir(data.parent / "work").record("train_seq2seq")
-    write_record(record, relevant_config(trained, names), 1.0)
+    values = relevant_values(trained, train_seq2seq.READS)
+    folder = data.parent / "work" / "cat_id2"
+    write_record(
+        record_path(folder, "train_seq2seq"), Record(values, "cat_id2", done=True, seconds=1.0)
+    )
     config = data / "config.py"
     config.write_text("from catid2_jax.config import default_config as get_config\n")
 
     def refused_with(vocabulary, *expected):
         argument = f"--config.seq2seq.vocabulary={vocabulary}"
         code = run(data, argument, step="retrieve", config=config)
-        refused(capsys, code, "step train_seq2seq was made with", *expected)
+        start = f"error: {folder}: found its step train_seq2seq, which was made with "
+        refused(capsys, code, start, "another --workdir", *expected)
         assert not (data.parent / "work" / "data").exists()
 
     refused_with("", f"config.contents of files.{path} = ", "and now None")
@@ -184,13 +206,11 @@ def test_vocabulary_that_is_not_the_trained_models(data, capsys):
 def test_no_pair_has_a_weight(data, capsys):
     write_lines(data / "qrels.train.txt", [f"train{i} 0 p{i} 2" for i in range(8)])
     weights = [f"--config.seq2seq.{name}_weight=0" for name in ("title", "substitute")]
-    rows = [json.dumps({"id": f"p{i}", "codes": [i, 0, 0, 0]}) for i in range(8)]
-    write_lines(data / "docids.jsonl", rows)
-    given = f"--config.docids.path={data / 'docids.jsonl'}"
+    given = given_ids(data, [[i, 0, 0, 0] for i in range(8)])
     refused(
         capsys,
-        run(data, given, *weights, step="train_seq2seq"),
-        "qrels.train.txt: found no pair with a weight, expected some",
+        run(data, *given, *weights, step="train_seq2seq"),
+        "training pairs: found none with a weight, expected some: raise title_weight or subst",
     )
 
 
@@ -230,29 +250,54 @@ def test_embeddings_follow_the_products_that_are_kept(data):
     np.testing.assert_array_equal(kept[:, 0], [0, 4, 12, 16, 20, 24, 28])
 
 
-@pytest.mark.parametrize(
-    ("argument", "expected"),
-    [
-        ("--config.rqvae.levelz=3", 'levelz\' Did you mean "levels" instead of "levelz"?'),
-        ("--config.nothing=3", "nothing"),
-        ("--config.rqvae.levels=many", "many"),
-        ("--config.rqvae.category_levels=4", "category_levels is 4 and levels is 4"),
-        ("--config.rqvae.codebook_size=0", "config.rqvae.codebook_size is 0: expected at least 1"),
-        (
-            "--config.embedding.encoder=bert",
-            "'bert': expected one of 'lsa', 't5', 'sentence_transformers', ",
-        ),
-        ("--config.retrieve.k=101", "k is 101: expected 1 to beams = 100"),
-        ("--config.retrieve.beams=0", "beams is 0"),
-        ("--config.evaluate.baselines=('dpr',)", "'dpr': expected 'bm25', 'tiger' or both"),
-        ("--config.data.test_queries=", "test_queries is empty"),
-        ("--config.data.dev_queries=x.jsonl", "dev_queries and dev_qrels"),
-        ("--nonsense=1", "nonsense"),
-        ("stray", "found argument 'stray'"),
-    ],
-)
-def test_bad_command_lines(data, capsys, argument, expected):
-    refused(capsys, run(data, argument), expected)
+BAD_ARGUMENTS = {
+    "--config.rqvae.levelz=3": "config.rqvae: found the field 'levelz', expected 'levels'? There",
+    "--config.nothing=3": "config: found the field 'nothing', expected some of seed, ",
+    "--config.rqvae.levels=many": "config.rqvae.levels: found 'many', expected an integer",
+    "--config.rqvae.levels": "config.rqvae.levels: found True, expected an integer",
+    "--config.rqvae={}": "config.rqvae: found '{}', expected a section with fields",
+    "--config.rqvae.category_levels=4": (
+        "config.rqvae.category_levels: found 4 with 4 levels, expected 0 <= category_levels < "
+    ),
+    "--config.rqvae.codebook_size=0": "config.rqvae.codebook_size: found 0, expected at least 1",
+    "--config.embedding.encoder=bert": (
+        "config.embedding.encoder: found 'bert', expected one of lsa, t5, sentence_transformers, "
+    ),
+    "--config.embedding.encoder=no.such:Encoder": (
+        "config.embedding.encoder: found 'no.such:Encoder', whose import fails with ModuleNotFo"
+    ),
+    "--config.seq2seq.decoder=gpt": "config.seq2seq.decoder: found 'gpt', expected one of t5, or ",
+    "--config.seq2seq.decoder=no.such:Decoder": (
+        "config.seq2seq.decoder: found 'no.such:Decoder', whose import fails with "
+    ),
+    "--config.retrieve.k=101": "config.retrieve.k: found 101, expected 1 to beams = 100",
+    "--config.retrieve.beams=0": "config.retrieve.beams: found 0, expected at least 1",
+    "--config.systems=('dpr',)": "config.systems: found 'dpr', expected some of cat_id2, tiger, ",
+    "--config.systems=no.such:System": "config.systems: found 'no.such:System', whose import fails",
+    "--config.systems=collections:Counter": (
+        "config.systems: found 'collections:Counter', a type, expected a scheme, a retriever or a S"
+    ),
+    "--config.options.bm25.k1=2": (
+        "config.options.bm25: found option 'k1' for BM25Retriever, expected none"
+    ),
+    "--config.options.bm52.k1=2": "config.options: found 'bm52', expected some of bm25, ",
+    "--config.data.test_queries=": "config.data.test_queries: found '', expected a path, since ca",
+    "--config.data.dev_queries=x.jsonl": (
+        "config.data.dev_qrels: found '', expected both of dev_queries and dev_qrels, or neither"
+    ),
+    "--nonsense=1": "command line: found the flag --nonsense, expected --config, --workdir, ",
+    "stray": "command line: found the argument 'stray', expected flags only",
+    "--workdir": "--workdir: found no value, expected --workdir=...",
+    "--config": "--config: found no value, expected --config=...",
+    "--config=": "--config: found no value, expected --config=...",
+    "--config=nothing": "--config: found 'nothing', expected a file or one of paper/table2, quick",
+    "--distributed=maybe": "--distributed: found 'maybe', expected True or False",
+}
+
+
+@pytest.mark.parametrize("argument", BAD_ARGUMENTS)
+def test_bad_command_lines(data, capsys, argument):
+    refused(capsys, run(data, argument), f"error: {BAD_ARGUMENTS[argument]}")
     assert not (data.parent / "work").exists()
 
 
@@ -263,10 +308,11 @@ def test_more_documents_than_ids(data, capsys):
         "--config.rqvae.levels=2",
         "--config.rqvae.codebook_size=2",
         "--config.rqvae.category_levels=1",
-        step="train_rqvae",
+        step="docids",
     )
     refused(capsys, code, "found 8 documents, expected at most K^L = 2^2 = 4")
-    assert not (data.parent / "work" / "rqvae").exists()  # it is said before the training
+    # It is said before the training.
+    assert not (data.parent / "work" / "cat_id2" / "rqvae").exists()
 
 
 def test_work_directory_of_another_configuration(data, capsys):
@@ -276,7 +322,7 @@ def test_work_directory_of_another_configuration(data, capsys):
     refused(
         capsys,
         run(data, "--config.embedding.dim=3"),
-        "step embed was made with config.embedding.dim = 256, and now 3",
+        "step embed, which was made with config.embedding.dim = 256, and now 3, expected the same",
     )
     refused(capsys, run(data, "--config.seed=1"), "config.seed = 0, and now 1")
     assert (data.parent / "work" / "embeddings.npy").read_bytes() == before
@@ -292,7 +338,7 @@ def test_input_that_has_changed_since(data, capsys):
     assert run(data) == 0
     capsys.readouterr()
     spoil(data / "queries.test.jsonl", 1, '{"id": "test0", "text": "another thing"}')
-    refused(capsys, run(data), "step prepare was made with", "queries.test.jsonl")
+    refused(capsys, run(data), "step prepare, which was made with", "queries.test.jsonl")
 
 
 def test_other_queries_are_retrieved_for_but_not_measured(data, capsys):
@@ -302,17 +348,193 @@ def test_other_queries_are_retrieved_for_but_not_measured(data, capsys):
     assert not (data.parent / "work").exists()
 
 
-def test_configuration_file_that_is_missing_or_has_no_such_preset(capsys):
-    for name in ("missing.py", str(CONFIG) + ":nonsense"):
-        with pytest.raises(SystemExit) as exit_:
-            cli.main(lambda config: "prepare", ["verb", f"--config={name}"])
-        refused(capsys, exit_.value.code, name.split(":")[-1])
+def called(*arguments):
+    """(configuration, work directory) that a verb is run with."""
+    seen = []
+    cli.main(lambda *got: seen.extend(got), "", ["verb", *arguments])
+    config, workdir = seen
+    return config, str(workdir.root)
+
+
+def exit_code(call, *arguments):
+    with pytest.raises(SystemExit) as exit_:
+        call(*arguments)
+    return exit_.value.code
+
+
+def test_a_configuration_by_name_or_by_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    by_name, place = called("--config=quickstart")
+    assert place == "runs/quickstart"
+    assert by_name.systems == ("cat_id2", "bm25")
+    assert called(f"--config={CONFIG}") == (by_name, place)
+    assert called("--config", str(CONFIG)) == (by_name, place)
+    assert called("--config=quickstart.py", "--workdir", "there") == (by_name, "there")
+    tiger, place = called("--config=quickstart:tiger")
+    assert (tiger.systems, place) == (("tiger", "bm25"), "runs/quickstart-tiger")
+    assert dataclasses.replace(tiger, systems=by_name.systems) == by_name
+    assert called("--config=quickstart:a.b:C")[1] == "runs/quickstart-a.b-C"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_names_of_configurations_are_listed_where_one_is_wrong(capsys):
+    code = exit_code(called, "--config=quickstat")
+    refused(
+        capsys, code, "--config: found 'quickstat', expected a file or one of paper/table2, quick"
+    )
+
+
+def test_a_configuration_file_for_a_system_that_there_is_not(data, capsys):
+    code = run(data, config=f"{CONFIG}:nonsense")
+    refused(capsys, code, "config.systems: found 'nonsense', expected some of cat_id2, tiger, ")
 
 
 def test_no_configuration(capsys):
-    with pytest.raises(SystemExit) as exit_:
-        cli.main(lambda config: "prepare", ["verb"])
-    refused(capsys, exit_.value.code, "--config is missing, expected a file such as")
+    refused(capsys, exit_code(called), "--config: found none, expected a file or a name, such as ")
+
+
+def test_flags_may_come_in_any_order_and_the_last_of_two_holds():
+    config, _ = called("--config.seed", "1", "--config=rqvae", "--config=quickstart")
+    assert (config.seed, config.systems) == (1, ("cat_id2", "bm25"))
+    config, _ = called("--config=rqvae", "--config.seed=1", "-config.seed=2")
+    assert config.seed == 2
+    config, _ = called("--noconfig.embedding.with_categories", "--config=rqvae")
+    assert config.embedding.with_categories is False
+    config, _ = called("--config.embedding.with_categories", "--config=rqvae", "--distributed=no")
+    assert config.embedding.with_categories is True
+
+
+def test_bad_input_of_a_configuration_file_is_said_as_it_says_it(tmp_path, capsys):
+    path = tmp_path / "own.py"
+    path.write_text(
+        "from catid2_jax.errors import InputError\n\n\n"
+        "def get_config():\n    raise InputError('a place', 'this', 'that')\n"
+    )
+    code = exit_code(called, f"--config={path}")
+    refused(capsys, code, "error: a place: found this, expected that")
+    path.write_text("def get_config():\n    raise ValueError('one\\n  two')\n")
+    refused(capsys, exit_code(called, f"--config={path}"), f"{path}:2: found ValueError: one two")
+
+
+def test_an_error_of_several_lines_becomes_one(capsys):
+    def fail(config, workdir):
+        raise InputError("a\nplace", "one\n\n   two", "three  four")
+
+    code = exit_code(cli.main, fail, "", ["verb", "--config=rqvae"])
+    refused(capsys, code, "error: a place: found one two, expected three  four")
+
+
+def test_an_interrupt_has_its_exit_code(capsys):
+    def interrupt(config, workdir):
+        raise KeyboardInterrupt
+
+    assert exit_code(cli.main, interrupt, "", ["verb", "--config=rqvae"]) == 130
+    out, err = capsys.readouterr()
+    assert (out, err) == ("", "interrupted; the same command goes on from here\n")
+
+
+def test_other_errors_are_faults_and_keep_their_traceback():
+    def fail(config, workdir):
+        raise ValueError("a fault")
+
+    with pytest.raises(ValueError, match="a fault"):
+        cli.main(fail, "", ["verb", "--config=rqvae"])
+
+
+def test_what_is_said_of_other_processes_names_the_flag(monkeypatch, capsys):
+    for name in VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv(VARIABLES[0], "localhost:1")
+    code = exit_code(called, "--config=rqvae", "--distributed")
+    refused(
+        capsys,
+        code,
+        f"error: --distributed: found {VARIABLES[0]}=localhost:1, expected one of these or ",
+    )
+
+
+CONFIGURED = [verb for verb in cli.VERBS if verb not in ("import_data", "convert_checkpoint")]
+
+
+def as_module(verb, monkeypatch, *arguments):
+    """`python -m catid2_jax.<verb>`, in this process."""
+    monkeypatch.delitem(sys.modules, f"catid2_jax.{verb}", raising=False)
+    monkeypatch.setattr(sys, "argv", [verb, *arguments])
+    runpy.run_module(f"catid2_jax.{verb}", run_name="__main__")
+
+
+def as_command(verb, monkeypatch, *arguments):
+    """`catid2 <verb>`, in this process."""
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setattr(sys, "argv", ["catid2", verb, *arguments])
+    cli.console()
+
+
+@pytest.mark.parametrize("call", [as_module, as_command])
+@pytest.mark.parametrize("verb", CONFIGURED)
+def test_the_help_of_a_verb_lists_every_field(verb, call, monkeypatch, capsys):
+    call(verb, monkeypatch, "--help")
+    shown = capsys.readouterr().out
+    assert shown.startswith(importlib.import_module(f"catid2_jax.{verb}").__doc__.strip())
+    one_line = " ".join(shown.split())
+    for path, value, text in described_fields():
+        assert f"    --{path}={value!r}\n" in shown
+        assert f"--{path}={' '.join(repr(value).split())} {text}" in one_line
+    for flag, text in cli.FLAGS.items():
+        assert f"    --{flag}\n" in shown
+        assert f"--{flag} {text}" in one_line
+
+
+@pytest.mark.parametrize("flag", ["--help", "-h"])
+def test_the_help_has_the_values_of_the_configuration(flag, capsys):
+    cli.main(None, "About.", ["verb", "--config=rqvae:tiger", "--config.seed=7", flag])
+    shown = capsys.readouterr().out
+    assert "--config.seed=7\n" in shown
+    assert "--config.systems=('tiger',)\n" in shown
+    assert "--config.rqvae_training.batch_size=1024\n" in shown
+
+
+@pytest.mark.parametrize("verb", ["import_data", "convert_checkpoint"])
+def test_the_help_of_the_other_verbs(verb, monkeypatch, capsys):
+    assert exit_code(as_command, verb, monkeypatch, "--help") == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith(f"usage: catid2 {verb} ")
+    assert exit_code(as_module, verb, monkeypatch, "--help") == 0
+    assert capsys.readouterr().out.startswith(f"usage: {verb} ")
+
+
+@pytest.mark.parametrize(("verb", "found"), [("trian", "the verb 'trian'"), ("", "no verb")])
+def test_a_verb_that_there_is_not(verb, found, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    code = exit_code(cli.console, ["catid2", *verb.split()])
+    refused(capsys, code, f"error: catid2: found {found}, expected one of {', '.join(cli.VERBS)}")
+
+
+@pytest.mark.parametrize("flag", ["--help", "-h"])
+def test_the_help_without_a_verb_lists_them(flag, monkeypatch, capsys):
+    as_command(flag, monkeypatch)
+    shown = capsys.readouterr().out
+    for verb in cli.VERBS:
+        assert verb in shown
+
+
+def test_every_verb_is_a_module_with_a_main():
+    for verb in cli.VERBS:
+        module = importlib.import_module(f"catid2_jax.{verb}")
+        assert module.main.__module__ == module.__name__
+
+
+def test_an_own_plug_in_may_lie_in_the_working_directory(tmp_path, monkeypatch, capsys):
+    (tmp_path / "shop_plugin.py").write_text(
+        "from catid2_jax.systems import System\n\nOurs = System('Ours', retriever='bm25')\n"
+    )
+    flags = ["--config=rqvae", "--config.systems=shop_plugin:Ours", "--workdir=work"]
+    small = ["products=60", "train_queries=60", "dev_queries=0", "test_queries=10"]
+    flags += [f"--config.data.synthetic.{field}" for field in small]
+    monkeypatch.chdir(tmp_path)
+    as_command("evaluate", monkeypatch, *flags)
+    assert "Ours" in capsys.readouterr().out
+    assert (tmp_path / "work" / "Ours" / "run.trec").exists()
 
 
 def test_exit_code_of_the_real_command(data):
@@ -331,7 +553,7 @@ def test_exit_code_of_the_real_command(data):
     )
     assert result.returncode == 2
     assert len(result.stderr.splitlines()) == 1
-    assert result.stderr.startswith("error: config.data.train_queries is empty")
+    assert result.stderr.startswith("error: config.data.train_queries: found '', expected a path")
 
 
 def test_starts_without_tensorflow_and_before_jax():

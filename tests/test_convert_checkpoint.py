@@ -25,15 +25,25 @@ def legacy(tmp_path):
     return tmp_path / "google", checkpoint
 
 
+def main(*arguments):
+    convert_checkpoint.main(["convert_checkpoint", *arguments])
+
+
 def convert(source, to, kind, *flags):
     with console.capture() as capture:
-        convert_checkpoint.main([f"--from={source}", f"--to={to}", f"--format={kind}", *flags])
+        main(f"--from={source}", f"--to={to}", f"--format={kind}", *flags)
     return capture.get()
 
 
 def test_from_google_to_both_forms_and_back(tmp_path, legacy, spiece):
     place, pretrained = legacy
-    flags = [f"--vocabulary={spiece}", "--extra_ids=20", "--levels=3", "--codebook_size=50", "--seed=4"]
+    flags = [
+        f"--vocabulary={spiece}",
+        "--extra_ids=20",
+        "--levels=3",
+        "--codebook_size=50",
+        "--seed=4",
+    ]
     shown = convert(place, tmp_path / "t5x", "t5x", *flags)
     vocabulary = Vocabulary(spiece, 3, 50, 20)
     assert shown == f"{tmp_path / 't5x'}: step 31, 128 -> {vocabulary.rows} rows\n"
@@ -99,9 +109,9 @@ def fixed(tmp_path, spiece):
     [
         (["--levels=4"], "found ID tokens of 3 x 50 codes from .*, expected 4 x 50 from"),
         (["--extra_ids=19"], "found ID tokens of 3 x 50 codes from"),
-        (["--init=codebooks"], "--codebooks: expected a path with --init=codebooks"),
-        (["--codebooks=x.npy"], "--codebooks: expected a path with --init=codebooks"),
-        (["--vocabulary=missing.model"], "missing.model: cannot be read"),
+        (["--init=codebooks"], "--codebooks: found '', expected a path with --init=codebooks"),
+        (["--codebooks=x.npy"], "--codebooks: found 'x.npy', expected a path with --init=codeb"),
+        (["--vocabulary=missing.model"], r"missing.model: found no readable file \(No such file"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(tmp_path, fixed, flags, message, capsys):
@@ -124,20 +134,23 @@ def test_another_vocabulary_than_the_checkpoints(tmp_path, legacy, spiece, capsy
 def test_hugging_faces_form_needs_a_vocabulary(tmp_path, legacy, capsys):
     with pytest.raises(SystemExit):
         convert(legacy[0], tmp_path / "out", "huggingface")
-    assert "found no vocabulary, expected one for the tokenizer" in capsys.readouterr().err
+    assert (
+        "error: --vocabulary: found none, expected one for Hugging Face's tokenizer"
+        in capsys.readouterr().err
+    )
 
 
 def test_wrong_flags_are_named(capsys):
     for flags, found in (([], "--from"), (["--from=a", "--to=b", "--format=tf"], "'tf'")):
         with pytest.raises(SystemExit) as caught:
-            convert_checkpoint.main(flags)
+            main(*flags)
         assert caught.value.code == 2
         assert found in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_the_help_explains_every_flag(capsys):
     with pytest.raises(SystemExit):
-        convert_checkpoint.main(["--help"])
+        main("--help")
     shown = capsys.readouterr().out
     for flag in ("from", "to", "format", "init", "which", "vocabulary", "levels", "codebook_size"):
         assert shown.count(f"--{flag}") >= 2  # among the flags, and in what is said of them

@@ -6,12 +6,13 @@ import pyarrow.parquet
 import pytest
 
 from catid2_jax import import_data
-from catid2_jax.config import Config, DataConfig
+from catid2_jax.config import Config
 from catid2_jax.data.catalog import stream_products
+from catid2_jax.data.config import DataConfig
 from catid2_jax.progress import console
 from catid2_jax.steps import prepare
-from catid2_jax.steps.workdir import Workdir
 from catid2_jax.types import Product
+from catid2_jax.workdir import shared_place
 
 CSV = (
     "sku,name,path,brand,size\n"
@@ -27,6 +28,10 @@ JUDGED = (
 FLAGS = ["csv", "--id=sku", "--title=name", "--categories=path", "--text=brand,size"]
 
 
+def main(*arguments):
+    import_data.main(["import_data", *arguments])
+
+
 @pytest.fixture
 def shop(tmp_path):
     (tmp_path / "shop.csv").write_text(CSV)
@@ -37,7 +42,7 @@ def shop(tmp_path):
 
 def test_what_is_imported_can_be_prepared(tmp_path, shop):
     with console.capture() as capture:
-        import_data.main([*shop, "--max_characters=5"])
+        main(*shop, "--max_characters=5")
     data = tmp_path / "data"
     assert capture.get().splitlines() == [
         f"{data}: 3 products, 1 values cut",
@@ -50,22 +55,36 @@ def test_what_is_imported_can_be_prepared(tmp_path, shop):
     for split in ("train", "test"):
         paths[f"{split}_queries"] = str(data / f"queries.{split}.jsonl")
         paths[f"{split}_qrels"] = str(data / f"qrels.{split}.txt")
-    workdir = Workdir(tmp_path / "work")
+    place = shared_place(tmp_path / "work")
     with console.capture():
-        prepare.run(Config(data=DataConfig(**paths)), workdir)
-    metrics = json.loads(workdir.metrics("prepare").read_text())
+        prepare.run(Config(data=DataConfig(**paths)), place)
+    metrics = json.loads(place.figures("prepare").read_text())
     assert [metrics[name] for name in ("documents", "train_pairs", "test_pairs")] == [2, 2, 1]
 
 
 def test_bad_input_is_one_line_and_exit_code_2(tmp_path, shop, capsys):
     with pytest.raises(SystemExit) as caught:
-        import_data.main([*shop, "--title=titel"])
+        main(*shop, "--title=titel")
     assert caught.value.code == 2
     assert capsys.readouterr().err == (
         f"error: {tmp_path / 'shop.csv'}: found the columns sku, name, path, brand, size, "
         "expected also 'titel'\n"
     )
     assert not (tmp_path / "data/catalog.parquet").exists()
+
+
+@pytest.mark.parametrize(
+    ("flag", "expected"),
+    [
+        ("--max_characters=-1", "--max_characters: found -1, expected at least 0"),
+        ("--separator=", "--separator: found '', expected at least one character"),
+    ],
+)
+def test_a_value_out_of_range_is_said_of_its_flag(shop, capsys, flag, expected):
+    with pytest.raises(SystemExit) as caught:
+        main(*shop, flag)
+    assert caught.value.code == 2
+    assert capsys.readouterr().err == f"error: {expected}\n"
 
 
 @pytest.mark.parametrize(
@@ -80,7 +99,7 @@ def test_bad_input_is_one_line_and_exit_code_2(tmp_path, shop, capsys):
 )
 def test_wrong_flags_are_named(flags, found, capsys):
     with pytest.raises(SystemExit) as caught:
-        import_data.main(flags)
+        main(*flags)
     assert caught.value.code == 2
     assert found in capsys.readouterr().err.splitlines()[-1]
 
@@ -88,7 +107,7 @@ def test_wrong_flags_are_named(flags, found, capsys):
 @pytest.mark.parametrize("source", import_data.SOURCES)
 def test_the_help_explains_every_field(source, capsys):
     with pytest.raises(SystemExit) as caught:
-        import_data.main([source, "--help"])
+        main(source, "--help")
     assert caught.value.code == 0
     text = capsys.readouterr().out
     config_class, _ = import_data.SOURCES[source]
@@ -127,15 +146,13 @@ def test_esci_prints_table_1_for_each_locale(tmp_path):
     pa.parquet.write_table(pa.Table.from_pylist(examples), files["e.parquet"])
     files["s.json"].write_text("".join(f"{json.dumps(page)}\n" for page in pages))
     with console.capture() as capture:
-        import_data.main(
-            [
-                "esci",
-                f"--products={files['p.parquet']}",
-                f"--examples={files['e.parquet']}",
-                f"--metadata={files['s.json']}",
-                f"--output={tmp_path}",
-                "--locales=jp,us",
-            ]
+        main(
+            "esci",
+            f"--products={files['p.parquet']}",
+            f"--examples={files['e.parquet']}",
+            f"--metadata={files['s.json']}",
+            f"--output={tmp_path}",
+            "--locales=jp,us",
         )
     shown = [line.split("│")[1:4] for line in capture.get().splitlines() if "documents" in line]
     cells = [[cell.strip() for cell in row] for row in shown]

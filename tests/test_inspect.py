@@ -8,9 +8,9 @@ import sys
 
 import pytest
 
-from catid2_jax import cli, inspect
+from catid2_jax import inspect
 
-ROOT = pathlib.Path(__file__).parent.parent.parent
+ROOT = pathlib.Path(__file__).parent.parent
 CONFIG = ROOT / "configs" / "quickstart.py"
 
 
@@ -39,7 +39,7 @@ def run(data, *arguments):
         paths.append(f"--config.data.{split}_qrels={data / f'qrels.{split}.txt'}")
     argv = ["inspect", f"--config={CONFIG}", f"--workdir={data.parent / 'work'}"]
     try:
-        cli.main_with(inspect.run, [*argv, *paths, *arguments])
+        inspect.main([*argv, *paths, *arguments])
     except SystemExit as error:
         return error.code
     return 0
@@ -103,7 +103,7 @@ def test_no_preprocessing_step_is_run(data):
 def test_the_synthetic_catalogue(tmp_path, capsys):
     small = ("products=300", "train_queries=200", "dev_queries=0", "test_queries=50")
     flags = [f"--config.data.synthetic.{field}" for field in small]
-    cli.main_with(inspect.run, ["inspect", f"--config={CONFIG}", f"--workdir={tmp_path}", *flags])
+    inspect.main(["inspect", f"--config={CONFIG}", f"--workdir={tmp_path}", *flags])
     figures = json.loads((tmp_path / "inspect.json").read_text(encoding="utf-8"))
     assert figures["catalog"]["products"] == 300
     assert {n: s["queries"] for n, s in figures["splits"].items()} == {"train": 200, "test": 50}

@@ -60,6 +60,9 @@ def test_a_module_that_fails_says_why_in_one_line(tmp_path, monkeypatch):
         resolve("failing_plugin:Name", KNOWN, "thing")
     assert "whose import fails with RuntimeError: no luck" in error.value.found
     assert isinstance(error.value.__cause__, RuntimeError)
+    (tmp_path / "leaving_plugin.py").write_text("raise SystemExit(3)\n")
+    with pytest.raises(InputError, match="whose import fails with SystemExit: 3, expected a mod"):
+        resolve("leaving_plugin:Name", KNOWN, "thing")
     (tmp_path / "long_plugin.py").write_text("raise RuntimeError('x' * 5000)\n")
     with pytest.raises(InputError) as error:
         resolve("long_plugin:Name", KNOWN, "thing")
@@ -93,7 +96,8 @@ def test_options_are_arguments_after_those_that_are_given():
 def test_what_is_made():
     made = construct(Thing, "thing", "corpus", depth=2, kind="deep")
     assert made.made_of == ("corpus", 2, 3, "deep", {})
-    assert construct(functools.partial(int, "12"), "thing") == 12
+    made = construct(functools.partial(Thing, "corpus"), "thing", depth=2)
+    assert made.made_of == ("corpus", 2, 3, "flat", {})
 
 
 @pytest.mark.parametrize(

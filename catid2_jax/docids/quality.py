@@ -32,12 +32,14 @@ def docid_quality(
     Args:
         codes: int [N, L], perhaps padded with -1.
         codebook_size: K.
-        categories: int [N, H] from `category_ids`; -1 where a path is shorter.
+        categories: int [N, H] from `category_ids`; -1 where a path is shorter. H may be 0.
         neighbors: int [P, 2] from `neighbor_pairs`.
 
     Returns:
         The figures by name, without nesting.
     """
+    if categories is not None and not categories.shape[1]:
+        categories = None
     return {
         **codebook_usage(codes, codebook_size),
         **(category_agreement(codes, categories) if categories is not None else {}),

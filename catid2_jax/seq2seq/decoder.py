@@ -72,7 +72,8 @@ class Decoder(Protocol):
             params: the parameters, maybe stored in fewer bits by `param_dtype.quantize`.
             sources: the queries.
             normalize_over: see `NormalizeOver`; "valid" is "level" here, the search does the rest.
-            ends: whether the step also gives the log-probability that the ID ends, as column K.
+            ends: whether the step also gives the log-probability that the ID ends, as column K, from
+                level 1 on.
         """
         ...
 
@@ -169,7 +170,7 @@ class T5Decoder:
             logits: Any = network.apply(
                 variables, decoded, slice(start, start + K), method="logits"
             )
-            if ends:
+            if ends and level:  # no ID ends before its first code
                 end: Any = network.apply(variables, decoded, slice(PAD, PAD + 1), method="logits")
                 logits = jnp.concatenate([logits, end], axis=-1)
             if normalize_over != "full":

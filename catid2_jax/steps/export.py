@@ -22,6 +22,8 @@ A document of -1 is no result; `exact` says that nothing better than the k exist
 may be exchanged for those of another catalogue of the same capacities.
 """
 
+import functools
+import pathlib
 from typing import Any
 
 import jax
@@ -30,11 +32,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from catid2_jax.config import Config
+from catid2_jax.data.corpus import Catalog
 from catid2_jax.decoding.filters import FIELDS, FilterIndex, read_filter
 from catid2_jax.docids.vocabulary import PAD, Vocabulary
 from catid2_jax.errors import InputError
 from catid2_jax.files import atomic_write, write_json
 from catid2_jax.loading import load_corpus, load_model
+from catid2_jax.processes import first_alone
 from catid2_jax.progress import console
 from catid2_jax.retrievers.config import RetrieveConfig
 from catid2_jax.retrievers.generative import TrainedModel
@@ -63,10 +67,18 @@ def run(config: Config, place: Place, system: ResolvedSystem) -> None:
         mask = model.trie.mask(index.allowed(conditions, "config.retrieve"))
     tree = {"params": model.params, "trie": model.trie, "mask": mask}
     console.print(f"exporting {system.name} for {', '.join(PLATFORMS)} ...")
-    arrays, function = to_arrays(tree), export_retrieve(section, model, tree)
+    first_alone(functools.partial(_write, place.folder / "export", section, model, tree, catalog))
 
-    directory = place.folder / "export"
-    # What says how the others are to be used is there last.
+
+def _write(
+    directory: pathlib.Path,
+    section: RetrieveConfig,
+    model: TrainedModel,
+    tree: Any,
+    catalog: Catalog,
+) -> None:
+    """Writes the files, of which the one that says how the others are used is there last."""
+    arrays, function = to_arrays(tree), export_retrieve(section, model, tree)
     (directory / "export.json").unlink(missing_ok=True)
     with atomic_write(directory / "retrieve.stablehlo", "wb") as file:
         file.write(function.serialize())

@@ -75,10 +75,10 @@ def register_tasks(
         InputError: a weight is below 0 or no pair has one, `data` is no such folder, or a query's
             product has no ID.
     """
-    weights = PairWeights(title_weight, substitute_weight)
+    weights, splits_there = PairWeights(title_weight, substitute_weight), read_splits(data)
     kinds = training_kinds(data, docids, weights)
     judged = {}
-    for split in sorted(read_splits(data) - {"train", CATALOG}):
+    for split in sorted(splits_there - {"train", CATALOG}):
         rows = list(judged_queries(read_examples(data, split), docids))
         if rows:
             judged[split] = functools.partial(iter, rows)

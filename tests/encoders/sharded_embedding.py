@@ -15,7 +15,7 @@ if len(sys.argv) > 2:
 import numpy as np
 
 from catid2_jax.checkpoints.tree import unflatten
-from catid2_jax.encoders.encoder import embed_in_shards
+from catid2_jax.encoders.encoder import BatchedEncoder, embed_in_shards
 from catid2_jax.encoders.t5 import T5Encoder
 from tests.checkpoints.examples import UNTIED, random_checkpoint
 
@@ -30,7 +30,7 @@ def main(folder: pathlib.Path) -> None:
         return [int(word) for word in text.split()]
 
     encoder = T5Encoder(UNTIED, unflatten(random_checkpoint(UNTIED).params), token_ids, b"", 20)
-    embed_in_shards(texts, encoder, folder / "embeddings.npy", 512, 10)
+    embed_in_shards(texts, BatchedEncoder(encoder, 512), folder / "embeddings.npy", 10)
     (folder / f"process.{jax.process_index()}").write_text(str(len(encoded)))
 
 

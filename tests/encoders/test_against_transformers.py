@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 
-from catid2_jax.config import EmbeddingConfig
-from catid2_jax.encoders.encoder import encode_texts
-from catid2_jax.steps.embed import make_encoder
+from catid2_jax.encoders.config import EmbeddingConfig
+from catid2_jax.encoders.registry import make_encoder
 from tests.checkpoints.examples import WORDS, write_vocabulary
 
 torch = pytest.importorskip("torch")
@@ -57,11 +56,12 @@ def test_means_of_states(tmp_path, name):
     write_vocabulary(tmp_path / "spiece.model")
     generator = np.random.default_rng(3)
     texts = ["", *(" ".join(generator.choice(WORDS, n)) for n in (1, 9, 3, 200, 30, 2))]
-    encoder = make_encoder(EmbeddingConfig("t5", str(tmp_path), max_tokens=160))
-    found, lengths = encode_texts(texts, encoder, 400)
+    section = EmbeddingConfig("t5", str(tmp_path), max_tokens=160, batch_tokens=400)
+    encoder = make_encoder(section)
+    found, lengths = encoder.encode_and_count(texts)
     assert lengths.max() > 160
 
-    tokens, _ = encoder.tokenize(texts)
+    tokens, _ = encoder.network.tokenize(texts)
     width = max(map(len, tokens))
     batch = torch.tensor([ids + [0] * (width - len(ids)) for ids in tokens])
     mask = torch.tensor([[1] * len(ids) + [0] * (width - len(ids)) for ids in tokens])

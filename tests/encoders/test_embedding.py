@@ -1,9 +1,8 @@
 import numpy as np
 import pytest
 
-from catid2_jax.encoders.lsa import lsa_embeddings
+from catid2_jax.encoders.lsa import LsaEncoder
 from catid2_jax.encoders.precomputed import read_embeddings
-from catid2_jax.schemes.rqvae.standardization import fit_standardization, no_standardization
 from catid2_jax.errors import InputError
 
 TEXTS = [
@@ -29,26 +28,17 @@ def test_lsa_is_the_svd_of_tf_idf_written_out():
     u, s, _ = np.linalg.svd(tf_idf(TEXTS), full_matrices=False)
     expected = u[:, :4] * s[:4]
     expected /= np.linalg.norm(expected, axis=1, keepdims=True)
-    ours = lsa_embeddings(TEXTS, 4, seed=0)
+    ours = LsaEncoder(4, seed=0).encode(TEXTS)
     # A singular vector's sign is free, so the cosines are compared.
     np.testing.assert_allclose(ours @ ours.T, expected @ expected.T, atol=1e-4)
     assert ours.dtype == np.float32
 
 
 def test_lsa_is_reproducible_and_narrower_where_the_corpus_is_small():
-    first = lsa_embeddings(TEXTS, 100, seed=3)
-    np.testing.assert_array_equal(first, lsa_embeddings(TEXTS, 100, seed=3))
+    first = LsaEncoder(100, seed=3).encode(TEXTS)
+    np.testing.assert_array_equal(first, LsaEncoder(100, seed=3).encode(TEXTS))
     assert first.shape == (5, 4)
-    assert lsa_embeddings(["shoe"], 8, seed=0).shape == (1, 1)
-
-
-def test_standardization_gives_unit_variance_and_leaves_constants():
-    x = np.random.default_rng(0).normal(3, [1, 5, 0.01], size=(500, 3)).astype(np.float32)
-    x = np.concatenate([x, np.full((500, 1), 7, np.float32)], axis=1)
-    y = fit_standardization(x)(x)
-    np.testing.assert_allclose(y.mean(axis=0), 0, atol=1e-4)
-    np.testing.assert_allclose(y.std(axis=0), [1, 1, 1, 0], atol=1e-4)
-    np.testing.assert_array_equal(no_standardization(4)(x), x)
+    assert LsaEncoder(8, seed=0).encode(["shoe"]).shape == (1, 1)
 
 
 def test_precomputed_embeddings_come_back_as_float32(tmp_path):
@@ -76,10 +66,22 @@ def test_bad_embeddings(tmp_path, message):
         read_embeddings(tmp_path / "x.npy", 4)
 
 
+def test_embeddings_of_another_width(tmp_path):
+    np.save(tmp_path / "x.npy", np.zeros((4, 3)))
+    assert read_embeddings(tmp_path / "x.npy", 4, "train query", 3).shape == (4, 3)
+    with pytest.raises(InputError) as error:
+        read_embeddings(tmp_path / "x.npy", 4, "train query", 2)
+    assert error.value.where == str(tmp_path / "x.npy")
+    assert error.value.found == "embeddings of width 3"
+    assert error.value.expected.startswith("2, that of the documents' embeddings")
+    with pytest.raises(InputError, match="found 4 embeddings, expected 5, one per train query in"):
+        read_embeddings(tmp_path / "x.npy", 5, "train query", 3)
+
+
 def test_no_embeddings(tmp_path):
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match=r"found no readable file \(No such file"):
         read_embeddings(tmp_path / "x.npy", 4)
     for content in (b"", b"not an array"):
         (tmp_path / "x.npy").write_bytes(content)
-        with pytest.raises(InputError, match=r"no \.npy array"):
+        with pytest.raises(InputError, match=r"found no \.npy array, expected one of floats"):
             read_embeddings(tmp_path / "x.npy", 4)

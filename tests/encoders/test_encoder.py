@@ -13,7 +13,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from catid2_jax.encoders.encoder import embed_in_shards, encode_texts, fingerprint
+from catid2_jax.encoders.config import EmbeddingConfig
+from catid2_jax.encoders.encoder import (
+    BatchedEncoder,
+    Encoder,
+    check_vectors,
+    embed_in_shards,
+    encode_texts,
+    fingerprint,
+)
+from catid2_jax.encoders.lsa import LsaEncoder
+from catid2_jax.encoders.registry import ENCODERS, make_encoder
 from catid2_jax.errors import InputError
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
@@ -40,7 +50,7 @@ class Words:
     def tokenize(self, texts):
         return texts, np.array([len(text.split()) for text in texts])
 
-    def encode(self, items, rows, width):
+    def encode_batch(self, items, rows, width):
         if len(self.shapes) == self.breaks_after:
             raise RuntimeError("killed")
         self.shapes.append((rows, width))
@@ -48,6 +58,13 @@ class Words:
         assert 0 < len(items) <= rows
         assert max(min(len(text.split()), self.max_tokens) for text in items) <= width
         return vectors(items)
+
+    def for_queries(self):
+        return Words(f"{self.key} of queries", self.max_tokens)
+
+
+def embed(texts, network, output, shard_documents, batch_tokens=64):
+    return embed_in_shards(texts, BatchedEncoder(network, batch_tokens), output, shard_documents)
 
 
 @settings(deadline=None)
@@ -76,11 +93,127 @@ def test_texts_of_like_length_share_a_batch():
     assert encoder.shapes == [(1, 1000), (100, 16)]
 
 
-def test_a_text_that_has_no_vector(monkeypatch):
-    encoder = Words()
-    monkeypatch.setattr(encoder, "encode", lambda items, *_: np.full((len(items), 2), np.nan))
-    with pytest.raises(InputError, match="NaN or infinity in the vector of 'a b', expected finite"):
-        encode_texts(["x", "a b"], encoder, 16)
+def test_the_batches_of_an_encoder_are_those_of_its_network():
+    network = Words(max_tokens=1000)
+    encoder = BatchedEncoder(network, 1600)
+    texts = ["x"] * 100 + ["y " * 900]
+    found, tokens = encoder.encode_and_count(texts)
+    np.testing.assert_array_equal(found, vectors(texts))
+    assert tokens.tolist() == [1] * 100 + [900]
+    np.testing.assert_array_equal(encoder.encode(texts), found)
+    assert network.shapes == 2 * [(1, 1000), (100, 16)]
+    assert (encoder.key, encoder.max_tokens, encoder.fits_catalog) == ("words", 1000, False)
+    queries = encoder.for_queries()
+    assert (queries.key, queries.batch_tokens) == ("words of queries", 1600)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_a_text_that_has_no_vector(tmp_path, monkeypatch, bad):
+    network = Words()
+
+    def encode(items, *_):
+        return np.array([[1.0, bad if text == "a b" else 2.0] for text in items])
+
+    monkeypatch.setattr(network, "encode_batch", encode)
+    with pytest.raises(InputError) as error:
+        embed(["x", "a b", "c"], network, tmp_path / "x.npy", 8)
+    assert error.value.where == "encoder"
+    assert error.value.found == "NaN or infinity in the vector of 'a b'"
+    assert error.value.expected == "finite numbers: another encoder"
+    assert not (tmp_path / "x.npy").exists()
+
+
+@pytest.mark.parametrize(
+    ("array", "found"),
+    [
+        (np.zeros((2, 3)), "float64 (2, 3) for 3 texts"),
+        (np.zeros(3), "float64 (3,) for 3 texts"),
+        (np.zeros((3, 2), int), "int64 (3, 2) for 3 texts"),
+        (np.array([["a"], ["b"], ["c"]]), "<U1 (3, 1) for 3 texts"),
+    ],
+)
+def test_what_is_no_vector_per_text(array, found):
+    with pytest.raises(InputError) as error:
+        check_vectors(array, ["a", "b", "c"])
+    assert (error.value.found, error.value.expected) == (found, "floats [3, width]")
+
+
+def test_vectors_become_float32():
+    given = np.array([[1, 2], [3, 4]], np.float16)
+    found = check_vectors(given.tolist(), ["a", "b"])
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found, given)
+
+
+class Own(Encoder):
+    """An encoder that a user writes: `encode` and no more. Notes what it was asked."""
+
+    def __init__(self, width=3, key=""):
+        self.width, self.key, self.seen = width, key, []
+
+    def encode(self, texts):
+        self.seen.append(list(texts))
+        return vectors(texts)[:, : self.width]
+
+
+class Fitted(Own):
+    fits_catalog = True
+
+
+def test_an_encoder_that_counts_no_tokens(tmp_path):
+    encoder = Own()
+    assert embed_in_shards(TEXTS[:5], encoder, tmp_path / "x.npy", 2) is None
+    assert encoder.seen == [TEXTS[:2], TEXTS[2:4], TEXTS[4:5]]
+    np.testing.assert_array_equal(np.load(tmp_path / "x.npy"), vectors(TEXTS[:5]))
+    assert encoder.for_queries() is encoder
+
+
+def test_an_encoder_that_learns_from_the_catalogue_sees_all_of_it(tmp_path):
+    encoder = Fitted()
+    embed_in_shards(TEXTS, encoder, tmp_path / "x.npy", 2)
+    assert encoder.seen == [TEXTS]
+    assert LsaEncoder(4, 0).fits_catalog
+
+
+@pytest.mark.parametrize(("key", "kept"), [("", False), ("own", True)])
+def test_shards_of_an_encoder_without_a_key_are_never_taken(tmp_path, key, kept):
+    class Breaking(Own):
+        def encode(self, texts):
+            if TEXTS[4] in texts:
+                raise RuntimeError("killed")
+            return super().encode(texts)
+
+    with pytest.raises(RuntimeError, match="killed"):
+        embed_in_shards(TEXTS[:6], Breaking(key=key), tmp_path / "x.npy", 2)
+    encoder = Own(key=key)
+    embed_in_shards(TEXTS[:6], encoder, tmp_path / "x.npy", 2)
+    assert encoder.seen == [TEXTS[n : n + 2] for n in (0, 2, 4)][2 * kept :]
+    np.testing.assert_array_equal(np.load(tmp_path / "x.npy"), vectors(TEXTS[:6]))
+
+
+def test_encoders_by_name():
+    encoder = make_encoder(EmbeddingConfig(dim=5), seed=7)
+    assert isinstance(encoder, LsaEncoder)
+    assert (encoder.dim, encoder.seed) == (5, 7)
+    own = make_encoder(EmbeddingConfig(f"{__name__}:Own", options={"width": 2}))
+    assert own.encode(TEXTS[:4]).shape == (4, 2)
+    assert set(ENCODERS) == {"lsa", "t5", "sentence_transformers"}
+
+
+@pytest.mark.parametrize(
+    ("encoder", "options", "found"),
+    [
+        ("bert", {}, "'bert'"),
+        ("Words", {}, "'{here}:Words' without encode_and_count"),
+        ("Own", {"wide": 2}, "option 'wide' for Own"),
+        ("Nobody", {}, "no 'Nobody' in {here}"),
+    ],
+)
+def test_encoders_that_there_are_not(encoder, options, found):
+    name = encoder if encoder == "bert" else f"{__name__}:{encoder}"
+    with pytest.raises(InputError) as error:
+        make_encoder(EmbeddingConfig(name, options=options))
+    assert (error.value.where, error.value.found) == ("encoder", found.format(here=__name__))
 
 
 def npy(array, path):
@@ -91,12 +224,12 @@ def npy(array, path):
 def test_a_run_that_broke_goes_on_to_the_same_bytes(tmp_path):
     output = tmp_path / "embeddings.npy"
     with pytest.raises(RuntimeError, match="killed"):
-        embed_in_shards(TEXTS, Words(breaks_after=11), output, 64, 8)
+        embed(TEXTS, Words(breaks_after=11), output, 8)
     assert not output.exists()
     done = len(list((tmp_path / "embeddings.shards").glob("*.npz")))
     assert 1 < done < 7
     again = Words()
-    tokens = embed_in_shards(TEXTS, again, output, 64, 8)
+    tokens = embed(TEXTS, again, output, 8)
     assert again.seen == collections.Counter(TEXTS[8 * done :])
     np.testing.assert_array_equal(tokens, WORDS)
     assert [path.name for path in tmp_path.iterdir()] == ["embeddings.npy"]
@@ -106,16 +239,15 @@ def test_a_run_that_broke_goes_on_to_the_same_bytes(tmp_path):
 def test_a_run_that_was_killed_goes_on_to_the_same_bytes(tmp_path):
     script = """
 import os, pathlib, signal, sys
-from catid2_jax.encoders.encoder import embed_in_shards
-from tests.encoders.test_encoder import TEXTS, Words, vectors
+from tests.encoders.test_encoder import TEXTS, Words, embed, vectors
 
 class Killed(Words):
-    def encode(self, items, rows, width):
+    def encode_batch(self, items, rows, width):
         if TEXTS[30] in items:
             os.kill(os.getpid(), signal.SIGKILL)
         return vectors(items)
 
-embed_in_shards(TEXTS, Killed(), pathlib.Path(sys.argv[1]), 64, 8)
+embed(TEXTS, Killed(), pathlib.Path(sys.argv[1]), 8)
 """
     output = tmp_path / "embeddings.npy"
     environment = os.environ | {"JAX_PLATFORMS": "cpu"}
@@ -123,7 +255,7 @@ embed_in_shards(TEXTS, Killed(), pathlib.Path(sys.argv[1]), 64, 8)
     assert killed.returncode == -signal.SIGKILL
     assert [path.name for path in tmp_path.iterdir()] == ["embeddings.shards"]
     again = Words()
-    embed_in_shards(TEXTS, again, output, 64, 8)
+    embed(TEXTS, again, output, 8)
     assert again.seen == collections.Counter(TEXTS[24:])
     assert output.read_bytes() == npy(vectors(TEXTS), tmp_path / "expected.npy")
 
@@ -137,9 +269,9 @@ def interrupted(output):
             raise RuntimeError("killed")
         return vectors(items)
 
-    encoder.encode = stop
+    encoder.encode_batch = stop
     with pytest.raises(RuntimeError, match="killed"):
-        embed_in_shards(TEXTS, encoder, output, 64, 8)
+        embed(TEXTS, encoder, output, 8)
 
 
 @pytest.mark.parametrize(
@@ -156,7 +288,7 @@ def test_shards_of_another_catalogue_are_made_anew(tmp_path, change, redone):
     output = tmp_path / "embeddings.npy"
     interrupted(output)
     encoder, texts = Words(), change(TEXTS)
-    embed_in_shards(texts, encoder, output, 64, 8)
+    embed(texts, encoder, output, 8)
     assert encoder.seen == collections.Counter(redone)
     np.testing.assert_array_equal(np.load(output), vectors(texts))
 
@@ -169,7 +301,7 @@ def test_shards_of_another_encoder_or_size_or_damaged_ones_are_made_anew(tmp_pat
         for path in (tmp_path / "embeddings.shards").iterdir():
             path.write_bytes(path.read_bytes()[:-20])
     encoder = Words(key=changes.get("key", "words"))
-    embed_in_shards(TEXTS, encoder, output, 64, changes.get("shard", 8))
+    embed(TEXTS, encoder, output, changes.get("shard", 8))
     assert encoder.seen == collections.Counter(TEXTS)
     np.testing.assert_array_equal(np.load(output), vectors(TEXTS))
 

@@ -25,7 +25,8 @@ TEXTS = [
 
 def test_without_the_package(monkeypatch):
     monkeypatch.setitem(sys.modules, "sentence_transformers", None)
-    with pytest.raises(InputError, match=r"expected it .*: pip install 'catid2_jax\[embed\]'"):
+    message = r"found no package sentence_transformers, expected it: pip install 'catid2_jax\[embed"
+    with pytest.raises(InputError, match=message):
         SentenceTransformersEncoder("anything", 256)
 
 

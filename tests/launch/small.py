@@ -7,7 +7,9 @@ def get_config():
     config = default_config()
     config.data.synthetic.update(products=60, train_queries=120, dev_queries=0, test_queries=20)
     config.embedding.dim = 16
-    config.rqvae.update(levels=3, category_levels=2, codebook_size=8, latent_dim=8, hidden_dims=(16,))
+    config.rqvae.update(
+        levels=3, category_levels=2, codebook_size=8, latent_dim=8, hidden_dims=(16,)
+    )
     config.rqvae_training.update(batch_size=32, epochs=10, steps_per_dispatch=4)
     config.seq2seq.vocabulary_size = 300
     config.t5.update(

@@ -29,26 +29,37 @@ def run(*command):
     )
 
 
-def parameters(workdir, stage):
-    """Of the last checkpoint, and its step."""
-    (folder,) = (p for p in (workdir / stage / "last").iterdir() if p.name.isdigit())
+def parameters(folder):
+    """Parameters of the last checkpoint of a stage, and its step."""
+    (folder,) = (p for p in (folder / "last").iterdir() if p.name.isdigit())
     return read_orbax(folder / "default", ("params",)), folder.name
 
 
 def check(found, expected, stages):
-    """Parameters to 1e-5, and the files that the steps leave."""
+    """Parameters to 1e-5, and the files that the steps leave.
+
+    Args:
+        found: a work directory.
+        expected: another, made by one process.
+        stages: folders of the trained stages in it.
+    """
     for stage in stages:
-        ours, step = parameters(found, stage)
-        theirs, same = parameters(expected, stage)
+        ours, step = parameters(found / stage)
+        theirs, same = parameters(expected / stage)
         assert (step, ours.keys()) == (same, theirs.keys())
         for name, leaf in theirs.items():
             scale = np.abs(leaf).max()
             np.testing.assert_allclose(ours[name], leaf, atol=1e-5 * scale, err_msg=name)
         # One process writes the curves.
         assert len(list((found / stage).glob("events*"))) == 1
-    names, wanted = ({p.name for p in d.iterdir()} for d in (found, expected))
-    assert names == wanted
-    for name in {"embeddings.npy", "docids.jsonl", "vocabulary.model"} & wanted:
+    names, wanted = (
+        {p.relative_to(d) for folder in ("", "*/") for p in d.glob(f"{folder}*")}
+        for d in (found, expected)
+    )
+    curves = {name for name in names | wanted if name.name.startswith("events")}
+    assert names - curves == wanted - curves
+    same = ("data/catalog.parquet", "embeddings.npy", "cat_id2/docids.jsonl", "vocabulary.model")
+    for name in {pathlib.Path(name) for name in same} & wanted:
         assert (found / name).read_bytes() == (expected / name).read_bytes()
 
 
@@ -59,7 +70,8 @@ def test_data_and_embeddings_of_two_processes_are_those_of_one(tmp_path):
     result = run("-m", "catid2_jax.embed", CONFIG, f"--workdir={tmp_path / 'one'}")
     assert result.returncode == 0, result.stderr[-3000:]
     check(tmp_path / "two", tmp_path / "one", [])
-    assert (tmp_path / "two" / "embeddings.npy").exists()
+    for name in ("data/catalog.parquet", "embeddings.npy"):
+        assert (tmp_path / "two" / name).exists()
 
 
 @pytest.mark.slow
@@ -69,12 +81,13 @@ def test_the_whole_chain_of_two_processes_is_that_of_one(tmp_path):
     assert result.returncode == 0, result.stderr[-3000:]
     result = run("-m", "catid2_jax.pipeline", CONFIG, f"--workdir={tmp_path / 'one'}")
     assert result.returncode == 0, result.stderr[-3000:]
-    check(tmp_path / "two", tmp_path / "one", ["rqvae", "seq2seq"])
-    runs = [(tmp_path / name / "run.trec").read_text().splitlines() for name in ("two", "one")]
-    ours, theirs = ([line.split() for line in lines] for lines in runs)
-    assert [line[:4] for line in ours] == [line[:4] for line in theirs]
-    scores = [np.array([float(line[4]) for line in lines]) for lines in (ours, theirs)]
-    np.testing.assert_allclose(*scores, atol=1e-4)
+    check(tmp_path / "two", tmp_path / "one", ["cat_id2/rqvae", "cat_id2/seq2seq"])
+    for system in ("cat_id2", "bm25"):
+        paths = (tmp_path / name / system / "run.trec" for name in ("two", "one"))
+        ours, theirs = ([line.split() for line in path.read_text().splitlines()] for path in paths)
+        assert [line[:4] for line in ours] == [line[:4] for line in theirs]
+        scores = [np.array([float(line[4]) for line in lines]) for lines in (ours, theirs)]
+        np.testing.assert_allclose(*scores, atol=1e-4)
 
 
 def test_bad_input_ends_both_processes_with_one_line(tmp_path):
@@ -96,36 +109,46 @@ VARIABLES = dict(zip(processes.VARIABLES, ("localhost:1", "2", "0"), strict=True
 
 
 @pytest.mark.parametrize(
-    ("changes", "message"),
+    "changes",
     [
-        ({"JAX_PROCESS_ID": None}, "found JAX_COORDINATOR_ADDRESS=localhost:1, JAX_NUM_PROCESSES"),
-        ({"JAX_PROCESS_ID": "2"}, "JAX_PROCESS_ID=2, expected one of these or JAX_COORDINATOR_ADD"),
-        ({"JAX_PROCESS_ID": "-1"}, "JAX_PROCESS_ID=-1, expected"),
-        ({"JAX_NUM_PROCESSES": "two"}, "JAX_NUM_PROCESSES=two"),
-        ({"JAX_COORDINATOR_ADDRESS": "localhost"}, "JAX_COORDINATOR_ADDRESS=localhost, "),
+        {"JAX_PROCESS_ID": None},
+        {"JAX_PROCESS_ID": "2"},
+        {"JAX_PROCESS_ID": "-1"},
+        {"JAX_NUM_PROCESSES": "two"},
+        {"JAX_COORDINATOR_ADDRESS": "localhost"},
     ],
 )
-def test_what_says_nothing_of_the_other_processes(monkeypatch, changes, message):
+def test_what_says_nothing_of_the_other_processes(monkeypatch, changes):
     for name, value in (VARIABLES | changes).items():
         monkeypatch.delenv(name, raising=False)
         if value is not None:
             monkeypatch.setenv(name, value)
-    with pytest.raises(InputError, match=f"--distributed: .*{message}"):
+    with pytest.raises(InputError) as error:
         processes.join()
+    found = {name: value for name, value in (VARIABLES | changes).items() if value is not None}
+    assert error.value.found == ", ".join(f"{name}={value}" for name, value in found.items())
+    assert error.value.expected == (
+        "one of these or JAX_COORDINATOR_ADDRESS=host:port, JAX_NUM_PROCESSES and JAX_PROCESS_ID "
+        "below it"
+    )
 
 
 def test_where_nothing_says_who_takes_part():
     """In a process of its own, in which JAX has not started."""
     environment = {n: v for n, v in os.environ.items() if n not in processes.VARIABLES}
     result = subprocess.run(
-        [sys.executable, "-c", "from catid2_jax import processes; processes.join()"],
+        [sys.executable, "-m", "catid2_jax.prepare", CONFIG, "--distributed"],
         env=environment,
         cwd=ROOT,
         capture_output=True,
         text=True,
         check=False,
     )
-    assert "--distributed: found neither SLURM nor a Cloud TPU, expected one" in result.stderr
+    assert result.returncode == 2
+    assert result.stderr.startswith(
+        "error: --distributed: found neither SLURM nor a Cloud TPU, expected one of these or "
+    )
+    assert len(result.stderr.splitlines()) == 1
 
 
 def test_one_process_works_as_ever():

@@ -55,7 +55,9 @@ class _Retriever(catid2_jax.Retriever):
     def search(self, queries, k, *, vectors=None, allowed=None):
         shape = (len(queries), k)
         rows, scores = np.arange(k), np.arange(k, 0, -1.0)
-        return self.spoilt(np.broadcast_to(rows, shape).copy(), np.broadcast_to(scores, shape).copy())
+        return self.spoilt(
+            np.broadcast_to(rows, shape).copy(), np.broadcast_to(scores, shape).copy()
+        )
 
     def spoilt(self, rows, scores):
         return catid2_jax.Ranking(rows, scores)

@@ -19,7 +19,9 @@ class MyScheme:
         ranks = np.argsort(np.argsort(centred @ direction, kind="stable"))
         levels = len(np.base_repr(len(corpus) - 1, self.branches))
         codes = ranks[:, None] // self.branches ** np.arange(levels)[::-1] % self.branches
-        run.figures["explained"] = float(np.var(centred @ direction) / np.var(centred, axis=0).sum())
+        run.figures["explained"] = float(
+            np.var(centred @ direction) / np.var(centred, axis=0).sum()
+        )
         return catid2_jax.DocidTable(corpus.catalog.ids, codes, codebook_size=self.branches)
 
 

@@ -1,8 +1,12 @@
 import math
 
+import numpy as np
 import pytest
 
-from catid2_jax.retrievers.bm25 import bm25_rankings
+from catid2_jax.data.corpus import Catalog, Corpus
+from catid2_jax.retrievers.bm25 import BM25Retriever
+from catid2_jax.retrievers.retriever import make_retriever
+from catid2_jax.types import Product
 
 DOCUMENTS = [
     ("a", "red cotton shirt"),
@@ -29,17 +33,58 @@ def lucene_bm25(query, documents, k1=1.5, b=0.75):
     return sorted(scores.items(), key=lambda item: -item[1])
 
 
-def test_scores_are_those_of_the_formula():
+@pytest.fixture(scope="module")
+def retriever():
+    """Over products whose text, the category path included, is that of `DOCUMENTS`."""
+    products = []
+    for key, text in DOCUMENTS:
+        title, *rest, category = text.split()
+        products.append(Product(key, title, " ".join(rest), (category,)))
+    return make_retriever("bm25", Corpus(Catalog.from_products(products)), {})
+
+
+def by_id(ranking, query):
+    """(id, score) of what a query found."""
+    found = zip(ranking.documents[query], ranking.scores[query], strict=True)
+    return [(DOCUMENTS[row][0], score) for row, score in found if row >= 0]
+
+
+def test_scores_are_those_of_the_formula(retriever):
     documents = [(key, text.replace(" for", "")) for key, text in DOCUMENTS]  # a stop word
-    queries = [("q1", "cotton shirt"), ("q2", "kettle"), ("q3", "unheard of")]
-    rankings = dict(bm25_rankings(DOCUMENTS, queries, k=10))
-    for key, text in queries:
+    queries = ["cotton shirt", "kettle", "unheard of", "roses for the garden"]
+    ranking = retriever.search(queries, 10)
+    assert ranking.documents.shape == ranking.scores.shape == (4, 4)  # of four products
+    assert ranking.proven is None
+    for query, text in enumerate(queries):
         expected = lucene_bm25(text, documents)
-        assert [d for d, _ in rankings[key]] == [d for d, _ in expected]
-        for (_, ours), (_, theirs) in zip(rankings[key], expected, strict=True):
+        found = by_id(ranking, query)
+        assert [d for d, _ in found] == [d for d, _ in expected]
+        for (_, ours), (_, theirs) in zip(found, expected, strict=True):
             assert ours == pytest.approx(theirs, rel=1e-5)
-    assert rankings["q3"] == []
+    assert by_id(ranking, 2) == []
+    assert (ranking.documents[2] == -1).all()
+    assert (ranking.scores[2] == -np.inf).all()
 
 
-def test_k_is_the_most():
-    assert len(dict(bm25_rankings(DOCUMENTS, [("q", "cotton")], k=1))["q"]) == 1
+def test_k_is_the_most(retriever):
+    assert len(by_id(retriever.search(["cotton"], 1), 0)) == 1
+    assert len(by_id(retriever.search(["cotton"], 2), 0)) == 2
+
+
+def test_only_what_is_allowed_is_found(retriever):
+    queries = ["cotton shirt", "steel shirt"]
+    everything = retriever.search(queries, 4)
+    assert [d for d, _ in by_id(everything, 0)] == ["b", "a"]
+    for_all = retriever.search(queries, 4, allowed=np.array([True, False, True, True]))
+    assert [[d for d, _ in by_id(for_all, query)] for query in (0, 1)] == [["a"], ["c", "a"]]
+    each = np.array([[False, True, True, True], [True, True, False, True]])
+    own = retriever.search(queries, 4, allowed=each)
+    assert [[d for d, _ in by_id(own, query)] for query in (0, 1)] == [["b"], ["b", "a"]]
+    # A filter changes no score.
+    scores = dict(by_id(everything, 1))
+    for found in (for_all, own):
+        assert all(score == pytest.approx(scores[d]) for d, score in by_id(found, 1))
+
+
+def test_it_needs_no_embeddings():
+    assert BM25Retriever.needs_embeddings is False

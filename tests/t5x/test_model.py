@@ -8,11 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from catid2_jax.seq2seq.decoder import retrieve
 from catid2_jax.decoding.trie import build_trie
 from catid2_jax.docids.table import DocidTable, write_docids
-from catid2_jax.docids.vocabulary import train_vocabulary
+from catid2_jax.docids.vocabulary import CodeVocabulary, train_vocabulary
 from catid2_jax.errors import InputError
+from catid2_jax.seq2seq.search import retrieve
+from catid2_jax.workdir import Record, record_path, write_record
 
 pytestmark = pytest.mark.t5x
 pytest.importorskip("t5x")
@@ -22,7 +23,7 @@ from t5x import decoding, models
 from t5x.examples.scalable_t5 import network as scalable_network
 from t5x.examples.t5 import network
 
-from catid2_jax.t5x.model import RetrievalModel, same_network
+from catid2_jax.t5x.model import RetrievalModel, same_decoder, same_network
 from catid2_jax.t5x.vocabulary import IdVocabulary
 
 FIRST, K, L, N = 2, 2, 3, 6
@@ -96,19 +97,16 @@ def t5x_search(model_class, beams):
     return np.asarray(tokens[:, ::-1]), np.asarray(aux["scores"][:, ::-1])
 
 
-def own_search(beams, scores):
-    module = t5x_network(V, **KINDS["t5 1.1"])
-    sources, codes = queries(V), codes_of_catalogue()
+def own_search(beams, normalize_over):
+    module, codes = t5x_network(V, **KINDS["t5 1.1"]), codes_of_catalogue()
     found = retrieve(
-        same_network(module),
+        same_decoder(module, CodeVocabulary(L, K, FIRST)),
         random_params(module),
-        sources,
-        sources != 0,
+        queries(V),
         build_trie(codes, K),
-        FIRST,
         beams,
         beams,
-        scores=scores,
+        normalize_over=normalize_over,
     )
     tokens = codes + FIRST + K * np.arange(L)
     return tokens[np.asarray(found.documents)], np.asarray(found.scores)
@@ -149,12 +147,16 @@ def test_valid_scores_are_those_of_t5xs_search_with_a_mask(beams):
 
 @pytest.fixture(scope="module")
 def workdir(tmp_path_factory):
-    """A vocabulary and N products."""
+    """A vocabulary and N products, whose IDs a second system has in another order."""
     place = tmp_path_factory.mktemp("work")
     (place / "x.model").write_bytes(train_vocabulary(["a red shoe", "a steel kettle"] * 20, 30))
-    write_docids(
-        place / "docids.jsonl", DocidTable([f"p{n}" for n in range(N)], codes_of_catalogue())
-    )
+    (place / "steps").mkdir()
+    for system, codes in (("cat_id2", codes_of_catalogue()), ("tiger", codes_of_catalogue()[::-1])):
+        table = DocidTable([f"p{n}" for n in range(N)], codes[:4] if system == "tiger" else codes)
+        write_docids(place / system / "docids.jsonl", table)
+        shape = {"levels": L, "codebook_size": K}
+        record = Record({}, system, True, 1.0, shape)
+        write_record(record_path(place / system, "docids"), record)
     return place
 
 
@@ -174,12 +176,10 @@ def test_the_models_predictions_are_the_searchs_worst_first(workdir, beams):
         params, batch, return_all_decodes=True, num_decodes=beams
     )
     expected = retrieve(
-        same_network(model.module),
+        same_decoder(model.module, vocabulary.ids),
         params,
         sources,
-        sources != 0,
         build_trie(codes_of_catalogue(), K),
-        vocabulary.ids.first_id_token,
         min(beams, N),
         min(beams, N),
     )
@@ -198,12 +198,54 @@ def test_the_models_predictions_are_the_searchs_worst_first(workdir, beams):
     np.testing.assert_allclose(best_aux["scores"], scores[:, -1], rtol=1e-6)
 
 
+def test_the_products_are_those_of_the_system(workdir):
+    model, params, vocabulary = retrieval_model(workdir, system="tiger")
+    batch = {"encoder_input_tokens": queries(vocabulary.ids.pieces)}
+    tokens, _ = model.predict_batch_with_aux(params, batch, return_all_decodes=True, num_decodes=N)
+    ids = {
+        tuple(row) for row in vocabulary.ids.encode_codes(codes_of_catalogue()[::-1][:4]).tolist()
+    }
+    for rows in np.asarray(tokens).tolist():
+        assert {tuple(row) for row in rows[-4:]} == ids
+        assert rows[:-4] == [[0] * L] * (N - 4)
+
+
 def test_an_id_has_no_prompt(workdir):
     model, params, _ = retrieval_model(workdir)
-    with pytest.raises(InputError, match="prompt_with_targets is True"):
+    with pytest.raises(InputError) as error:
         model.predict_batch_with_aux(params, {}, prompt_with_targets=True)
+    assert error.value.args == ("prompt_with_targets", "True", "False: an ID has no prompt")
 
 
 def test_another_network_is_refused():
-    with pytest.raises(InputError, match=r"found network t5x\.examples\.scalable_t5\.network\."):
+    with pytest.raises(InputError, match=r"found t5x\.examples\.scalable_t5\.network\.") as error:
         same_network(scalable_network.Transformer(scalable_network.T5Config(8)))
+    assert error.value.where == "module"
+
+
+def test_a_network_without_rows_for_the_ids_is_refused():
+    same_decoder(t5x_network(V), CodeVocabulary(L, K, FIRST))
+    with pytest.raises(InputError, match=f"found {V} rows, expected at least {V + 1} for 3 levels"):
+        same_decoder(t5x_network(V), CodeVocabulary(L, K, FIRST + 1))
+
+
+def test_t5x_cannot_learn_where_an_id_ends():
+    """Why IDs of unequal length are refused: the loss and the attention leave out token 0."""
+    model = models.EncoderDecoderModel(
+        t5x_network(40), *[seqio.PassThroughVocabulary(40, eos_id=1)] * 2, optimizer_def=None
+    )
+    features = {"inputs": [[5, 1]], "targets": [[21, 23]]}  # the end would be a third token, 0
+    data = seqio.utils.tf.data.Dataset.from_tensor_slices(features)
+    converter = model.FEATURE_CONVERTER_CLS(pack=False)
+    (row,) = converter(data, {"inputs": 2, "targets": 3}).as_numpy_iterator()
+    assert row["decoder_target_tokens"].tolist() == [21, 23, 0]
+    assert row["decoder_loss_weights"].tolist() == [1, 1, 0]
+    params, sources = random_params(t5x_network(40)), jnp.array([[5, 1]])
+    inputs = jnp.array([[0, 21, 23]])
+    logits = [
+        t5x_network(40).apply(
+            {"params": params}, sources, inputs, jnp.array([targets]), enable_dropout=False
+        )[0, -1]
+        for targets in ([21, 23, 0], [21, 23, 25])
+    ]
+    assert np.abs(logits[0] - logits[1]).max() > 0.1

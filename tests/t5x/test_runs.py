@@ -16,23 +16,24 @@ from catid2_jax import convert_checkpoint
 from catid2_jax.checkpoints.folder import read_checkpoint, write_checkpoint
 from catid2_jax.checkpoints.tree import Checkpoint, parameter_shapes, unflatten
 from catid2_jax.config import default_config, freeze
+from catid2_jax.data.corpus import Catalog
 from catid2_jax.data.queries import read_qrels, read_queries
-from catid2_jax.seq2seq.decoder import retrieve
 from catid2_jax.decoding.trie import build_trie
 from catid2_jax.docids.table import DocidTable, format_docid, read_docids, write_docids
-from catid2_jax.docids.vocabulary import Vocabulary
+from catid2_jax.docids.vocabulary import Vocabulary, train_vocabulary
 from catid2_jax.evaluation.recall import recall_at_k
 from catid2_jax.models.t5.config import T5Config
-from catid2_jax.models.t5.network import Transformer
+from catid2_jax.seq2seq.decoder import make_decoder
+from catid2_jax.seq2seq.search import retrieve
 from catid2_jax.steps import prepare
-from catid2_jax.steps.train_seq2seq import load_vocabulary
-from catid2_jax.steps.workdir import Workdir, write_record
+from catid2_jax.workdir import Record, Workdir, record_path, shared_place, write_record
 
 pytestmark = [pytest.mark.t5x, pytest.mark.slow]
 pytest.importorskip("t5x")
 
 ROOT = pathlib.Path(__file__).parents[2]
 L, K, BEAMS, STEPS = 4, 8, 20, 40
+SYSTEM = "tiger"
 TINY = T5Config(
     emb_dim=64, num_heads=4, head_dim=16, mlp_dim=128, num_encoder_layers=2, num_decoder_layers=2
 )  # as gin/models/tiny.gin
@@ -40,21 +41,26 @@ TINY = T5Config(
 
 @pytest.fixture(scope="module")
 def workdir(tmp_path_factory):
-    """As `assign` leaves it, with random IDs, and a vocabulary."""
+    """As `assign` leaves it, with random IDs of two systems, and a vocabulary.
+
+    The system that the gin files take by themselves is not the one that the runs are of.
+    """
     workdir = Workdir(tmp_path_factory.mktemp("runs") / "work")
     values = default_config()
     values.data.synthetic.update(products=120, train_queries=200, dev_queries=20, test_queries=40)
-    values.rqvae.update(levels=L, codebook_size=K)
-    values.seq2seq.vocabulary_size = 400
-    config = freeze(values)
-    prepare.run(config, workdir)
-    load_vocabulary(config, workdir)
-    lines = (workdir.data / "catalog.jsonl").read_text().splitlines()
-    ids = [json.loads(line)["id"] for line in lines]
-    numbers = np.random.default_rng(0).permutation(K**L)[: len(ids)]
-    codes = np.stack([numbers // K**level % K for level in range(L)], axis=1)
-    write_docids(workdir.docids, DocidTable(ids, codes.astype(np.int32)))
-    write_record(workdir.record("train_rqvae"), {"rqvae": {"codebook_size": K}}, 1.0)
+    place = shared_place(workdir.root)
+    prepare.run(freeze(values), place)
+    write_record(record_path(workdir.root, "prepare"), Record({}, done=True))
+    catalog = Catalog.open(workdir.catalog)
+    texts = [*catalog.titles, *(q.text for q in read_queries(workdir.queries("train")))]
+    workdir.vocabulary.write_bytes(train_vocabulary(texts, 400))
+    for seed, system in enumerate((SYSTEM, "cat_id2")):
+        numbers = np.random.default_rng(seed).permutation(K**L)[: len(catalog)]
+        codes = np.stack([numbers // K**level % K for level in range(L)], axis=1)
+        folder = workdir.root / system
+        write_docids(folder / "docids.jsonl", DocidTable(catalog.ids, codes))
+        record = Record({}, system, True, 1.0, {"levels": L, "codebook_size": K})
+        write_record(record_path(folder, "docids"), record)
     return workdir
 
 
@@ -71,16 +77,16 @@ def grown(workdir):
     write_checkpoint(place / "random", "t5x", Checkpoint(params, TINY, 1000))
     flags = [f"--vocabulary={workdir.vocabulary}", f"--levels={L}", f"--codebook_size={K}"]
     paths = [f"--from={place / 'random'}", f"--to={place / 'grown'}", "--format=t5x"]
-    convert_checkpoint.main([*paths, *flags])
+    convert_checkpoint.main(["convert_checkpoint", *paths, *flags])
     return place / "grown/checkpoint_1000"
 
 
 def run(script, workdir, **bindings):
     """Runs `t5x.<script>`; returns what it logs."""
-    texts = {"WORKDIR": workdir.root, "BEAMS": BEAMS} | bindings
+    values = {"WORKDIR": workdir.root, "SYSTEM": SYSTEM, "BEAMS": BEAMS} | bindings
     flags = [
-        f"--gin.{name}={value}" if isinstance(value, int) else f"--gin.{name}='{value}'"
-        for name, value in texts.items()
+        f"--gin.{name}={value}" if isinstance(value, int | float) else f"--gin.{name}='{value}'"
+        for name, value in values.items()
     ]
     files = ["--gin_file=gin/models/tiny.gin", f"--gin_file=gin/runs/{script}.gin"]
     module = {"finetune": "train"}.get(script, script)
@@ -107,7 +113,8 @@ def trained(workdir, grown):
     model = workdir.root.parent / "model"
     periods = {"STEPS": STEPS, "EVAL_PERIOD": STEPS // 2, "CHECKPOINT_PERIOD": STEPS // 2}
     paths = {"MODEL_DIR": model, "INITIAL_CHECKPOINT_PATH": grown}
-    return model, run("finetune", workdir, **paths, **periods, BATCH_SIZE=32)
+    weights = {"TITLE_WEIGHT": 0.5, "SUBSTITUTE_WEIGHT": 0.8}
+    return model, run("finetune", workdir, **paths, **periods, **weights, BATCH_SIZE=32)
 
 
 def test_the_loss_falls(trained):
@@ -137,24 +144,16 @@ def test_inferred_products_and_scores_are_those_of_the_native_search(workdir, tr
     output = workdir.root.parent / "infer"
     run("infer", workdir, CHECKPOINT_PATH=folder, INFER_OUTPUT_DIR=output)
     lines = read_lines(next(output.glob("*.jsonl*")))
-    table = read_docids(workdir.docids)
+    table = read_docids(workdir.root / SYSTEM / "docids.jsonl")
     vocabulary = Vocabulary(workdir.vocabulary, L, K)
     queries = vocabulary.encode([line["inputs"]["inputs_pretokenized"] for line in lines], 32)
     params = unflatten(read_checkpoint(folder).params)
+    decoder = make_decoder("t5", TINY, vocabulary)
     found = jax.jit(
-        lambda params, tokens, trie: retrieve(
-            Transformer(TINY, vocabulary.rows),
-            params,
-            tokens,
-            tokens != 0,
-            trie,
-            vocabulary.first_id_token,
-            BEAMS,
-            BEAMS,
-        )
+        lambda params, tokens, trie: retrieve(decoder, params, tokens, trie, BEAMS, BEAMS)
     )(params, jnp.asarray(queries), build_trie(table.codes, K))
     texts = np.array([format_docid(row) for row in table.codes.tolist()])
-    assert len(lines) == len(read_qrels(workdir.data / "qrels.test.txt"))
+    assert len(lines) == len(read_qrels(workdir.qrels("test")))
     for query, line in enumerate(lines):
         assert line["prediction"][::-1] == texts[found.documents[query]].tolist()
         np.testing.assert_allclose(line["aux"]["scores"][::-1], found.scores[query], atol=1e-4)
@@ -166,14 +165,14 @@ def test_evaluated_recall_is_that_of_the_inferred_products(workdir, trained):
     run("eval", workdir, CHECKPOINT_PATH=folder, EVAL_OUTPUT_DIR=output)
     metrics = read_lines(next(output.rglob("*-metrics.jsonl")))[-1]
     lines = read_lines(next((workdir.root.parent / "infer").glob("*.jsonl*")))
-    table = read_docids(workdir.docids)
+    table = read_docids(workdir.root / SYSTEM / "docids.jsonl")
     products = dict(zip(map(format_docid, table.codes.tolist()), table.ids, strict=True))
-    texts = {query.text: query.id for query in read_queries(workdir.data / "queries.test.jsonl")}
+    texts = {query.text: query.id for query in read_queries(workdir.queries("test"))}
     ranked = {
         texts[line["inputs"]["inputs_pretokenized"]]: [
             products[p] for p in line["prediction"][::-1]
         ]
         for line in lines
     }
-    expected = recall_at_k(ranked, read_qrels(workdir.data / "qrels.test.txt"), (5, 10, 20))
+    expected = recall_at_k(ranked, read_qrels(workdir.qrels("test")), (5, 10, 20))
     assert {name: metrics[name] for name in expected} == pytest.approx(expected)

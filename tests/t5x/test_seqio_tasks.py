@@ -4,21 +4,25 @@ import collections
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 
-from catid2_jax.config import default_config, freeze
-from catid2_jax.data.catalog import write_catalog
-from catid2_jax.data.queries import write_qrels, write_queries
+from catid2_jax.data.corpus import Catalog, Corpus, QuerySet, write_columns
+from catid2_jax.data.queries import read_qrels, read_queries, write_qrels, write_queries
 from catid2_jax.docids.table import DocidTable, format_docid, write_docids
-from catid2_jax.docids.vocabulary import train_vocabulary
+from catid2_jax.docids.vocabulary import Vocabulary, train_vocabulary
 from catid2_jax.errors import InputError
-from catid2_jax.steps.train_seq2seq import build_pairs, load_vocabulary
-from catid2_jax.steps.workdir import Workdir
+from catid2_jax.models.t5.config import T5Config
+from catid2_jax.seq2seq.config import Seq2SeqConfig
+from catid2_jax.seq2seq.decoder import make_decoder
+from catid2_jax.seq2seq.source import TextSource
+from catid2_jax.seq2seq.training import Stage2, make_data
 from catid2_jax.types import Product, Query
+from catid2_jax.workdir import Record, Workdir, record_path, write_record
 
 pytestmark = pytest.mark.seqio
 pytest.importorskip("seqio")
@@ -26,9 +30,9 @@ pytest.importorskip("seqio")
 import seqio
 import tensorflow_datasets as tfds
 
-from catid2_jax.t5x.seqio_tasks import register_tasks
 from catid2_jax.data.tfds.catalog_folder import CatalogFolder
 from catid2_jax.t5x import tasks
+from catid2_jax.t5x.seqio_tasks import register_tasks
 from catid2_jax.t5x.tasks import recall
 from catid2_jax.t5x.vocabulary import IdVocabulary
 
@@ -44,20 +48,11 @@ QUERIES = {
 }
 
 
-def config(**changes):
-    values = default_config()
-    values.rqvae.update(levels=L, codebook_size=K, category_levels=2)
-    values.seq2seq.update(source_tokens=SOURCE, **changes)
-    return freeze(values)
-
-
 @pytest.fixture(scope="module")
 def workdir(tmp_path_factory):
     workdir = Workdir(tmp_path_factory.mktemp("work"))
-    write_catalog(
-        workdir.data / "catalog.jsonl",
-        [Product(i, title, "", ("A", "B", "C")) for i, title in zip(IDS, TITLES, strict=True)],
-    )
+    products = [Product(i, title, "", ("A", "B")) for i, title in zip(IDS, TITLES, strict=True)]
+    write_columns(workdir.catalog, enumerate(products))
     for split, judged in QUERIES.items():
         queries = [Query(f"{split}{n}", text) for n, text in enumerate(judged)]
         write_queries(workdir.data / f"queries.{split}.jsonl", queries)
@@ -87,12 +82,24 @@ def tokens(rows):
     )
 
 
-def native(workdir, section):
-    """The same from the arrays."""
-    table = DocidTable(IDS, CODES)
-    data = build_pairs(section, workdir, table, load_vocabulary(section, workdir))
-    rows = zip(data.sources[data.source], data.targets[data.document], strict=True)
-    return collections.Counter((tuple(s[s > 0].tolist()), tuple(t.tolist())) for s, t in rows)
+def native(workdir, **weights):
+    """The same from the arrays of native training: how often, and with which weight in all."""
+    vocabulary = Vocabulary(workdir.vocabulary, L, K)
+    queries, qrels = read_queries(workdir.queries("train")), read_qrels(workdir.qrels("train"))
+    stage = Stage2(
+        Corpus(Catalog.open(workdir.catalog)),
+        DocidTable(IDS, CODES, codebook_size=K),
+        TextSource(vocabulary, SOURCE),
+        make_decoder("t5", T5Config(), vocabulary),
+    )
+    data = make_data(stage, QuerySet(queries, qrels), Seq2SeqConfig(**weights))
+    count, weight = collections.Counter(), collections.defaultdict(float)
+    pairs = zip(data.sources[data.source], data.targets[data.document], data.weight, strict=True)
+    for source, target, w in pairs:
+        pair = tuple(source[source > 0].tolist()), tuple(target.tolist())
+        count[pair] += 1
+        weight[pair] += float(w)
+    return count, weight
 
 
 def test_the_examples_are_those_of_native_training(workdir):
@@ -100,28 +107,89 @@ def test_the_examples_are_those_of_native_training(workdir):
     queries = examples("shop_query_to_id", shuffle=False)
     titles = examples("shop_title_to_id", shuffle=False)
     assert (len(queries), len(titles)) == (3, 5)
-    assert tokens(queries) == native(workdir, config(title_weight=0.0))
-    assert tokens(queries + titles) == native(workdir, config())
+    assert tokens(queries) == native(workdir, title_weight=0.0)[0]
+    assert tokens(queries + titles) == native(workdir)[0]
     longest = max(queries, key=lambda row: len(row["inputs"]))["inputs"]
     assert (len(longest), longest[-1]) == (SOURCE, 1)  # cut, and still ended
+    assert "shop_substitute_to_id" not in seqio.TaskRegistry.names()
 
 
 def test_without_substitutes(workdir):
-    register(workdir, substitutes=False)
+    register(workdir, substitute_weight=0.0)
     found = tokens(examples("shop_query_to_id"))
-    assert found == native(workdir, config(substitute_weight=0.0, title_weight=0.0))
+    assert found == native(workdir, substitute_weight=0.0, title_weight=0.0)[0]
     assert found.total() == 2
+    assert "shop_substitute_to_id" not in seqio.TaskRegistry.names()
+
+
+def test_substitutes_of_another_weight_are_a_task_of_their_own(workdir):
+    register(workdir, substitute_weight=0.4)
+    exact, substitutes = examples("shop_query_to_id"), examples("shop_substitute_to_id")
+    assert (len(exact), len(substitutes)) == (2, 1)
+    weights = {"substitute_weight": 0.4, "title_weight": 0.0}
+    assert tokens(exact + substitutes) == native(workdir, **weights)[0]
+    assert substitutes[0]["targets_pretokenized"].decode() == DOCIDS["p3"]
+    assert seqio.TaskRegistry.get("shop_substitute_to_id").splits == ("train",)
+    # The names of an earlier registration do not outlive it.
+    register(workdir)
+    assert "shop_substitute_to_id" not in seqio.TaskRegistry.names()
 
 
 @pytest.mark.parametrize(
-    ("weight", "expected"),
-    [(1.0, {"query": 3.0, "title": 5.0}), (0.2, {"query": 3.0, "title": 1.0}), (0, {"query": 3.0})],
+    ("weights", "expected"),
+    [
+        ({}, {"query": 3.0, "title": 5.0}),
+        ({"title_weight": 0.2}, {"query": 3.0, "title": 1.0}),
+        ({"title_weight": 0.0}, {"query": 3.0}),
+        ({"substitute_weight": 0.0}, {"query": 2.0, "title": 5.0}),
+        (
+            {"substitute_weight": 2.5, "title_weight": 0.4},
+            {"query": 2.0, "substitute": 2.5, "title": 2.0},
+        ),
+    ],
 )
-def test_the_mixtures_rates(workdir, weight, expected):
-    mixture = seqio.MixtureRegistry.get(register(workdir, title_weight=weight))
-    assert {task.name: mixture.get_rate(task) for task in mixture.tasks} == pytest.approx(
+def test_the_mixtures_rates(workdir, weights, expected):
+    assert rates(register(workdir, **weights)) == pytest.approx(
         {f"shop_{kind}_to_id": rate for kind, rate in expected.items()}
     )
+
+
+def rates(name):
+    """Rate of each task of a mixture."""
+    mixture = seqio.MixtureRegistry.get(name)
+    return {task.name: mixture.get_rate(task) for task in mixture.tasks}
+
+
+@pytest.mark.parametrize("title_weight", [0.0, 0.3, 1.0, 2.0])
+@pytest.mark.parametrize("substitute_weight", [0.0, 0.25, 1.0, 3.0])
+def test_the_mixture_draws_a_pair_as_often_as_it_weighs_natively(
+    workdir, title_weight, substitute_weight
+):
+    """A task is drawn in proportion to its rate, and then each of its examples equally often."""
+    weights = {"title_weight": title_weight, "substitute_weight": substitute_weight}
+    found = rates(register(workdir, **weights))
+    drawn = collections.defaultdict(float)
+    for name, rate in found.items():
+        rows = tokens(examples(name))
+        for pair, count in rows.items():
+            drawn[pair] += rate / sum(found.values()) * count / rows.total()
+    _, weight = native(workdir, **weights)
+    total = sum(weight.values())
+    assert drawn == pytest.approx({pair: w / total for pair, w in weight.items()})
+
+
+def test_training_queries_with_substitutes_alone(workdir, tmp_path):
+    """Weighed otherwise than 1 they leave the task of queries its evaluation alone."""
+    shutil.copytree(workdir.data, tmp_path / "data")
+    few = Workdir(tmp_path)
+    write_qrels(few.qrels("train"), {"train0": {"p3": 2}})
+    few.vocabulary.write_bytes(workdir.vocabulary.read_bytes())
+    found = rates(register(few, substitute_weight=0.5))
+    assert found == {"shop_substitute_to_id": 0.5, "shop_title_to_id": 5.0}
+    assert set(seqio.TaskRegistry.get("shop_query_to_id").splits) == {"validation", "test"}
+    with pytest.raises(InputError) as error:
+        register(few, substitute_weight=0.0, title_weight=0.0)
+    assert (error.value.where, error.value.found) == ("training pairs", "none with a weight")
 
 
 @pytest.fixture(scope="module")
@@ -144,32 +212,94 @@ def everything(name):
     }
 
 
-@pytest.mark.parametrize("substitutes", [True, False])
-def test_a_built_data_set_has_the_examples_of_the_files(workdir, built, substitutes):
+@pytest.mark.parametrize("substitute_weight", [1.0, 0.0, 0.5])
+def test_a_built_data_set_has_the_examples_of_the_files(workdir, built, substitute_weight):
     found = []
     for data in (workdir.data, built):
         vocabulary = IdVocabulary(workdir.vocabulary, L, K)
-        name = register_tasks("shop", data, DOCIDS, vocabulary, substitutes=substitutes)
-        mixture = seqio.MixtureRegistry.get(name)
-        rates = {task.name: mixture.get_rate(task) for task in mixture.tasks}
-        found.append((rates, [everything(task) for task in sorted(rates)]))
+        # IDs of products that are in none of the data change nothing.
+        docids = DOCIDS | {"elsewhere": format_docid([4, 0, 0])}
+        name = register_tasks("shop", data, docids, vocabulary, substitute_weight=substitute_weight)
+        found.append((rates(name), {task: everything(task) for task in rates(name)}))
     assert found[0] == found[1]
-    queries, titles = found[1][1]
-    assert {split: rows.total() for split, rows in queries.items()} == {
-        "train": 3 if substitutes else 2,
+    kinds = found[1][1]
+    assert {split: rows.total() for split, rows in kinds["shop_query_to_id"].items()} == {
+        "train": 3 if substitute_weight == 1 else 2,
         "validation": 1,
         "test": 2,
     }
-    assert titles["train"].total() == 5
+    assert kinds["shop_title_to_id"]["train"].total() == 5
+    assert ("shop_substitute_to_id" in kinds) == (substitute_weight == 0.5)
+
+
+def write_ids(root, system, codes, trained=False, **result):
+    """What `assign`, and maybe `train`, leaves of a system."""
+    folder = root / system
+    (root / "steps").mkdir(parents=True, exist_ok=True)
+    write_docids(folder / "docids.jsonl", DocidTable(IDS, codes))
+    result = {"levels": codes.shape[1], "codebook_size": K} | result
+    write_record(record_path(folder, "docids"), Record({}, system, True, 1.0, result))
+    if trained:
+        write_record(record_path(folder, "train_seq2seq"), Record({}, system, True, 1.0))
 
 
 def test_a_work_directory_without_data_takes_a_built_data_set(workdir, built, tmp_path):
     register(workdir)
     expected = everything("shop_query_to_id")
-    write_docids(Workdir(tmp_path).docids, DocidTable(IDS, CODES))
+    write_ids(tmp_path, "cat_id2", CODES)
     vocabulary = IdVocabulary(workdir.vocabulary, L, K)
     mixture = tasks.register(str(tmp_path), vocabulary, "shop", data=str(built))
     assert everything(tasks.queries(mixture)) == expected
+
+
+def test_the_system_of_a_work_directory(workdir, tmp_path):
+    """The first that is trained, or else the first with IDs; or the one that is named."""
+    other, longer = CODES[:, ::-1].copy(), np.pad(CODES, ((0, 0), (0, 1)))
+    shutil.copytree(workdir.data, tmp_path / "data")
+    (tmp_path / "vocabulary.model").write_bytes(workdir.vocabulary.read_bytes())
+    write_ids(tmp_path, "tiger", other, codebook_size=9)
+    write_ids(tmp_path, "given", longer)
+    write_record(record_path(tmp_path / "bm25", "retrieve"), Record({}, "bm25", True))
+    shapes = {"": (L, 9), "tiger": (L, 9), "given": (L + 1, K)}
+    root = str(tmp_path)
+    for system, shape in shapes.items():
+        ids = tasks.vocabulary(root, system=system).ids
+        assert (ids.levels, ids.codebook_size) == shape
+    np.testing.assert_array_equal(tasks.table(root).codes, other)
+    np.testing.assert_array_equal(tasks.table(root, "given").codes, longer)
+
+    mixture = tasks.register(root, tasks.vocabulary(root), "shop", substitute_weight=0.5)
+    rows = examples(tasks.queries(mixture), shuffle=False)
+    assert [row["targets_pretokenized"].decode() for row in rows] == [
+        format_docid(other[n]) for n in (0, 1)
+    ]
+    assert rates(mixture)["shop_substitute_to_id"] == 0.5
+    vocabulary = tasks.vocabulary(root, system="given")
+    mixture = tasks.register(root, vocabulary, title_weight=0.0, system="given")
+    assert mixture == f"{tmp_path.name}_to_id"
+    rows = examples(tasks.queries(mixture), shuffle=False)
+    assert rows[0]["targets_pretokenized"].decode() == format_docid(longer[0])
+
+    tasks.table.cache_clear()
+    write_ids(tmp_path, "given", longer, trained=True)
+    np.testing.assert_array_equal(tasks.table(root).codes, longer)
+    with pytest.raises(InputError, match="no system 'cat_id2', expected one of tiger, bm25, given"):
+        tasks.vocabulary(root, system="cat_id2")
+    with pytest.raises(InputError, match="bm25: found no finished step docids"):
+        tasks.table(root, "bm25")
+
+
+def test_ids_of_unequal_length_are_refused(tmp_path):
+    codes = CODES.copy()
+    codes[3, 2] = -1
+    write_ids(tmp_path, "cat_id2", codes)
+    with pytest.raises(InputError) as error:
+        tasks.table(str(tmp_path))
+    assert error.value.where == str(tmp_path / "cat_id2/docids.jsonl")
+    assert error.value.found == "an ID of fewer codes than others, <a_3><b_0>"
+    assert error.value.expected.startswith("3 codes in each: T5X cannot learn where an ID ends")
+    with pytest.raises(InputError, match="T5X cannot learn where an ID ends"):
+        tasks.register(str(tmp_path), tasks.vocabulary, "shop")
 
 
 def test_a_bad_built_data_set(workdir, built, tmp_path):
@@ -177,7 +307,7 @@ def test_a_bad_built_data_set(workdir, built, tmp_path):
     few = {i: text for i, text in DOCIDS.items() if i != "p4"}
     with pytest.raises(InputError, match=r"^dev0: found product 'p4' without an ID"):
         register_tasks("shop", built, few, vocabulary)
-    (tmp_path / "catalog.jsonl").write_bytes((workdir.data / "catalog.jsonl").read_bytes())
+    shutil.copy(workdir.catalog, tmp_path)
     builder = CatalogFolder(data_dir=str(tmp_path / "tfds"))
     manual = tfds.download.DownloadConfig(manual_dir=str(tmp_path))
     builder.download_and_prepare(download_config=manual)
@@ -250,13 +380,21 @@ def test_recall_of_fewer_than_the_papers_k(workdir):
     assert found == {"recall@2": 0.5}
 
 
-def test_bad_input(workdir):
-    with pytest.raises(InputError, match=r"title_weight is -1: expected at least 0"):
-        register(workdir, title_weight=-1)
+def test_bad_input(workdir, tmp_path):
+    for name in ("title_weight", "substitute_weight"):
+        with pytest.raises(InputError) as error:
+            register(workdir, **{name: -1})
+        assert error.value.args == (name, "-1", "at least 0")
     vocabulary = IdVocabulary(workdir.vocabulary, L, K)
     few = {i: text for i, text in DOCIDS.items() if i != "p4"}
     with pytest.raises(InputError, match=r"dev0: found product 'p4' without an ID"):
         register_tasks("shop", workdir.data, few, vocabulary)
+    with pytest.raises(InputError, match=r"qrels\.train\.txt: found no such file"):
+        register_tasks("shop", tmp_path, DOCIDS, vocabulary)
+    for name in ("queries.train.jsonl", "qrels.train.txt"):
+        shutil.copy(workdir.data / name, tmp_path)
+    with pytest.raises(InputError, match=r"catalog\.parquet: found no such file"):
+        register_tasks("shop", tmp_path, DOCIDS, vocabulary)
 
 
 MODULE = """

@@ -149,5 +149,5 @@ def test_equal_vocabularies(path, vocabulary, lines, tmp_path):
 
 
 def test_no_model(tmp_path):
-    with pytest.raises(InputError, match=r"none\.model: cannot be read"):
+    with pytest.raises(InputError, match=r"none\.model: found no readable file"):
         IdVocabulary(tmp_path / "none.model", L, K)
