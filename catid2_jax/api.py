@@ -29,6 +29,7 @@ from catid2_jax.encoders.encoder import check_vectors, fingerprint
 from catid2_jax.errors import InputError
 from catid2_jax.files import atomic_write, write_json
 from catid2_jax.loading import load_product_retriever, make_source
+from catid2_jax.models.t5.config import T5Config
 from catid2_jax.models.t5.sharding import check_divisible
 from catid2_jax.plugins import is_dotted, resolve
 from catid2_jax.records import choose_system, systems_in
@@ -43,7 +44,9 @@ from catid2_jax.schemes.scheme import (
     scheme_options,
     scheme_sections,
 )
+from catid2_jax.seq2seq.config import Seq2SeqConfig
 from catid2_jax.seq2seq.decoder import make_decoder
+from catid2_jax.seq2seq.source import Source
 from catid2_jax.seq2seq.training import SEQ2SEQ, Stage2, load_params, train_decoder
 from catid2_jax.systems import SYSTEMS, System, resolve_system
 from catid2_jax.types import Qrels, Query
@@ -162,24 +165,12 @@ def train_retriever(
     check_table(docids, corpus, "docids")
     sections, _ = _with_settings(("seq2seq", "t5", "seq2seq_training", "retrieve"), {}, settings)
     seq2seq, t5, training = sections["seq2seq"], sections["t5"], sections["seq2seq_training"]
-    if seq2seq.pretrained and (t5.memory_tokens or seq2seq.id_rows == "codebooks"):
-        raise InputError(
-            "pretrained",
-            f"{seq2seq.pretrained!r} with memory_tokens = {t5.memory_tokens} and id_rows = "
-            f"{seq2seq.id_rows!r}",
-            "0 memory tokens, for it reads text, and id_rows 'statistics', for there is no stage 1",
-        )
+    _check_pretrained(seq2seq, t5)
     known = _training_queries(corpus, queries, qrels, query_vectors)
-    call = (seed, seq2seq, t5, training, known.queries, known.qrels)
+    call = (seed, seq2seq, t5, training, known.ids, known.texts, known.qrels)
     arrays = (docids.codes, *(a for a in (embeddings, known.vectors) if a is not None))
     with _folder(directory, catalog, call, *map(np.asarray, arrays)) as folder:
-        vocabulary = folder / "vocabulary.model"
-        if not (t5.memory_tokens or seq2seq.vocabulary or vocabulary.exists()):
-            texts = [*(product_text(product, True) for product in catalog), *known.texts]
-            with atomic_write(vocabulary, "wb") as file:
-                file.write(train_vocabulary(texts, seq2seq.vocabulary_size))
-        width = corpus.embeddings.shape[1] if t5.memory_tokens else 0
-        source = make_source(seq2seq, t5, _GIVEN, docids, vocabulary, width)
+        source = _make_source(corpus, docids, known.texts, seq2seq, t5, folder)
         decoder = make_decoder(seq2seq.decoder, t5, source.vocabulary)
         check_divisible(t5, source.vocabulary.rows, seq2seq.model_devices)
 
@@ -204,8 +195,35 @@ def train_retriever(
     return ProductRetriever("trained", catalog, retriever, docids)
 
 
-_GIVEN = EmbeddingConfig(encoder=PRECOMPUTED, path="embeddings")
-"""What `train_retriever` knows of the encoder: vectors are given."""
+def _check_pretrained(seq2seq: Seq2SeqConfig, t5: T5Config) -> None:
+    """Raises InputError for a pretrained network that cannot be started from."""
+    if seq2seq.pretrained and (t5.memory_tokens or seq2seq.id_rows == "codebooks"):
+        raise InputError(
+            "pretrained",
+            f"{seq2seq.pretrained!r} with memory_tokens = {t5.memory_tokens} and id_rows = "
+            f"{seq2seq.id_rows!r}",
+            "0 memory tokens, for it reads text, and id_rows 'statistics', for there is no stage 1",
+        )
+
+
+def _make_source(
+    corpus: Corpus,
+    docids: DocidTable,
+    queries: Sequence[str],
+    seq2seq: Seq2SeqConfig,
+    t5: T5Config,
+    folder: pathlib.Path,
+) -> Source:
+    """What the network reads: texts, by a vocabulary that is trained if there is none, or vectors."""
+    given = EmbeddingConfig(encoder=PRECOMPUTED, path="embeddings")
+    path = folder / "vocabulary.model"
+    if t5.memory_tokens:
+        return make_source(seq2seq, t5, given, docids, path, corpus.embeddings.shape[1])
+    if not (seq2seq.vocabulary or path.exists()):
+        texts = [*(product_text(product, True) for product in corpus.catalog), *queries]
+        with atomic_write(path, "wb") as file:
+            file.write(train_vocabulary(texts, seq2seq.vocabulary_size))
+    return make_source(seq2seq, t5, given, docids, path, 0)
 
 
 def _corpus(catalog: Catalog, embeddings: np.ndarray | None) -> Corpus:
@@ -381,10 +399,7 @@ def _recorded_config(
     unknown = sorted(set(retrieve) - set(_SEARCH))
     if unknown:
         raise InputError("load", f"the setting {unknown[0]!r}", f"some of {', '.join(_SEARCH)}")
-    section = values["retrieve"] | retrieve
-    if "beams" in retrieve:  # k is the step's, which is not run
-        section["k"] = min(section["k"], section["beams"])
-    values["retrieve"] = section
+    values["retrieve"] |= retrieve | {"k": 1}  # the step's, which may be above the beams
     return build(Config, values, "config")
 
 

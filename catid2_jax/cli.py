@@ -6,13 +6,13 @@ import os
 import pathlib
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from typing import TypeAlias
 
+from absl import flags
 from ml_collections import ConfigDict
 
 from catid2_jax import processes
 from catid2_jax.config import Config, default_config, freeze
-from catid2_jax.config_file import BOOLEANS, load_config, override
+from catid2_jax.config_file import flag_error, load_config, override
 from catid2_jax.config_help import field_help, paragraph
 from catid2_jax.errors import InputError
 from catid2_jax.progress import console as output
@@ -44,9 +44,6 @@ FLAGS: Mapping[str, str] = {
 }
 """Flags beside the fields of the configuration, and what they mean."""
 
-Given: TypeAlias = str | None
-"""Value of a flag; None where it stands without one."""
-
 
 def console(argv: Sequence[str] | None = None) -> None:
     """The command `catid2 <verb> ...`."""
@@ -65,17 +62,17 @@ def console(argv: Sequence[str] | None = None) -> None:
 
 
 @contextlib.contextmanager
-def exit_codes(flags: Collection[str] = ()) -> Iterator[None]:
+def exit_codes(names: Collection[str] = ()) -> Iterator[None]:
     """Turns bad input into one line on standard error and exit code 2, an interrupt into 130.
 
     Args:
-        flags: names of flags; an error in the place of one says it as a flag, with dashes.
+        names: names of flags; an error in the place of one says it as a flag, with dashes.
     """
     try:
         yield
     except InputError as error:
         lines = filter(None, map(str.strip, str(error).splitlines()))
-        dashes = "--" if error.where in flags else ""
+        dashes = "--" if error.where in names else ""
         print(f"error: {dashes}{' '.join(lines)}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
@@ -97,63 +94,46 @@ def main(
         argv: the command line, the program's name first; `sys.argv` if None.
     """
     with exit_codes():
-        flags, fields = _read_flags(list(sys.argv if argv is None else argv)[1:])
-        config, name = _load(flags)
-        for path, text in fields:
-            override(config, path, text)
-        if "help" in flags:
+        given, words = _read_flags(list(sys.argv if argv is None else argv))
+        config, name = _load(given)
+        rest = override(config, words)
+        if rest:
+            raise InputError("command line", f"the argument {rest[0]!r}", "flags only, see --help")
+        if given.help:
             print(_help(about, config), flush=True)
             return
-        frozen, workdir = freeze(config), pathlib.Path(flags.get("workdir") or f"runs/{name}")
-        if "distributed" in flags:
-            _join(flags["distributed"])
+        frozen, workdir = freeze(config), pathlib.Path(given.workdir or f"runs/{name}")
+        if given.distributed:
+            _join()
         run(frozen, Workdir(workdir))
         output.print(f"everything is in {workdir}")
 
 
-def _read_flags(words: Sequence[str]) -> tuple[dict[str, Given], list[tuple[str, Given]]]:
-    """The flags of `FLAGS`, and (path, value) of the fields of the configuration, in order.
-
-    Values follow an equals sign or are words of their own; `--noconfig.x` is `--config.x=False`.
+def _read_flags(argv: list[str]) -> tuple[flags.FlagValues, list[str]]:
+    """The flags of `FLAGS`, and the command line without them.
 
     Raises:
-        InputError: another flag, an argument that is none, or no value where one is needed.
+        InputError: a flag without the value that it needs, or with one of another type.
     """
-    flags: dict[str, Given] = {}
-    fields: list[tuple[str, Given]] = []
-    rest = list(words)
-    while rest:
-        word = rest.pop(0)
-        if not word.startswith("-"):
-            raise InputError("command line", f"the argument {word!r}", "flags only, see --help")
-        name, equals, value = word.lstrip("-").partition("=")
-        text: Given = value if equals else None
-        if name.startswith("noconfig."):
-            name, text = name.removeprefix("no"), "False"
-        elif name in ("h", "help"):
-            name = "help"
-        elif not equals and rest and not rest[0].startswith("-"):
-            text = rest.pop(0)
-        if name.startswith("config."):
-            fields.append((name.removeprefix("config."), text))
-        elif name not in FLAGS:
-            known = ", ".join(f"--{flag}" for flag in FLAGS)
-            raise InputError("command line", f"the flag --{name}", f"{known} or --config.<field>")
-        elif name in ("config", "workdir") and not text:
-            raise InputError(f"--{name}", "no value", f"--{name}=...")
-        else:
-            flags[name] = text
-    return flags, fields
+    given = flags.FlagValues()
+    given.set_gnu_getopt(True)
+    for name in ("config", "workdir"):
+        flags.DEFINE_string(name, "", FLAGS[name], flag_values=given)
+    flags.DEFINE_bool("distributed", False, FLAGS["distributed"], flag_values=given)
+    flags.DEFINE_bool("help", False, FLAGS["help"], short_name="h", flag_values=given)
+    try:
+        return given, given(argv, known_only=True)
+    except flags.Error as error:
+        raise flag_error(error) from error
 
 
-def _load(flags: Mapping[str, Given]) -> tuple[ConfigDict, str]:
+def _load(given: flags.FlagValues) -> tuple[ConfigDict, str]:
     """The configuration that is named, or the defaults for --help; and a name for its runs."""
-    given = flags.get("config")
-    if not given:
-        if "help" in flags:
+    if not given.config:
+        if given.help:
             return default_config(), "default"
         raise InputError("--config", "none", "a file or a name, such as --config=quickstart")
-    name, _, argument = given.partition(":")
+    name, _, argument = given.config.partition(":")
     try:
         path = config_path(name)
     except InputError as error:
@@ -162,20 +142,16 @@ def _load(flags: Mapping[str, Given]) -> tuple[ConfigDict, str]:
     return load_config(path, argument), runs.replace(":", "-")
 
 
-def _join(given: Given) -> None:
+def _join() -> None:
     """Makes this process one of several, of which the first one speaks."""
-    wanted = BOOLEANS.get((given or "true").lower())
-    if wanted is None:
-        raise InputError("--distributed", repr(given), "True or False")
-    if wanted:
-        try:
-            processes.join()
-        except InputError as error:
-            raise error.within("--distributed") from error
-        output.quiet = not processes.is_first()
+    try:
+        processes.join()
+    except InputError as error:
+        raise error.within("--distributed") from error
+    output.quiet = not processes.is_first()
 
 
 def _help(about: str, config: ConfigDict) -> str:
     """What --help prints."""
-    flags = [f"    --{name}\n{paragraph(text)}" for name, text in FLAGS.items()]
-    return "\n".join((about.strip(), "\nFlags:", *flags, "", field_help(config)))
+    own = [f"    --{name}\n{paragraph(text)}" for name, text in FLAGS.items()]
+    return "\n".join((about.strip(), "\nFlags:", *own, "", field_help(config)))

@@ -1,20 +1,15 @@
 """A configuration as a file gives it and as a command line changes it."""
 
-import ast
-import dataclasses
 import importlib.util
 import pathlib
+import re
 import traceback
-import typing
-from typing import Any
+from collections.abc import Sequence
 
-from ml_collections import ConfigDict
+from absl import flags
+from ml_collections import ConfigDict, config_flags
 
-from catid2_jax.config import Config
 from catid2_jax.errors import InputError
-
-BOOLEANS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
-"""Text -> truth value, in lower case."""
 
 
 def load_config(path: pathlib.Path, argument: str = "") -> ConfigDict:
@@ -49,40 +44,56 @@ def load_config(path: pathlib.Path, argument: str = "") -> ConfigDict:
     return config
 
 
-def override(config: ConfigDict, path: str, text: str | None) -> None:
-    """Sets one field; what it may be, and whether there is such a field, `freeze` checks.
+def override(config: ConfigDict, words: Sequence[str]) -> list[str]:
+    """Changes fields as flags `--config.<field>=value` say.
+
+    Whether there is such a field, and whether it may have the value, `freeze` checks.
 
     Args:
         config: what is changed.
-        path: of the field, as in "rqvae.levels".
-        text: its value as the command line has it; None for a field without one, which is True.
+        words: a command line, the program's name first.
+
+    Returns:
+        The words that are no flags.
+
+    Raises:
+        InputError: another flag, a section that there is not, or a value of another type.
     """
-    *sections, name = path.split(".")
-    section, hints = config, typing.get_type_hints(Config)
-    with config.unlocked(), config.ignore_type():
-        for part in sections:
-            if not isinstance(section.get(part), ConfigDict):
-                section[part] = ConfigDict()
-            section, hints = section[part], _hints_of(hints.get(part))
-        hint = hints.get(name, type(section.get(name)))
-        section[name] = True if text is None else _read(text, hint)
-
-
-def _hints_of(section: Any) -> dict[str, Any]:
-    """Types of a section's fields; none for a mapping."""
-    return typing.get_type_hints(section) if isinstance(section, type) else {}
-
-
-def _read(text: str, hint: Any) -> Any:
-    """The value that `text` stands for in a field of a type; the text itself if it is none."""
-    if hint is str or dataclasses.is_dataclass(hint) or typing.get_origin(hint) is typing.Literal:
-        return text
-    if hint is bool:
-        return BOOLEANS.get(text.lower(), text)
+    for word in words:  # a plug-in's options have no defaults here
+        found = re.match(r"--?config\.(options)\.(\w+)\.", word)
+        if found and found[2] not in config.options:
+            config.options[found[2]] = ConfigDict()
+    parser = flags.FlagValues()
+    parser.set_gnu_getopt(True)
     try:
-        value = float(text) if hint is float else ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        value = text
-    if typing.get_origin(hint) is tuple and not isinstance(value, tuple | list):
-        return tuple(filter(None, value.split(","))) if isinstance(value, str) else (value,)
-    return value
+        config_flags.DEFINE_config_dict(
+            "config",
+            config,
+            flag_values=parser,
+            sys_argv=list(words),
+            lock_config=False,
+            accept_new_attributes=True,
+        )
+        return parser(list(words))[1:]
+    except flags.Error as error:
+        raise flag_error(error) from error
+    except (KeyError, AttributeError, TypeError, ValueError) as error:
+        # ml_collections passes a KeyError's message on as it prints: quoted and escaped.
+        reason = str(error).replace("\\n", " ").replace("\\'", "'").strip("\"'")
+        raise InputError("config", f"no field {reason!r}", "one that --help lists") from error
+
+
+def flag_error(error: flags.Error) -> InputError:
+    """What absl says of a command line, by where it is wrong."""
+    if isinstance(error, flags.UnrecognizedFlagError):
+        return InputError("command line", f"the flag --{error.flagname}", "one that --help lists")
+    missing = re.fullmatch(r"Missing value for flag (--[\w.]+)", str(error))
+    if missing:
+        return InputError(missing[1], "no value", f"{missing[1]}=...")
+    wrong = re.fullmatch(r"flag --?([\w.]+)=(.*?): (.*)", str(error), re.DOTALL)
+    if wrong is None:
+        return InputError("command line", error, "flags as --help lists them")
+    name, value, reason = wrong.groups()
+    kinds = {"int()": "an integer", "to float": "a number", "boolean": "True or False"}
+    expected = next((kind for part, kind in kinds.items() if part in reason), reason)
+    return InputError(name if "." in name else f"--{name}", repr(value), expected)

@@ -1,6 +1,7 @@
 """What a program calls: `load`, `search`, `learn_docids`, `train_retriever`, and the README's."""
 
 import dataclasses
+import functools
 import json
 import pathlib
 import re
@@ -10,12 +11,14 @@ import numpy as np
 import pytest
 
 import catid2_jax
-from catid2_jax.config import freeze
+from catid2_jax import api
+from catid2_jax.config import Config, freeze
 from catid2_jax.data.queries import read_qrels, read_queries
 from catid2_jax.docids.table import parse_docid, read_docids
 from catid2_jax.errors import InputError
 from catid2_jax.evaluation.run_file import read_run
 from catid2_jax.steps.chain import run_until
+from catid2_jax.training.optimizer import TrainingConfig
 from catid2_jax.types import Query
 from catid2_jax.workdir import Workdir
 from tests.plugins import tiny
@@ -94,30 +97,31 @@ def test_load_takes_the_system_that_generates(retriever, bm25):
     assert (retriever.name, bm25.name) == ("cat_id2", "bm25")
     assert retriever.table.ids == retriever.catalog.ids
     assert bm25.table is None
-    assert retriever.retriever.config == freeze(tiny.get_config()).retrieve
+    config = freeze(tiny.get_config()).retrieve
+    assert dataclasses.replace(retriever.retriever.config, k=config.k) == config
 
 
 def test_load_takes_a_path_as_text(tiny_workdir, retriever):
-    found = catid2_jax.load(str(tiny_workdir), system="cat_id2").search("tea", k=2)
-    assert found == retriever.search("tea", k=2)
+    found = catid2_jax.load(str(tiny_workdir), system="cat_id2").search("tea", k=3)
+    assert found == retriever.search("tea", k=3)
 
 
 def test_settings_of_the_search(tiny_workdir, retriever):
-    few = catid2_jax.load(tiny_workdir, beams=4, batch_size=7, normalize_over="valid")
-    assert dataclasses.asdict(few.retriever.config) == dataclasses.asdict(
-        dataclasses.replace(
-            retriever.retriever.config, beams=4, k=4, batch_size=7, normalize_over="valid"
-        )
+    few = catid2_jax.load(tiny_workdir, beams=3, batch_size=7, normalize_over="valid")
+    changed = dataclasses.replace(
+        retriever.retriever.config, beams=3, batch_size=7, normalize_over="valid"
     )
-    assert len(few.search("tea", k=4)) == 4
-    assert refused(few.search, "tea", k=5).where == "k"
+    assert few.retriever.config == changed
+    assert refused(few.search, "tea", k=4).where == "k"
     # What competes over fewer codes has more probability.
-    assert scores(few.search("tea", k=1)) > scores(retriever.search("tea", k=1))
+    found = few.search("tea", k=3)
+    assert len(found) == 3
+    assert scores(found) > scores(retriever.search("tea", k=3))
 
 
 def test_fewer_bits_give_other_scores(tiny_workdir, retriever):
-    found = catid2_jax.load(tiny_workdir, param_dtype="bfloat16").search("tea", k=1)
-    exact = retriever.search("tea", k=1)
+    found = catid2_jax.load(tiny_workdir, param_dtype="bfloat16").search("tea", k=3)
+    exact = retriever.search("tea", k=3)
     assert scores(found) != scores(exact)
     assert scores(found) == pytest.approx(scores(exact), abs=0.5)
 
@@ -164,7 +168,7 @@ def copy(tiny_workdir, tmp_path):
 
 
 def test_a_work_directory_may_move(copy, retriever):
-    assert catid2_jax.load(copy).search("tea", k=2) == retriever.search("tea", k=2)
+    assert catid2_jax.load(copy).search("tea", k=3) == retriever.search("tea", k=3)
 
 
 def test_unknown_system(copy):
@@ -245,10 +249,8 @@ def test_ids_of_another_catalog(copy):
 
 def test_hits_are_those_of_the_run(tiny_workdir, retriever, bm25, queries):
     texts = [query.text for query in queries]
-    docids = {
-        record["id"]: record["docid"]
-        for record in map(json.loads, open(tiny_workdir / "cat_id2" / "docids.jsonl"))
-    }
+    lines = (tiny_workdir / "cat_id2" / "docids.jsonl").read_text().splitlines()
+    docids = {record["id"]: record["docid"] for record in map(json.loads, lines)}
     for system, table in ((retriever, docids), (bm25, {})):
         run = read_run(tiny_workdir / system.name / "run.trec")
         found = system.search(texts, k=15)
@@ -267,9 +269,9 @@ def test_hits_are_those_of_the_run(tiny_workdir, retriever, bm25, queries):
 
 
 def test_hits_are_a_sequence(retriever):
-    hits = retriever.search("tea", k=4)
+    hits = retriever.search("tea", k=3)
     assert isinstance(hits, catid2_jax.Hits)
-    assert len(hits) == 4
+    assert len(hits) == 3
     assert hits[0] == next(iter(hits))
     assert hits[1:3] == tuple(hits)[1:3]
     assert hits[-1] in hits
@@ -281,29 +283,38 @@ def test_hits_are_a_sequence(retriever):
 def test_one_query_is_as_in_a_batch(retriever, bm25, queries):
     texts = [query.text for query in queries]
     for system in (retriever, bm25):
-        for text, together in zip(texts, system.search(texts, k=5), strict=True):
-            alone = system.search(text, k=5)
+        for text, together in zip(texts, system.search(texts, k=15), strict=True):
+            alone = system.search(text, k=15)
             assert isinstance(alone, catid2_jax.Hits)
             assert ids(alone) == ids(together)
             np.testing.assert_allclose(scores(alone), scores(together), rtol=1e-5)
             assert alone.proven == together.proven
-    assert retriever.search((texts[0],), k=5) == [retriever.search(texts[0], k=5)]
+    assert retriever.search((texts[0],), k=15) == [retriever.search(texts[0], k=15)]
 
 
-def test_proven_is_right(tiny_workdir, retriever, bm25, queries):
-    """With as many beams as products the search is exhaustive: nothing that it finds is missed."""
+@pytest.fixture(scope="module")
+def exhaustive(tiny_workdir, catalog):
+    """With as many beams as products nothing is missed."""
+    return catid2_jax.load(tiny_workdir, beams=len(catalog))
+
+
+@pytest.fixture(scope="module")
+def whole(exhaustive, catalog, queries):
+    """Every query's ranking of all products."""
+    return exhaustive.search([query.text for query in queries], k=len(catalog))
+
+
+def test_proven_is_right(tiny_workdir, whole, bm25, queries):
     texts = [query.text for query in queries]
-    everything = catid2_jax.load(tiny_workdir, beams=len(retriever.catalog)).search(texts, k=5)
-    assert all(hits.proven for hits in everything)
-    narrow = catid2_jax.load(tiny_workdir, beams=5).search(texts, k=5)
-    assert not all(hits.proven for hits in narrow)
-    for hits, best in zip(narrow, everything, strict=True):
+    assert all(hits.proven for hits in whole)
+    narrow = catid2_jax.load(tiny_workdir, beams=3).search(texts, k=3)
+    proven = [hits.proven for hits in narrow]
+    assert any(proven)
+    assert not all(proven)
+    for hits, best in zip(narrow, whole, strict=True):
         if hits.proven:
-            assert ids(hits) == ids(best)
-    widened = catid2_jax.load(tiny_workdir, beams=5, max_beams=80).search(texts, k=5)
-    assert [ids(hits) for hits in widened] == [ids(hits) for hits in everything]
-    assert all(hits.proven for hits in widened)
-    assert [hits.proven for hits in bm25.search(texts, k=5)] == [None] * len(texts)
+            assert ids(hits) == ids(best)[:3]
+    assert [hits.proven for hits in bm25.search(texts, k=3)] == [None] * len(texts)
 
 
 def brute_force(product, allow_ids=None, deny_ids=(), allow_categories=None, deny_categories=()):
@@ -322,7 +333,7 @@ def brute_force(product, allow_ids=None, deny_ids=(), allow_categories=None, den
     )
 
 
-def test_filters_keep_the_order_of_the_whole_ranking(tiny_workdir, catalog, queries):
+def test_filters_keep_the_order_of_the_whole_ranking(exhaustive, whole, catalog, queries):
     texts = [query.text for query in queries]
     paths = [product.categories for product in catalog]
     filters = [
@@ -336,8 +347,6 @@ def test_filters_keep_the_order_of_the_whole_ranking(tiny_workdir, catalog, quer
         {"allow_categories": [paths[0][:1]], "deny_categories": [paths[0][:2]]},
         {"allow_ids": []},
     ]
-    exhaustive = catid2_jax.load(tiny_workdir, beams=len(catalog))
-    whole = exhaustive.search(texts, k=len(catalog))
     assert {len(hits) for hits in whole} == {len(catalog)}
     for conditions in filters:
         given = {name: value for name, value in conditions.items() if value is not None}
@@ -408,7 +417,7 @@ def test_more_than_the_beams(retriever, bm25):
     error = refused(retriever.search, "tea", k=21)
     assert (error.where, error.found, error.expected) == ("k", "21", "1 to beams = 20")
     assert len(bm25.search("a table lamp for the garden", k=10**6)) <= len(bm25.catalog)
-    assert len(retriever.search("tea", k=np.int64(2))) == 2
+    assert retriever.search("tea", k=np.int64(3)) == retriever.search("tea", k=3)
 
 
 def test_a_long_query_is_cut(retriever, bm25):
@@ -430,17 +439,15 @@ def test_any_text_is_a_query(retriever, bm25):
 
 def test_ids_are_those_of_the_pipeline(tiny_workdir, catalog, embeddings):
     expected = read_docids(tiny_workdir / "cat_id2" / "docids.jsonl", 8)
-    for scheme in ("cat_id2", "rqvae"):  # whose defaults are CAT-ID2's
-        found = catid2_jax.learn_docids(catalog, embeddings, scheme, **STAGE_1)
-        assert list(found.ids) == list(expected.ids)
-        np.testing.assert_array_equal(found.codes, expected.codes)
-        np.testing.assert_array_equal(found.nearest, expected.nearest)
-        assert found.codebook_size == 8
-    other = catid2_jax.learn_docids(catalog, embeddings, seed=1, **STAGE_1)
-    assert (other.codes != expected.codes).any()
+    found = catid2_jax.learn_docids(catalog, embeddings, **STAGE_1)
+    assert list(found.ids) == list(expected.ids)
+    np.testing.assert_array_equal(found.codes, expected.codes)
+    np.testing.assert_array_equal(found.nearest, expected.nearest)
+    assert found.codebook_size == 8
 
 
 def test_a_system_changes_the_scheme(tmp_path, tiny_workdir, catalog, embeddings):
+    """With settings as parts of sections, as whole ones and as fields."""
     config = tiny.get_config()
     config.systems = ("tiger",)
     for name in ("data", "steps"):
@@ -448,7 +455,13 @@ def test_a_system_changes_the_scheme(tmp_path, tiny_workdir, catalog, embeddings
     shutil.copy(tiny_workdir / "embeddings.npy", tmp_path)
     run_until(freeze(config), Workdir(tmp_path), "docids")
     expected = read_docids(tmp_path / "tiger" / "docids.jsonl")
-    found = catid2_jax.learn_docids(catalog, embeddings, "tiger", **STAGE_1)
+    settings = {
+        "rqvae": {name: STAGE_1[name] for name in ("levels", "category_levels", "codebook_size")},
+        "rqvae_training": freeze(config).rqvae_training,
+        "latent_dim": 8,
+        "hidden_dims": [16],
+    }
+    found = catid2_jax.learn_docids(catalog, embeddings, "tiger", **settings)
     np.testing.assert_array_equal(found.codes, expected.codes)
     cat_id2 = read_docids(tiny_workdir / "cat_id2" / "docids.jsonl")
     assert (found.codes != cat_id2.codes).any()
@@ -481,25 +494,6 @@ def test_ids_of_an_earlier_state(tiny_workdir, embeddings, catalog):
     assert found.ids[-1] == "new"
 
 
-def test_settings_may_be_sections(catalog, embeddings):
-    """A part of one, a whole one, and one within another."""
-    parts = {
-        "rqvae": {name: STAGE_1[name] for name in ("levels", "category_levels", "codebook_size")},
-        "rqvae_training": dataclasses.replace(
-            freeze(tiny.get_config()).rqvae_training, batch_size=32, epochs=2
-        ),
-        "latent_dim": 8,
-        "hidden_dims": [16],
-    }
-    flat = catid2_jax.learn_docids(catalog, embeddings, "tiger", **(STAGE_1 | {"epochs": 2}))
-    found = catid2_jax.learn_docids(catalog, embeddings, "tiger", **parts)
-    np.testing.assert_array_equal(found.codes, flat.codes)
-    error = refused(
-        catid2_jax.learn_docids, catalog, embeddings, collisions={"candidates": -1}, **STAGE_1
-    )
-    assert error.where.startswith("docids.collisions")
-
-
 def learn(catalog, embeddings, scheme="cat_id2", **changes):
     return catid2_jax.learn_docids(catalog, embeddings, scheme, **(STAGE_1 | changes))
 
@@ -510,10 +504,11 @@ def learn(catalog, embeddings, scheme="cat_id2", **changes):
         ({"level": 3}, "settings", "'level'"),
         ({"beams": 3}, "settings", "'beams'"),
         ({"levels": "3"}, "rqvae.levels", "'3'"),
-        ({"codebook_size": 1}, "rqvae.codebook_size", "1"),
+        ({"codebook_size": 1}, "", "54 documents"),
         ({"category_levels": 3}, "rqvae.category_levels", "3 with 3 levels"),
         ({"rqvae": {"depth": 3}}, "rqvae", "the field 'depth'"),
         ({"rqvae": 3}, "rqvae", "3"),
+        ({"collisions": {"levels": 3}}, "docids.collisions", "the field 'levels'"),
         ({"previous": "nowhere"}, "nowhere/cat_id2/docids.jsonl", "no such file"),
         ({"scheme": "nobody"}, "scheme", "'nobody'"),
         ({"scheme": "bm25"}, "scheme", "'bm25'"),
@@ -554,10 +549,11 @@ def test_embeddings_that_do_not_fit(catalog, embeddings):
 
 
 def test_float16_and_lists_are_embeddings(catalog, embeddings):
-    half = embeddings.astype(np.float16)
-    expected = learn(catalog, half.astype(np.float32), epochs=2).codes
+    half, scheme = embeddings.astype(np.float16), "tests.plugins.my_scheme:MyScheme"
+    expected = catid2_jax.learn_docids(catalog, half.astype(np.float32), scheme).codes
     for array in (half, half.tolist(), half.astype(np.float64)):
-        np.testing.assert_array_equal(learn(catalog, array, epochs=2).codes, expected)
+        found = catid2_jax.learn_docids(catalog, array, scheme).codes
+        np.testing.assert_array_equal(found, expected)
 
 
 def test_a_directory_keeps_the_training(tmp_path, capsys, catalog, embeddings):
@@ -614,32 +610,23 @@ def test_it_finds_what_it_has_seen(retriever, training):
     assert np.mean(seen) > 0.6
 
 
-def test_queries_may_be_a_dictionary(tmp_path, retriever, catalog, training):
-    """Judgements of other grades and queries without any change nothing."""
-    queries, qrels = training
-    short = {"epochs": 1, "warmup_steps": 1}
-    expected = fit(catalog, retriever.table, training, **short).search("tea", k=3)
-    texts = {query.id: query.text for query in queries}
-    complement = catalog.ids[0]
-    more = {
-        query: judged if complement in judged else judged | {complement: grade % 2}
-        for grade, (query, judged) in enumerate(qrels.items())
-    }
-    more |= {"unjudged": {complement: 0}}
-    found = fit(catalog, retriever.table, (texts | {"unjudged": "x", "y": "z"}, more), **short)
-    assert found.search("tea", k=3) == expected
-
-
-def test_a_network_that_reads_vectors(retriever, catalog, embeddings, training):
+def test_a_network_that_reads_vectors(tmp_path, retriever, catalog, embeddings, training):
     """A query's vector is that of a product for which it was judged."""
     queries, qrels = training
     rows = [catalog.rows[next(iter(qrels[query.id]))] for query in queries]
-    arrays = {"embeddings": embeddings, "query_vectors": embeddings[rows]}
     settings = VECTORS | {"epochs": 80, "warmup_steps": 10, "learning_rate": 5e-3}
-    trained = fit(catalog, retriever.table, training, **arrays, **settings)
+    settings |= {"embeddings": embeddings, "directory": tmp_path}
+    vectors = embeddings[rows]
+    trained = fit(catalog, retriever.table, training, query_vectors=vectors, **settings)
     found = trained.search(["x"] * len(catalog), k=5, vectors=embeddings)
     firsts = [product in ids(hits) for product, hits in zip(catalog.ids, found, strict=True)]
     assert np.mean(firsts) > 0.6
+
+    # A query without a judgement is left out, and its vector too: it is the same training.
+    more = ([Query("none", "without a judgement"), *queries], qrels)
+    vectors = np.concatenate([np.full((1, 16), 9, np.float32), vectors])
+    again = fit(catalog, retriever.table, more, query_vectors=vectors, **settings)
+    assert again.search(["x"] * len(catalog), k=5, vectors=embeddings) == found
 
     assert refused(trained.search, "tea").where == "vectors"
     error = refused(trained.search, "tea", vectors=embeddings[:2])
@@ -648,19 +635,6 @@ def test_a_network_that_reads_vectors(retriever, catalog, embeddings, training):
     assert error.found == "vectors of width 5"
     nan = np.full(16, np.nan, np.float32)
     assert "NaN" in refused(trained.search, "tea", vectors=nan).found
-
-
-def test_vectors_follow_their_queries(retriever, catalog, embeddings, training):
-    """Where a query is left out, its vector is too."""
-    queries, qrels = training
-    vectors = np.random.default_rng(0).normal(size=(len(queries), 16)).astype(np.float32)
-    settings = {"embeddings": embeddings, **VECTORS}
-    expected = fit(catalog, retriever.table, training, query_vectors=vectors, **settings)
-    more = [Query("none", "without a judgement"), *queries]
-    arrays = np.concatenate([np.full((1, 16), 9, np.float32), vectors])
-    found = fit(catalog, retriever.table, (more, qrels), query_vectors=arrays, **settings)
-    search = {"k": 5, "vectors": embeddings[0]}
-    assert found.search("x", **search) == expected.search("x", **search)
 
 
 def test_what_cannot_be_trained(retriever, catalog, embeddings, training):
@@ -711,15 +685,27 @@ def test_ids_of_other_products(retriever, catalog, training):
 
 
 def test_a_directory_keeps_the_network(tmp_path, retriever, catalog, training):
+    """Of a call that learns from the same: a dictionary, and judgements that are left out."""
+    queries, qrels = training
     short = {"epochs": 1, "warmup_steps": 1, "directory": tmp_path}
-    first = fit(catalog, retriever.table, training, **short)
-    assert (tmp_path / "vocabulary.model").exists()
-    again = fit(catalog, retriever.table, training, **short, beams=7)
-    assert first.search("tea", k=2) == again.search("tea", k=2)
-    other = catid2_jax.DocidTable(table_ids := list(retriever.table.ids), np.eye(54, 3, dtype=int))
-    del table_ids
-    error = refused(fit, catalog, other, training, **short)
-    assert error.found == "the work of a call with other arguments"
+    first = fit(catalog, retriever.table, training, **short).search("tea", k=3)
+    made = (tmp_path / "vocabulary.model").stat().st_mtime_ns
+    texts = {query.id: query.text for query in queries} | {"unjudged": "x", "irrelevant": "y"}
+    more = {
+        query: judged | {catalog.ids[0]: judged.get(catalog.ids[0], number % 2)}
+        for number, (query, judged) in enumerate(qrels.items())
+    }
+    more |= {"irrelevant": {catalog.ids[0]: 0}, "unknown": {catalog.ids[0]: 1}}
+    again = fit(catalog, retriever.table, (texts, more), **short, beams=7)
+    np.testing.assert_allclose(scores(again.search("tea", k=3)), scores(first), rtol=1e-5)
+    assert (tmp_path / "vocabulary.model").stat().st_mtime_ns == made
+
+    ids = list(retriever.table.ids)
+    other = catid2_jax.DocidTable(ids, retriever.table.codes[::-1], codebook_size=8)
+    more[queries[0].id] = {catalog.ids[1]: 3}
+    for table, given in ((other, training), (retriever.table, (texts, more))):
+        error = refused(fit, catalog, table, given, **short)
+        assert error.found == "the work of a call with other arguments"
 
 
 # README.md
@@ -738,6 +724,8 @@ def test_the_readme_s_lines_run(tiny_workdir, catalog, tmp_path, monkeypatch, ca
     rng = np.random.default_rng(0)
     np.save(tmp_path / "embeddings.npy", rng.normal(size=(20, 8)).astype(np.float32))
     monkeypatch.chdir(tmp_path)
+    few = TrainingConfig(epochs=2, steps_per_dispatch=2, warmup_steps=1)
+    monkeypatch.setattr(api, "Config", functools.partial(Config, rqvae_training=few))
     namespace = {}
     for block in blocks:
         exec(compile(block, str(README), "exec"), namespace)

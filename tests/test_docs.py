@@ -1,6 +1,7 @@
 """What README.md and docs/ say: commands parse, code runs, links lead somewhere, lines wrap."""
 
 import dataclasses
+import functools
 import importlib
 import json
 import pathlib
@@ -446,8 +447,24 @@ def check_figures(figures):
     assert {figure for figure in names if f"`{figure}`" not in text} == set()
 
 
-def test_the_python_of_the_pages_runs(folder, monkeypatch, capsys):
+@pytest.mark.parametrize(
+    "lighter",
+    [
+        pytest.param({}, marks=pytest.mark.slow, id="as_written"),
+        pytest.param(
+            {
+                "learn_docids": {"codebook_start": "random"},
+                "train_retriever": {"decoder": "bigram_decoder:BigramDecoder"},
+            },
+            id="lighter",
+        ),
+    ],
+)
+def test_the_python_of_the_pages_runs(folder, monkeypatch, capsys, lighter):
     """docs/python.md from top to bottom, and the search of docs/search.md, which loads the same."""
+    for function, settings in lighter.items():
+        partial = functools.partial(getattr(catid2_jax, function), **settings)
+        monkeypatch.setattr(catid2_jax, function, partial)
     catalog = make_catalog()
     lines = [{"id": p.id, "title": p.title, "categories": list(p.categories)} for p in catalog]
     (folder / "catalog.jsonl").write_text("\n".join(map(json.dumps, lines)))

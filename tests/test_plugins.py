@@ -83,7 +83,9 @@ def test_a_name_that_a_module_does_not_have():
 def test_a_class_without_a_method():
     with pytest.raises(InputError) as error:
         resolve("counter", KNOWN, "thing", ("update", "search"))
-    refused(error, "thing", "'counter' without search", "a subclass of catid2_jax.Thing, or the like")
+    refused(
+        error, "thing", "'counter' without search", "a subclass of catid2_jax.Thing, or the like"
+    )
     with pytest.raises(InputError, match="without digits"):  # there, and no method
         resolve("string:Formatter", {}, "thing", ("format", "digits"))
 

@@ -154,6 +154,7 @@ class ProductRetriever:
         """
         names = [f"query {name}" for name in names or range(len(queries))]
         _check_queries(queries, k, names)
+        k = int(k)
         for_all = None if general is None else self.index.allowed(general, where)
         if not own:
             return self._rank(queries, k, vectors, for_all)

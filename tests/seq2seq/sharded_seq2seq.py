@@ -19,15 +19,16 @@ import optax
 from catid2_jax.docids.table import DocidTable
 from catid2_jax.docids.vocabulary import Vocabulary, train_vocabulary
 from catid2_jax.models.t5.config import T5Config
-from catid2_jax.models.t5.network import Transformer
 from catid2_jax.models.t5.sharding import partition_specs
 from catid2_jax.ops.mesh import DATA_AXIS
+from catid2_jax.seq2seq.config import DevEvaluationConfig, Seq2SeqObjective
+from catid2_jax.seq2seq.decoder import make_decoder
+from catid2_jax.seq2seq.evaluation import make_recall_evaluator
+from catid2_jax.seq2seq.step import Seq2SeqData, make_seq2seq_step
 from catid2_jax.training.checkpoint import Checkpoints
 from catid2_jax.training.loop import TrainState, train
 from catid2_jax.training.optimizer import TrainingConfig, make_optimizer
 from catid2_jax.training.sampler import EpochSampler
-from catid2_jax.seq2seq.evaluation import make_recall_evaluator
-from catid2_jax.seq2seq.step import Seq2SeqData, Seq2SeqObjective, make_seq2seq_step
 from catid2_jax.training.sharding import data_mesh
 
 # 128 wide, since Adafactor factors the moments of parameters from there on.
@@ -65,31 +66,30 @@ def examples(folder: pathlib.Path) -> tuple[Vocabulary, DocidTable, Seq2SeqData]
 
 def main(output: pathlib.Path, model_devices: list[int], names: list[str]) -> None:
     vocabulary, table, data = examples(output.parent)
-    model = Transformer(CONFIG, vocabulary.rows)
-    tokens = jnp.zeros((1, 1), jnp.int32)
-    params = model.init(jax.random.key(0), tokens, tokens == 0, tokens)["params"]
+    decoder = make_decoder("t5", CONFIG, vocabulary)
+    params = decoder.initialize(jax.random.key(0), jax.ShapeDtypeStruct((1,), jnp.int32))
     results = {}
     for count in model_devices:
         folder = output.parent / str(count)
-        found = run(folder, model, params, vocabulary, table, data, count, names)
+        found = run(folder, decoder, params, table, data, count, names)
         results |= {f"{count} {name}": np.asarray(value) for name, value in found.items()}
     if jax.process_index() == 0:
         np.savez(output, **results)
 
 
-def run(folder, model, params, vocabulary, table, data, model_devices, names):
+def run(folder, decoder, params, table, data, model_devices, names):
     """What is to be alike on every mesh, by name."""
     mesh = data_mesh(model_devices)
     qrels = {f"q{n}": {f"p{data.document[n]}": 3} for n in range(10)}
     evaluator = make_recall_evaluator(
-        model, vocabulary, table, data.sources[:10], qrels, 8, "full", (1, 5)
+        decoder, table, data.sources[:10], qrels, DevEvaluationConfig(10, 8, "full", (1, 5))
     )
     results = {}
 
     def recorded(state):
-        state, figures = evaluator(state)
+        figures = evaluator(state)
         results[f"recall {int(state.step)}"] = list(figures.values())
-        return state, figures
+        return figures
 
     # Gradient descent at rate 1 leaves the gradient in the difference of the parameters.
     runs = {
@@ -107,7 +107,7 @@ def run(folder, model, params, vocabulary, table, data, model_devices, names):
         longest = np.sort(np.sum(data.sources != 0, axis=1))[-rows:]
         data = data.replace(packed_tokens=int(longest.sum()))
         sampler = EpochSampler(PAIRS if steps > 1 else 16, 16, 0, mesh.shape[DATA_AXIS])
-        step = make_seq2seq_step(model, optimizer, OBJECTIVE, seed=0)
+        step = make_seq2seq_step(decoder, optimizer, OBJECTIVE, seed=0)
         state = TrainState(jnp.int32(0), params, optimizer.init(params))
         specs = partition_specs(state)
         with Checkpoints(folder / name) as checkpoints:

@@ -152,11 +152,13 @@ def test_run_ranks_products_of_the_catalogue_for_every_test_query(done, system):
     workdir, _ = done
     ids = set(Catalog.open(workdir / "data/catalog.parquet").ids)
     run = read_run(workdir / system / "run.trec")
-    assert set(run) == {q.id for q in read_queries(workdir / "data/queries.test.jsonl")}
-    for hits in run.values():
-        if system != "bm25":  # which finds what has a word of the query
-            assert len(hits) == min(15, len(ids))
-        assert {document for document, _ in hits} <= ids
+    queries = {query.id for query in read_queries(workdir / "data/queries.test.jsonl")}
+    if system == "bm25":  # it finds what has a word of the query, which may be nothing
+        assert 0 < len(set(run) & queries) == len(run)
+    else:
+        assert set(run) == queries
+        assert {len(hits) for hits in run.values()} == {min(15, len(ids))}
+    assert {document for hits in run.values() for document, _ in hits} <= ids
 
 
 def test_metrics_are_those_of_the_run_files(done):

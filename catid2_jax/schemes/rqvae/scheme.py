@@ -140,7 +140,7 @@ def _bring(source: pathlib.Path, target: pathlib.Path) -> None:
     """Copies the stage 1 that made the previous IDs, whole or not at all."""
     if target.exists() and not (target / _PREVIOUS).exists():
         raise InputError(
-            target, "a stage 1 trained here", "none with docids.previous: give another --workdir"
+            target, "a stage 1 trained here", "none, since an earlier one is continued"
         )
     if not source.exists():
         raise InputError(source, "no stage 1", "that of the previous work directory")
