@@ -214,7 +214,7 @@ def _make_source(
     t5: T5Config,
     folder: pathlib.Path,
 ) -> Source:
-    """What the network reads: texts, by a vocabulary that is trained if there is none, or vectors."""
+    """What the network reads: vectors, or texts, by a vocabulary that is trained if need be."""
     given = EmbeddingConfig(encoder=PRECOMPUTED, path="embeddings")
     path = folder / "vocabulary.model"
     if t5.memory_tokens:
@@ -399,7 +399,8 @@ def _recorded_config(
     unknown = sorted(set(retrieve) - set(_SEARCH))
     if unknown:
         raise InputError("load", f"the setting {unknown[0]!r}", f"some of {', '.join(_SEARCH)}")
-    values["retrieve"] |= retrieve | {"k": 1}  # the step's, which may be above the beams
+    # k is the step's and no search's, and may be above the beams that are asked for.
+    values["retrieve"] |= {**retrieve, "k": 1}
     return build(Config, values, "config")
 
 

@@ -1,6 +1,6 @@
 """Looks for what is odd in the catalogue, the queries and the judgements before anyone trains.
 
-    python -m catid2_jax.inspect --config=configs/offers.py [--workdir=DIR] [--config.x=y ...]
+    python -m catid2_jax.inspect --config=configs/quickstart.py [--workdir=DIR] [--config.x=y ...]
 
 Reads them as they were given, before preprocessing; leaves DIR/inspect.json and DIR/inspect.html,
 and in DIR/inspect.rejected.jsonl the records of the catalogue that cannot be read.

@@ -1,7 +1,6 @@
 """What a program calls: `load`, `search`, `learn_docids`, `train_retriever`, and the README's."""
 
 import dataclasses
-import functools
 import json
 import pathlib
 import re
@@ -307,7 +306,7 @@ def whole(exhaustive, catalog, queries):
 def test_proven_is_right(tiny_workdir, whole, bm25, queries):
     texts = [query.text for query in queries]
     assert all(hits.proven for hits in whole)
-    narrow = catid2_jax.load(tiny_workdir, beams=3).search(texts, k=3)
+    narrow = catid2_jax.load(tiny_workdir, beams=12).search(texts, k=3)
     proven = [hits.proven for hits in narrow]
     assert any(proven)
     assert not all(proven)
@@ -713,6 +712,15 @@ def test_a_directory_keeps_the_network(tmp_path, retriever, catalog, training):
 README = pathlib.Path(__file__).parent.parent / "README.md"
 
 
+@dataclasses.dataclass(frozen=True)
+class ShortConfig(Config):
+    """The defaults but for fewer epochs."""
+
+    rqvae_training: TrainingConfig = TrainingConfig(
+        epochs=2, steps_per_dispatch=2, warmup_steps=1
+    )
+
+
 def test_the_readme_s_lines_run(tiny_workdir, catalog, tmp_path, monkeypatch, capsys):
     """Every block of Python, in order, where its files are."""
     blocks = re.findall(r"^```python\n(.*?)^```", README.read_text(encoding="utf-8"), re.M | re.S)
@@ -724,8 +732,7 @@ def test_the_readme_s_lines_run(tiny_workdir, catalog, tmp_path, monkeypatch, ca
     rng = np.random.default_rng(0)
     np.save(tmp_path / "embeddings.npy", rng.normal(size=(20, 8)).astype(np.float32))
     monkeypatch.chdir(tmp_path)
-    few = TrainingConfig(epochs=2, steps_per_dispatch=2, warmup_steps=1)
-    monkeypatch.setattr(api, "Config", functools.partial(Config, rqvae_training=few))
+    monkeypatch.setattr(api, "Config", ShortConfig)
     namespace = {}
     for block in blocks:
         exec(compile(block, str(README), "exec"), namespace)

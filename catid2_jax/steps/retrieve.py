@@ -34,12 +34,7 @@ def run(config: Config, place: Place, system: ResolvedSystem) -> None:
     queries = read_queries(section.queries or place.workdir.queries("test"))
     general = read_filter({name: getattr(section, name) for name in FIELDS})
     own = _own_filters(queries)
-    try:
-        retriever = load_product_retriever(config, place, system)
-    except InputError as error:
-        if error.where in system.options:
-            raise error.within(f"config.{system.option_names[1]}") from error
-        raise
+    retriever = load_product_retriever(config, place, system)
     vectors = _query_vectors(config, place, queries) if _reads_vectors(config, system) else None
     ranking = retriever.rank(
         [query.text for query in queries],

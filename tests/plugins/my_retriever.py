@@ -8,7 +8,7 @@ import catid2_jax
 
 
 class MyRetriever(catid2_jax.Retriever):
-    """Counts the words that a query shares with a product's title and, by weight, its categories."""
+    """Counts the query's words in a product's title and, by a weight, in its categories."""
 
     needs_embeddings = False
 

@@ -125,7 +125,7 @@ def test_a_filter_changes_what_is_found_and_no_score(setting, log_probabilities)
 @pytest.mark.parametrize("kind", ["full", "level", "valid"])
 def test_an_ids_end_is_scored_as_the_token_that_training_puts_there(setting, kind):
     """IDs of unequal length, teacher-forced; token 0 ends a shorter one."""
-    params, tokens, mask, every = setting
+    params, tokens, _, every = setting
     rows = every.copy()
     rows[:20, 2] = -1
     rows[20:22, 1:] = -1
@@ -147,12 +147,13 @@ def test_an_ids_end_is_scored_as_the_token_that_training_puts_there(setting, kin
                 continue  # the ID has ended
             competing = {
                 "full": np.arange(V),
-                "level": np.append(FIRST + K * level + np.arange(K), 0),
+                # No ID ends before its first code.
+                "level": np.append(FIRST + K * level + np.arange(K), [0] if level else []),
                 "valid": np.unique(
                     targets[(targets[:, :level] == targets[n, :level]).all(1), level]
                 ),
             }[kind]
-            chance = log_softmax(logits[n, level, competing])
+            chance = log_softmax(logits[n, level, competing.astype(int)])
             expected[query, n] += chance[competing == targets[n, level]].item()
     found = search(setting, count, normalize_over=kind, rows=rows)
     for query in range(2):
