@@ -1,7 +1,7 @@
 """IDs of unequal length: the search beside a brute force over all documents.
 
 A model says how likely each code is after each prefix and, maybe, how likely it is that the ID ends
-there. Probabilities are drawn per prefix, so that no two documents score alike.
+there. Both are drawn per prefix.
 """
 
 import functools
@@ -60,8 +60,13 @@ def catalogue(seed, count=60):
 
 def symbols(row):
     """The codes of an ID and, where it is shorter than L, its end, which is K."""
-    codes = [code for code in row if code >= 0]
+    codes = [int(code) for code in row if code >= 0]
     return codes + [K] * (len(codes) < L)
+
+
+def first_two(row):
+    """An ID's first two symbols; what follows an end is an end."""
+    return (*symbols(row), K)[:2]
 
 
 def brute_force(rows, tables, renormalize):
@@ -94,11 +99,12 @@ def search(rows, tables, beams, renormalize=False, mask=None):
 
 
 def check_everything(found, scores):
-    """That all documents were found, best first, with these scores."""
+    """That all documents were found, best first, with these scores; some may be equal."""
     for query in range(B):
-        order = np.argsort(-scores[query])
-        assert found.documents[query].tolist() == order.tolist()
-        np.testing.assert_allclose(found.scores[query], scores[query, order], atol=1e-5)
+        documents = found.documents[query]
+        assert sorted(documents.tolist()) == list(range(scores.shape[1]))
+        np.testing.assert_allclose(found.scores[query], scores[query, documents], atol=1e-5)
+        np.testing.assert_allclose(found.scores[query], -np.sort(-scores[query]), atol=1e-5)
     assert found.exact.all()
 
 
@@ -110,7 +116,8 @@ def test_an_end_has_the_models_probability(seed, renormalize):
     assert set(lengths.tolist()) == {1, 2, 3, 4}
     # Some IDs begin others, and some nodes have nothing but an end.
     begins = [
-        (rows[:, :n] == row[:n]).all(1).sum() > 1 for row, n in zip(rows, lengths, strict=True)
+        (rows[:, :length] == row[:length]).all(axis=1).sum() > 1
+        for row, length in zip(rows, lengths, strict=True)
     ]
     assert 0 < sum(begins) < len(rows)
     scores = brute_force(rows, probabilities(), renormalize)
@@ -152,19 +159,21 @@ def test_ids_of_one_length_do_not_look_at_the_column(renormalize):
 
 @pytest.mark.parametrize("renormalize", [False, True])
 def test_fewer_beams_are_bounded_by_what_they_leave_out(renormalize):
-    proven = 0
+    proven = wrong = 0
     for seed in range(5, 8):
         rows = catalogue(seed)
         scores = brute_force(rows, probabilities(), renormalize)
-        found = search(rows, probabilities(), 6, renormalize)
+        found = search(rows, probabilities(), 20, renormalize)
         for query in range(B):
-            documents, best = found.documents[query], -np.sort(-scores[query])[:6]
+            documents, best = found.documents[query], -np.sort(-scores[query])[:20]
             np.testing.assert_allclose(found.scores[query], scores[query, documents], atol=1e-5)
             rest = np.delete(scores[query], documents).max()
             assert rest <= max(found.bound[query], found.scores[query, -1]) + 1e-5
             if found.exact[query]:
                 proven += 1
                 np.testing.assert_allclose(found.scores[query], best, atol=1e-5)
+            wrong += not np.allclose(found.scores[query], best, atol=1e-5)
+    print(proven, wrong)
     assert proven
 
 
@@ -185,11 +194,11 @@ def test_a_mask_chooses_among_ends_and_changes_no_score():
 def test_prefixes_that_have_ended_are_prefixes():
     """Of two symbols: two codes, or a code and the end."""
     rows = catalogue(10)
-    trie, starts = build_trie(rows, K), None
+    trie = build_trie(rows, K)
     starts = trie.leaf_starts(2)
     cache = jnp.zeros((B, 1, 0), jnp.int32)
     found = search_prefixes(step_of(probabilities()), cache, trie, B, 30, 2)
-    expected = {tuple((symbols(row) + [K])[:2]) for row in rows.tolist()}
+    expected = set(map(first_two, rows))
     for query in range(B):
         scores = {
             (first, second): probabilities()[0][query, 0, first]
@@ -198,10 +207,7 @@ def test_prefixes_that_have_ended_are_prefixes():
         }
         count = len(expected)
         nodes = found.nodes[query, :count]
-        prefixes = [
-            tuple((symbols(rows[trie.documents[starts[node]]].tolist()) + [K])[:2])
-            for node in nodes
-        ]
+        prefixes = [first_two(rows[trie.documents[starts[node]]]) for node in nodes]
         assert sorted(prefixes) == sorted(expected)
         np.testing.assert_allclose(
             found.scores[query, :count], [scores[p] for p in prefixes], atol=1e-5
