@@ -3,6 +3,8 @@
 import contextlib
 import fcntl
 import os
+import shutil
+import tempfile
 
 import hypothesis
 import jax
@@ -12,6 +14,19 @@ from jaxtyping import install_import_hook
 # TensorFlow first and then Triton, which PyTorch's CUDA builds load, is a segmentation fault.
 with contextlib.suppress(ImportError):
     import triton  # noqa: F401
+
+# Programs are compiled once for all workers and for the processes that tests start.
+_CACHE = "JAX_COMPILATION_CACHE_DIR"
+_OWN_CACHE = tempfile.mkdtemp(prefix="catid2-jax-") if _CACHE not in os.environ else None
+if _OWN_CACHE:
+    os.environ[_CACHE] = _OWN_CACHE
+    jax.config.update("jax_compilation_cache_dir", _OWN_CACHE)
+for _name in (
+    "jax_persistent_cache_min_compile_time_secs",
+    "jax_persistent_cache_min_entry_size_bytes",
+):
+    os.environ.setdefault(_name.upper(), "0")
+    jax.config.update(_name, 0)
 
 # A third of the time of the tests went into LLVM's optimisations of code that runs once. Processes
 # that tests start have it from here. XLA_FLAGS= runs them with what users get.
@@ -27,6 +42,12 @@ install_import_hook(
     [f"catid2_jax.{part}" for part in ("ops", "losses", "models", "decoding")],
     "beartype.beartype",
 )
+
+
+def pytest_unconfigure():
+    """Takes the cache away; workers have it from the process that started them."""
+    if _OWN_CACHE:
+        shutil.rmtree(_OWN_CACHE, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

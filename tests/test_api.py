@@ -16,6 +16,7 @@ from catid2_jax.data.queries import read_qrels, read_queries
 from catid2_jax.docids.table import parse_docid, read_docids
 from catid2_jax.errors import InputError
 from catid2_jax.evaluation.run_file import read_run
+from catid2_jax.models.rqvae import RQVAEConfig
 from catid2_jax.steps.chain import run_until
 from catid2_jax.training.optimizer import TrainingConfig
 from catid2_jax.types import Query
@@ -712,13 +713,16 @@ def test_a_directory_keeps_the_network(tmp_path, retriever, catalog, training):
 README = pathlib.Path(__file__).parent.parent / "README.md"
 
 
+SMALL = RQVAEConfig(latent_dim=8, hidden_dims=(16,))
+SHORT = TrainingConfig(epochs=2, steps_per_dispatch=2, warmup_steps=1)
+
+
 @dataclasses.dataclass(frozen=True)
 class ShortConfig(Config):
-    """The defaults but for fewer epochs."""
+    """The defaults but for a small network and few epochs."""
 
-    rqvae_training: TrainingConfig = TrainingConfig(
-        epochs=2, steps_per_dispatch=2, warmup_steps=1
-    )
+    rqvae: RQVAEConfig = SMALL
+    rqvae_training: TrainingConfig = SHORT
 
 
 def test_the_readme_s_lines_run(tiny_workdir, catalog, tmp_path, monkeypatch, capsys):

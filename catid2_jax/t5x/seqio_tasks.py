@@ -77,12 +77,17 @@ def register_tasks(
     """
     weights, splits_there = PairWeights(title_weight, substitute_weight), read_splits(data)
     kinds = training_kinds(data, docids, weights)
+    names = {kind: f"{prefix}_{kind}_to_id" for kind in ("query", "substitute", "title")}
+    rates = [(names[kind], pairs.weight) for kind, pairs in kinds.items() if pairs.weight > 0]
+    if not rates:
+        raise InputError(
+            "training pairs", "none with a weight", "some: raise title_weight or substitute_weight"
+        )
     judged = {}
     for split in sorted(splits_there - {"train", CATALOG}):
         rows = list(judged_queries(read_examples(data, split), docids))
         if rows:
             judged[split] = functools.partial(iter, rows)
-    names = {kind: f"{prefix}_{kind}_to_id" for kind in ("query", "substitute", "title")}
     mixture = f"{prefix}_to_id"
     for registry in (seqio.TaskRegistry, seqio.MixtureRegistry):
         for name in {*names.values(), mixture} & set(registry.names()):
@@ -92,11 +97,6 @@ def register_tasks(
         splits |= judged if kind == "query" else {}
         if splits:
             _add_task(name, splits, vocabulary, metrics if kind == "query" else ())
-    rates = [(names[kind], pairs.weight) for kind, pairs in kinds.items() if pairs.weight > 0]
-    if not rates:
-        raise InputError(
-            "training pairs", "none with a weight", "some: raise title_weight or substitute_weight"
-        )
     seqio.MixtureRegistry.add(mixture, rates)
     return mixture
 

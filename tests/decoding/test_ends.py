@@ -89,12 +89,12 @@ def brute_force(rows, tables, renormalize):
     return scores
 
 
-def search(rows, tables, beams, renormalize=False, mask=None):
+def search(rows, tables, beams, renormalize=False, mask=None, k=None):
     trie = build_trie(rows, K)
     allowed = None if mask is None else trie.mask(mask)
     cache = jnp.zeros((B, 1, 0), jnp.int32)
-    step = step_of(tables)
-    run = jax.jit(lambda t, m: beam_search(step, cache, t, B, beams, beams, m, renormalize))
+    step, k = step_of(tables), k or beams
+    run = jax.jit(lambda t, m: beam_search(step, cache, t, B, beams, k, m, renormalize))
     return run(trie, allowed)
 
 
@@ -160,21 +160,19 @@ def test_ids_of_one_length_do_not_look_at_the_column(renormalize):
 @pytest.mark.parametrize("renormalize", [False, True])
 def test_fewer_beams_are_bounded_by_what_they_leave_out(renormalize):
     proven = wrong = 0
-    for seed in range(5, 8):
+    for seed in range(20, 30):
         rows = catalogue(seed)
         scores = brute_force(rows, probabilities(), renormalize)
-        found = search(rows, probabilities(), 20, renormalize)
+        found = search(rows, probabilities(), 4, renormalize, k=2)
         for query in range(B):
-            documents, best = found.documents[query], -np.sort(-scores[query])[:20]
+            documents = found.documents[query]
             np.testing.assert_allclose(found.scores[query], scores[query, documents], atol=1e-5)
             rest = np.delete(scores[query], documents).max()
             assert rest <= max(found.bound[query], found.scores[query, -1]) + 1e-5
-            if found.exact[query]:
-                proven += 1
-                np.testing.assert_allclose(found.scores[query], best, atol=1e-5)
-            wrong += not np.allclose(found.scores[query], best, atol=1e-5)
-    print(proven, wrong)
-    assert proven
+            is_best = np.allclose(found.scores[query], -np.sort(-scores[query])[:2], atol=1e-5)
+            assert is_best or not found.exact[query]
+            proven, wrong = proven + found.exact[query], wrong + (not is_best)
+    assert min(proven, wrong) > 0  # the claim could have failed
 
 
 def test_a_mask_chooses_among_ends_and_changes_no_score():

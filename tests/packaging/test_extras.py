@@ -68,17 +68,22 @@ def start(python, extras, cwd):
         check(python.parent / "tfds", "build", "--help", cwd=cwd)
 
 
+def install(python, wheel, *extras):
+    wanted = f"{wheel}[{','.join(extras)}]" if extras else str(wheel)
+    check(python, "-m", "pip", "install", "-q", wanted, cwd=wheel.parent)
+
+
 @pytest.mark.parametrize("extras", COMBINATIONS, ids=lambda extras: "+".join(extras) or "core")
 def test_a_fresh_install_starts_every_command(extras, python, wheel, tmp_path):
-    wanted = f"{wheel}[{','.join(extras)}]" if extras else str(wheel)
-    check(python, "-m", "pip", "install", "-q", wanted, cwd=tmp_path)
+    install(python, wheel, *extras)
     start(python, extras, tmp_path)
 
 
 def test_extras_installed_one_after_another_start_every_command(python, wheel, tmp_path):
-    extras = ["", "data", "seqio", "tfds"]
+    extras = ["data", "seqio", "tfds"]
+    install(python, wheel)
     for extra in extras:
-        check(python, "-m", "pip", "install", "-q", f"{wheel}[{extra}]", cwd=tmp_path)
+        install(python, wheel, extra)
     start(python, extras, tmp_path)
 
 

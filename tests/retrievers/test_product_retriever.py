@@ -110,7 +110,7 @@ def test_queries_have_filters_of_their_own(monkeypatch, entries, proven):
     assert [asked for asked, _, _ in known.asked] == [
         queries[start : start + together] for start in range(0, 5, together)
     ]
-    assert sum((given for _, given, _ in known.asked), []) == vectors.tolist()
+    assert [row for _, given, _ in known.asked for row in given] == vectors.tolist()
     # The same for all is one mask.
     retriever.rank(queries, 4, None, general)
     assert known.asked[-1][2].tolist() == [row != 5 for row in range(N)]

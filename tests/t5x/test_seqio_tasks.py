@@ -412,6 +412,7 @@ register_tasks("cached", place / "data", {docids!r}, vocabulary)
 @pytest.mark.slow
 def test_seqios_cache_has_the_same_examples(workdir, tmp_path):
     pytest.importorskip("apache_beam")
+    pytest.importorskip("google_crc32c")
     text = MODULE.format(root=str(workdir.root), L=L, K=K, docids=DOCIDS)
     (tmp_path / "shop_tasks.py").write_text(text)
     cache = tmp_path / "cache"
