@@ -12,6 +12,7 @@ from typing import Any
 
 from catid2_jax.ablations import ABLATIONS, DISPERSION_ALONE, TIGER_LOSS
 from catid2_jax.config import SECTIONS, Config, as_nested_dict, build
+from catid2_jax.encoders.config import PRECOMPUTED
 from catid2_jax.errors import InputError
 from catid2_jax.plugins import check_options, is_dotted, resolve
 from catid2_jax.retrievers.retriever import (
@@ -165,6 +166,7 @@ def resolve_systems(config: Config) -> dict[str, ResolvedSystem]:
         if system.name in found:
             raise InputError("config.systems", f"two systems named {system.name!r}", "one of them")
         found[system.name] = system
+        _check_query_vectors(system)
     _check_option_names(config, found.values())
     if config.docids.path and not any(s.row.scheme == "given" for s in found.values()):
         raise InputError(
@@ -173,6 +175,20 @@ def resolve_systems(config: Config) -> dict[str, ResolvedSystem]:
             "the system 'given' among them, which reads it",
         )
     return found
+
+
+def _check_query_vectors(system: ResolvedSystem) -> None:
+    """Raises InputError for a retriever that needs query vectors, where there will be none."""
+    if not getattr(resolve_retriever(system.row.retriever), "needs_query_vectors", False):
+        return
+    embedding, retrieve = system.config.embedding, system.config.retrieve
+    given = retrieve.query_vectors if retrieve.queries else embedding.test_query_vectors
+    if embedding.encoder == "lsa" or (embedding.encoder == PRECOMPUTED and not given):
+        raise InputError(
+            "config.systems",
+            f"{system.name!r} with encoder {embedding.encoder!r} and no vectors of the queries",
+            "an encoder of queries, or given vectors (embedding.test_query_vectors)",
+        )
 
 
 def _check_option_names(config: Config, systems: Iterable[ResolvedSystem]) -> None:

@@ -11,7 +11,7 @@ import jax
 import pytest
 from jaxtyping import install_import_hook
 
-# TensorFlow first and then Triton, which PyTorch's CUDA builds load, is a segmentation fault.
+# PyTorch's CUDA builds bring Triton, which ends the process if TensorFlow was loaded before it.
 with contextlib.suppress(ImportError):
     import triton  # noqa: F401
 

@@ -87,7 +87,6 @@ class Catalog(Sequence[Product]):
             return [self[i] for i in range(*row.indices(len(self)))]
         if not -len(self) <= row < len(self):
             raise IndexError(row)
-        row %= len(self)
         return _product({name: self.table[name][row].as_py() for name in _SCHEMA.names})
 
     def __iter__(self) -> Iterator[Product]:

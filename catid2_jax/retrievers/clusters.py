@@ -29,6 +29,8 @@ class ClusterRetriever(Retriever):
     are others.
     """
 
+    needs_query_vectors = True
+
     def __init__(
         self, corpus: Corpus, model: TrainedModel, config: RetrieveConfig, level: int = 2
     ) -> None:

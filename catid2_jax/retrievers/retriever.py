@@ -35,9 +35,11 @@ class Retriever(Protocol):
 
     Attributes:
         needs_embeddings: whether it reads `corpus.embeddings`.
+        needs_query_vectors: whether it cannot search without the queries' vectors.
     """
 
     needs_embeddings: bool = True
+    needs_query_vectors: bool = False
 
     def search(
         self,

@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import shutil
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import catid2_jax
 from catid2_jax import pipeline
 from catid2_jax.data.corpus import Catalog, Corpus
 from catid2_jax.docids.table import read_docids
+from catid2_jax.errors import InputError
 from catid2_jax.evaluation.run_file import read_run
 from catid2_jax.seq2seq.decoder import T5Decoder
 from tests.plugins.my_decoder import MyDecoder
@@ -107,6 +109,16 @@ def test_load_finds_what_the_run_found(root, name):
 
 def test_the_first_that_generates_is_the_default(root):
     assert catid2_jax.load(root).name in TRAINED
+
+
+def test_a_system_that_changes_the_embeddings_has_its_own(root, tmp_path):
+    copy = shutil.copytree(root, tmp_path / "copy")
+    (copy / "embeddings.npy").unlink()
+    (copy / "steps" / "embed.json").unlink()
+    assert len(catid2_jax.load(copy, "MY_SYSTEM").catalog) == 54
+    with pytest.raises(InputError) as error:
+        catid2_jax.load(copy, "MyScheme")
+    assert error.value.found == "no finished step embed"
 
 
 def test_vectors_may_be_given_or_made(root):

@@ -1,5 +1,6 @@
 """The whole chain on 60 synthetic products: what each step leaves, and a kill at any moment."""
 
+import fcntl
 import json
 import os
 import pathlib
@@ -20,7 +21,6 @@ from catid2_jax.evaluation.recall import recall_at_k
 from catid2_jax.evaluation.run_file import read_run
 from catid2_jax.progress import console
 from catid2_jax.workdir import read_record, record_path
-from tests.steps.compiled import compiling_into, environment
 from tests.steps.own import WordEncoder
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
@@ -73,12 +73,11 @@ def run(workdir, verb=pipeline, **changes):
     return capture.get()
 
 
-def start(workdir, compiled, **changes):
-    """Runs the whole chain in a process of its own, which finds and leaves compilations."""
+def start(workdir, **changes):
+    """Runs the whole chain in a process of its own."""
     return subprocess.Popen(
         [sys.executable, "-m", "catid2_jax.pipeline", *arguments(workdir, **changes)],
         cwd=ROOT,
-        env=environment(compiled),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -97,17 +96,17 @@ def files(folder):
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
 
 
-@pytest.fixture(scope="module")
-def compiled(tmp_path_factory):
-    return tmp_path_factory.mktemp("compiled")
-
-
-@pytest.fixture(scope="module")
-def done(tmp_path_factory, compiled):
-    """A finished run, which no test changes, and what it printed."""
-    workdir = tmp_path_factory.mktemp("chain") / "work"
-    with compiling_into(compiled):
-        return workdir, run(workdir)
+@pytest.fixture(scope="session")
+def done(tmp_path_factory):
+    """A finished run, which no test changes, and what it printed; one for all processes."""
+    base = tmp_path_factory.getbasetemp()
+    workdir = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "chain"
+    printed = workdir.with_suffix(".txt")
+    with open(workdir.with_suffix(".lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not printed.exists():
+            printed.write_text(run(workdir))
+    return workdir, printed.read_text()
 
 
 @pytest.fixture
@@ -293,37 +292,37 @@ def check_results(done, workdir):
     assert not [p for p in workdir.rglob("*") if "tmp" in p.name]
 
 
-def check_kills(done, compiled, tmp_path, moments):
+def check_kills(done, tmp_path, moments):
     workdir = tmp_path / "work"
     for moment in moments:
-        process = start(workdir, compiled, **FEW)
+        process = start(workdir, **FEW)
         kill_when(process, lambda moment=moment: MOMENTS[moment](workdir))
         assert not (workdir / "metrics.json").exists()
-    output = finish(start(workdir, compiled, **FEW))
+    output = finish(start(workdir, **FEW))
     assert f"everything is in {workdir}" in output
     check_results(done, workdir)
 
 
-def test_a_kill_in_stage_2_changes_nothing(done, compiled, tmp_path):
-    check_kills(done, compiled, tmp_path, ["in stage 2"])
+def test_a_kill_in_stage_2_changes_nothing(done, tmp_path):
+    check_kills(done, tmp_path, ["in stage 2"])
 
 
 @pytest.mark.slow
-def test_kills_at_every_kind_of_moment_change_nothing(done, compiled, tmp_path):
-    check_kills(done, compiled, tmp_path, list(MOMENTS))
+def test_kills_at_every_kind_of_moment_change_nothing(done, tmp_path):
+    check_kills(done, tmp_path, list(MOMENTS))
 
 
 @pytest.mark.slow
-def test_kills_at_random_moments_change_nothing(done, compiled, tmp_path):
+def test_kills_at_random_moments_change_nothing(done, tmp_path):
     generator = np.random.default_rng(0)
     workdir = tmp_path / "work"
-    for delay in generator.uniform(2, 20, size=6):
-        process = start(workdir, compiled, **FEW)
+    for delay in generator.uniform(2, 9, size=6):
+        process = start(workdir, **FEW)
         time.sleep(delay)
         if process.poll() is None:
             os.kill(process.pid, signal.SIGKILL)
         process.communicate()
-    finish(start(workdir, compiled, **FEW))
+    finish(start(workdir, **FEW))
     check_results(done, workdir)
 
 

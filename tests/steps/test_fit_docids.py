@@ -220,7 +220,9 @@ def test_what_cannot_be_gone_on_from(monday, tmp_path):
 
     write_stage_1(tuesday, CODEBOOKS)
     refused(
-        tuesday / "cat_id2/rqvae", "a stage 1 trained here", "none with docids.previous: give anoth"
+        tuesday / "cat_id2/rqvae",
+        "a stage 1 trained here",
+        "none, since an earlier one is continued",
     )
 
 

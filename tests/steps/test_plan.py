@@ -146,3 +146,26 @@ def test_a_step_that_declares_a_field_does_not_see_its_neighbours():
     for read in (lambda: seen.data.catalog, lambda: seen.docids.path, lambda: seen.t5):
         with pytest.raises(UndeclaredSectionError):
             read()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"embedding.encoder": "lsa"},
+        {"embedding.encoder": "precomputed", "embedding.path": "x.npy"},
+        {
+            "embedding.encoder": "precomputed",
+            "embedding.path": "x.npy",
+            "embedding.test_query_vectors": "t.npy",
+            "retrieve.queries": "q.jsonl",
+        },
+    ],
+)
+def test_clusters_without_query_vectors_are_refused_before_any_work(tmp_path, changes):
+    with pytest.raises(InputError) as error:
+        plan(config("cat_id2", "clusters", **changes), Workdir(tmp_path), "retrieve")
+    assert error.value.where == "config.systems"
+    assert error.value.found.startswith("'clusters' with encoder")
+    if "retrieve.queries" in changes:
+        given = changes | {"retrieve.query_vectors": "v.npy"}
+        assert plan(config("clusters", **given), Workdir(tmp_path), "retrieve")
