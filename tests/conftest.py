@@ -1,7 +1,6 @@
 """Shapes are checked at every call, ranks are never promoted in silence, warnings are errors."""
 
 import contextlib
-import fcntl
 import os
 import shutil
 import tempfile
@@ -10,6 +9,8 @@ import hypothesis
 import jax
 import pytest
 from jaxtyping import install_import_hook
+
+from tests.shared import once
 
 # PyTorch's CUDA builds bring Triton, which ends the process if TensorFlow was loaded before it.
 with contextlib.suppress(ImportError):
@@ -58,10 +59,7 @@ def tiny_workdir(tmp_path_factory):
     from catid2_jax.workdir import Workdir
     from tests.plugins import tiny
 
-    base = tmp_path_factory.getbasetemp()
-    root = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "tiny_workdir"
-    with open(root.with_suffix(".lock"), "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (root / "metrics.json").exists():
-            run_until(freeze(tiny.get_config()), Workdir(root), "evaluate")
-    return root
+    def make(folder):
+        run_until(freeze(tiny.get_config()), Workdir(folder), "evaluate")
+
+    return once(tmp_path_factory, "tiny_workdir", make)

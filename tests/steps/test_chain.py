@@ -1,6 +1,5 @@
 """The whole chain on 60 synthetic products: what each step leaves, and a kill at any moment."""
 
-import fcntl
 import json
 import os
 import pathlib
@@ -21,6 +20,7 @@ from catid2_jax.evaluation.recall import recall_at_k
 from catid2_jax.evaluation.run_file import read_run
 from catid2_jax.progress import console
 from catid2_jax.workdir import read_record, record_path
+from tests.shared import once
 from tests.steps.own import WordEncoder
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
@@ -99,14 +99,12 @@ def files(folder):
 @pytest.fixture(scope="session")
 def done(tmp_path_factory):
     """A finished run, which no test changes, and what it printed; one for all processes."""
-    base = tmp_path_factory.getbasetemp()
-    workdir = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "chain"
-    printed = workdir.with_suffix(".txt")
-    with open(workdir.with_suffix(".lock"), "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not printed.exists():
-            printed.write_text(run(workdir))
-    return workdir, printed.read_text()
+
+    def make(folder):
+        (folder.with_suffix(".txt")).write_text(run(folder))
+
+    workdir = once(tmp_path_factory, "chain", make)
+    return workdir, workdir.with_suffix(".txt").read_text()
 
 
 @pytest.fixture
