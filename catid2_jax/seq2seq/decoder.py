@@ -72,8 +72,8 @@ class Decoder(Protocol):
             params: the parameters, maybe stored in fewer bits by `param_dtype.quantize`.
             sources: the queries.
             normalize_over: see `NormalizeOver`; "valid" is "level" here, the search does the rest.
-            ends: whether the step also gives the log-probability that the ID ends, as column K, from
-                level 1 on.
+            ends: whether the step also gives, from level 1 on, the log-probability that the ID
+                ends, as column K.
         """
         ...
 
