@@ -93,8 +93,10 @@ def check_options(
         InputError: an option that there is not, or one that is needed is missing.
     """
     name = getattr(factory, "__name__", str(factory))
+    kinds = {parameter.kind for parameter in inspect.signature(factory).parameters.values()}
+    takes_any = inspect.Parameter.VAR_KEYWORD in kinds
     for option in options:
-        if option not in known:
+        if option not in known and not takes_any:
             expected = f"some of {', '.join(known)}" if known else "none"
             raise InputError(where, f"option {option!r} for {name}", expected)
     for option, default in known.items():

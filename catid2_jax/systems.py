@@ -203,8 +203,12 @@ def _check_option_names(config: Config, systems: Iterable[ResolvedSystem]) -> No
 def resolve_system(entry: str, config: Config) -> ResolvedSystem:
     """One system; see `resolve_systems`."""
     name, row = _row(entry)
+    model_name, changes = name if row.scheme else "", row.changes
+    if row.model_of:
+        model_name, model = _row(row.model_of)
+        changes = {**model.changes, **row.changes}
     values = as_nested_dict(config)
-    for path, value in row.changes.items():
+    for path, value in changes.items():
         _set(values, path, value, entry)
     own = build(Config, values, "config")
     if row.retriever in TRAINED and own.retrieve.k > own.retrieve.beams and not row.model_of:
@@ -222,7 +226,7 @@ def resolve_system(entry: str, config: Config) -> ResolvedSystem:
         name,
         row,
         own,
-        row.model_of or (name if row.scheme else ""),
+        model_name,
         options,
         scheme_settings,
         (f"options.{scheme}", f"options.{retriever}"),

@@ -130,3 +130,11 @@ def test_an_error_of_the_plug_in_itself_is_its_own():
 
     with pytest.raises(TypeError, match="of its own"):
         construct(fails, "thing", depth=2)
+
+
+def test_a_class_that_takes_any_option_gets_it():
+    class Any:
+        def __init__(self, **options):
+            self.options = options
+
+    assert construct(Any, "retriever", depth=3).options == {"depth": 3}

@@ -1,5 +1,6 @@
 """Step 3: stage 1, a unique document ID for every product."""
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -7,7 +8,7 @@ import numpy as np
 
 from catid2_jax.config import Config
 from catid2_jax.data.corpus import Catalog, Corpus
-from catid2_jax.docids.table import write_docids
+from catid2_jax.docids.table import DocidTable, write_docids
 from catid2_jax.errors import InputError
 from catid2_jax.files import write_json
 from catid2_jax.processes import is_first
@@ -15,6 +16,8 @@ from catid2_jax.progress import console
 from catid2_jax.schemes.scheme import Run, check_table, make_scheme, resolve_scheme
 from catid2_jax.systems import ResolvedSystem
 from catid2_jax.workdir import Place
+
+_TABLE = {field.name for field in dataclasses.fields(DocidTable)}
 
 
 def run(config: Config, place: Place, system: ResolvedSystem) -> Mapping[str, Any]:
@@ -41,10 +44,12 @@ def run(config: Config, place: Place, system: ResolvedSystem) -> Mapping[str, An
 
 
 def _located(error: InputError, sections: Mapping[str, Any], system: ResolvedSystem) -> InputError:
-    """The error with the configuration's path, where it names a field of what the scheme reads."""
+    """The error with its place: the field of the configuration, or the scheme that made a table."""
     if error.where in system.scheme_options:
         return error.within(f"config.{system.option_names[0]}")
     for name, section in sections.items():
         if hasattr(section, error.where):
             return error.within(f"config.{name}")
+    if error.where in _TABLE:
+        return error.within(f"scheme {system.row.scheme}")
     return error

@@ -47,14 +47,24 @@ def failure(root, last, system="bm25", **changes):
 @pytest.mark.parametrize(
     ("name", "where", "found", "expected"),
     [
-        ("SchemeOfOneId", "codes", "<a_0><b_0><c_3> for products ", "one product per ID"),
+        (
+            "SchemeOfOneId",
+            f"scheme {BAD}:SchemeOfOneId.codes",
+            "<a_0><b_0><c_3> for products ",
+            "one product per ID",
+        ),
         (
             "SchemeOfTooFew",
             f"scheme {BAD}:SchemeOfTooFew",
             "53 document IDs",
             "one per product, 54",
         ),
-        ("SchemeOfLargeCodes", "codes", "code 4 at level 2 of product ", "0 to 3, or -1 after "),
+        (
+            "SchemeOfLargeCodes",
+            f"scheme {BAD}:SchemeOfLargeCodes.codes",
+            "code 4 at level 2 of product ",
+            "0 to 3, or -1 after ",
+        ),
         (
             "SchemeOfAnotherOrder",
             f"scheme {BAD}:SchemeOfAnotherOrder",

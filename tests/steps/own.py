@@ -50,3 +50,9 @@ SORTED_WITHOUT_CATEGORIES = System(
     changes={"embedding.with_categories": False},
 )
 CLUSTERS_OF_GIVEN = System("given IDs, clusters", retriever="clusters", model_of="given")
+OF_ANOTHER = System(
+    "sorted, searched otherwise",
+    retriever="clusters",
+    model_of="tests.steps.own:SMALL_MODEL",
+)
+SMALL_MODEL = System("small", scheme="rqvae", changes={"t5.emb_dim": 24, "rqvae.levels": 5})

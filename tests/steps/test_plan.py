@@ -75,6 +75,16 @@ def test_every_step_is_there_once_and_after_those_it_needs(
     assert not list(tmp_path.iterdir())
 
 
+def test_a_system_that_searches_with_anothers_model_has_what_that_one_changes(tmp_path):
+    steps = plan(config("tests.steps.own:OF_ANOTHER"), Workdir(tmp_path), "retrieve")
+    assert [step.label for step in steps] == [
+        *("prepare", "embed", "SMALL_MODEL docids", "SMALL_MODEL train_seq2seq"),
+        "OF_ANOTHER retrieve",
+    ]
+    assert steps[-1].place.model == tmp_path / "SMALL_MODEL"
+    assert {(s.config.t5.emb_dim, s.config.rqvae.levels) for s in steps[2:]} == {(24, 5)}
+
+
 def test_an_unknown_system_is_told_which_there_are(tmp_path):
     with pytest.raises(InputError) as error:
         run_until(config("cat_id2", "lightgcn"), Workdir(tmp_path), "embed")
