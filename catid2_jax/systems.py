@@ -166,7 +166,6 @@ def resolve_systems(config: Config) -> dict[str, ResolvedSystem]:
         if system.name in found:
             raise InputError("config.systems", f"two systems named {system.name!r}", "one of them")
         found[system.name] = system
-        _check_query_vectors(system)
     _check_option_names(config, found.values())
     if config.docids.path and not any(s.row.scheme == "given" for s in found.values()):
         raise InputError(
@@ -177,7 +176,7 @@ def resolve_systems(config: Config) -> dict[str, ResolvedSystem]:
     return found
 
 
-def _check_query_vectors(system: ResolvedSystem) -> None:
+def check_query_vectors(system: ResolvedSystem) -> None:
     """Raises InputError for a retriever that needs query vectors, where there will be none."""
     if not getattr(resolve_retriever(system.row.retriever), "needs_query_vectors", False):
         return

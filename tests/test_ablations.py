@@ -163,7 +163,7 @@ def test_the_points_of_figure_5_lie_around_the_paper_s_value(name):
 def test_a_row_holds_beside_what_the_command_line_says():
     """What a row changes makes the system; all else is the run's, for each of its systems."""
     fields = [f"--config.{BETA}=0.5", f"--config.{GAMMA}=0.5"]
-    run, _ = from_command_line("", "--config.systems=cat_id2,table3_hccl", *fields)
+    run, _ = from_command_line("", "--config.systems=('cat_id2','table3_hccl')", *fields)
     ours, row = (system.config for system in resolve_systems(run).values())
     assert changes(ours, run) == {}
     assert changes(row, run) == {RECONSTRUCTION: 1.0, ALPHA: 0.0, BETA: 1e-4, GAMMA: 0.0}

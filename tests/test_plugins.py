@@ -13,8 +13,8 @@ KNOWN = {"counter": "collections:Counter", "table": "catid2_jax.docids.table:Doc
 class Thing:
     """A plug-in with an argument that it is given, and options."""
 
-    def __init__(self, corpus, depth, width=3, *, kind="flat", **rest):
-        self.made_of = (corpus, depth, width, kind, rest)
+    def __init__(self, corpus, depth, width=3, *, kind="flat"):
+        self.made_of = (corpus, depth, width, kind)
 
     def search(self):
         """Finds."""
@@ -97,9 +97,9 @@ def test_options_are_arguments_after_those_that_are_given():
 
 def test_what_is_made():
     made = construct(Thing, "thing", "corpus", depth=2, kind="deep")
-    assert made.made_of == ("corpus", 2, 3, "deep", {})
+    assert made.made_of == ("corpus", 2, 3, "deep")
     made = construct(functools.partial(Thing, "corpus"), "thing", depth=2)
-    assert made.made_of == ("corpus", 2, 3, "flat", {})
+    assert made.made_of == ("corpus", 2, 3, "flat")
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from catid2_jax.plugins import is_dotted, resolve
 from catid2_jax.processes import first_alone, wait_for_all
 from catid2_jax.progress import console
 from catid2_jax.steps import embed, evaluate, fit_docids, prepare, retrieve, train_seq2seq
-from catid2_jax.systems import ResolvedSystem, resolve_system, resolve_systems
+from catid2_jax.systems import ResolvedSystem, check_query_vectors, resolve_system, resolve_systems
 from catid2_jax.workdir import (
     Place,
     Record,
@@ -156,6 +156,7 @@ def _steps_of(
         if system.is_trained:
             yield _train(system, place)
     if "retrieve" in wanted:
+        check_query_vectors(system)
         if system.needs_embeddings:
             yield from _embed(system, config, place)
         run = functools.partial(retrieve.run, system=system)

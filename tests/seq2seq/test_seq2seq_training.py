@@ -99,6 +99,7 @@ def test_the_objective_reaches_the_loss(vocabulary):
     np.testing.assert_allclose(metrics["loss"], expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_remat_changes_the_memory_and_not_the_gradient(vocabulary):
     """With dropout: what is computed again must draw the same masks."""
     shape = dataclasses.replace(SHAPE, num_encoder_layers=2, num_decoder_layers=2)

@@ -18,7 +18,8 @@ from tests.training.processes import free_port, start, wait_for
 SCRIPT = pathlib.Path(__file__).parent / "sharded_training.py"
 
 
-TWO = pytest.param("2", marks=pytest.mark.slow)  # between 1 and 8, and in "2 x 2"
+TWO = pytest.param("2", marks=pytest.mark.slow)  # "2 x 2" has two devices, and two processes
+EIGHT = pytest.param("8", marks=pytest.mark.slow)
 
 
 class Results:
@@ -43,7 +44,7 @@ def results(tmp_path_factory):
     return Results(tmp_path_factory)
 
 
-@pytest.mark.parametrize("devices", [TWO, "8", "2 x 2"])
+@pytest.mark.parametrize("devices", [TWO, EIGHT, "2 x 2"])
 def test_gradients_parameters_and_figures_are_those_of_one_device(results, devices):
     expected, found = results["1"][1], results[devices][1]
     assert found.keys() == expected.keys()
@@ -55,18 +56,22 @@ def test_gradients_parameters_and_figures_are_those_of_one_device(results, devic
         np.testing.assert_allclose(found[name], expected[name], atol=1e-5 * scale, err_msg=name)
 
 
-@pytest.mark.parametrize(("devices", "rows"), [("1", 160), ("8", 20), ("2 x 2", 40)])
+@pytest.mark.parametrize(
+    ("devices", "rows"),
+    [("1", 160), pytest.param("8", 20, marks=pytest.mark.slow), ("2 x 2", 40)],
+)
 def test_every_device_has_its_share_of_the_batch(results, devices, rows):
     assert results[devices][1]["rows_per_device"] == rows
 
 
-@pytest.mark.parametrize("devices", [TWO, "8", "2 x 2"])
+@pytest.mark.parametrize("devices", [TWO, EIGHT, "2 x 2"])
 def test_k_means_is_bit_identical_on_any_number_of_devices(results, devices):
     np.testing.assert_array_equal(results[devices][1]["kmeans"], results["1"][1]["kmeans"])
 
 
-def test_a_checkpoint_of_eight_devices_is_read_on_one(results):
-    directory, found = results["8"]
+@pytest.mark.parametrize("devices", [EIGHT, "2 x 2"])
+def test_a_checkpoint_of_several_devices_is_read_on_one(results, devices):
+    directory, found = results[devices]
     params = {}
     for name, value in found.items():
         if name.startswith("parameter"):

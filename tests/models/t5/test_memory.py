@@ -80,16 +80,17 @@ def test_decode_steps_equal_teacher_forcing():
     model = Transformer(CONFIG, V)
     params, mask = random_params(model), model.source_mask(VECTORS)
     variables = {"params": params}
-    expected = model.apply(variables, VECTORS, mask, TARGET)
-    encoded = model.apply(variables, VECTORS, mask, method="encode")
+    apply = jax.jit(model.apply, static_argnames="method")
+    expected = apply(variables, VECTORS, mask, TARGET)
+    encoded = apply(variables, VECTORS, mask, method="encode")
     assert encoded.shape == (2, S, 12)
-    cross = model.apply(variables, encoded, method="start_decoding")
+    cross = apply(variables, encoded, method="start_decoding")
     cache = empty_cache(CONFIG, 2)
     for t in range(4):
-        decoded, cache = model.apply(
+        decoded, cache = apply(
             variables, TARGET[:, t : t + 1], cross, mask, cache, method="decode_step"
         )
-        found = model.apply(variables, decoded, method="logits")
+        found = apply(variables, decoded, method="logits")
         np.testing.assert_allclose(found[:, 0], expected[:, t], atol=1e-5)
 
 

@@ -90,8 +90,15 @@ def test_padding_is_not_seen():
     )
 
 
-@pytest.mark.parametrize("rate", [0.0, 0.3], ids=["whole", "dropout"])
-@pytest.mark.parametrize("remat", [False, True], ids=["kept", "remat"])
+@pytest.mark.parametrize(
+    ("rate", "remat"),
+    [
+        pytest.param(0.0, False, id="kept-whole"),
+        pytest.param(0.3, True, id="remat-dropout"),
+        pytest.param(0.0, True, id="remat-whole", marks=pytest.mark.slow),
+        pytest.param(0.3, False, id="kept-dropout", marks=pytest.mark.slow),
+    ],
+)
 def test_packed_sources_have_the_logits_and_the_gradient_of_padded_ones(rate, remat):
     config = dataclasses.replace(GATED, dropout_rate=rate, remat=remat)
     source, mask, target = example()
