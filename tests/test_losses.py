@@ -98,8 +98,8 @@ def test_hierarchical_class_constraint_loss(level, negatives):
     [
         ([[0], [1], [2]], 0),  # no positive
         ([[0], [0], [0]], 0),  # no negative
-        ([[0]], 0),  # one document
-        ([[-1], [-1]], 0),  # no category at all
+        pytest.param([[0]], 0, marks=pytest.mark.slow),  # one document
+        pytest.param([[-1], [-1]], 0, marks=pytest.mark.slow),  # no category at all
         ([[0, 0], [0, 0], [1, 1], [1, 1]], 1),  # no negative within a parent
     ],
 )

@@ -62,7 +62,9 @@ def test_class_losses_are_those_of_the_definition(size, temperature):
 
 
 @pytest.mark.parametrize("temperature", TEMPERATURES)
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize(
+    "size", [s if s in (2, 1300) else pytest.param(s, marks=pytest.mark.slow) for s in SIZES]
+)
 def test_class_gradient_is_that_of_all_pairs(size, temperature):
     generator = np.random.default_rng(size)
     vectors = jnp.asarray(unit_rows(generator, size))

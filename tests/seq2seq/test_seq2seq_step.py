@@ -147,7 +147,10 @@ def descend_once(params, objective, rows):
     return jax.tree.map(lambda a, b: a - b, params, after.params), metrics
 
 
-@pytest.mark.parametrize("weights", [[1.0, 0.5, 1.0, 2.0], [0.0, 1.0, 0.0, 0.0]])
+@pytest.mark.parametrize(
+    "weights",
+    [[1.0, 0.5, 1.0, 2.0], pytest.param([0.0, 1.0, 0.0, 0.0], marks=pytest.mark.slow)],
+)
 def test_microbatches_have_the_loss_and_the_gradient_of_the_batch(params, weights, monkeypatch):
     monkeypatch.setattr(sys.modules[__name__], "DATA", DATA.replace(weight=jnp.array(weights)))
     rows = np.array([0, 3, 1, 2])

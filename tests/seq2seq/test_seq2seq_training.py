@@ -130,6 +130,7 @@ def residuals(vocabulary, config):
     return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(backward))
 
 
+@pytest.mark.slow
 def test_bfloat16_is_near_float32_and_keeps_float32_parameters(vocabulary):
     wide, figures = descend_once(vocabulary, SHAPE, Seq2SeqObjective())
     config = dataclasses.replace(SHAPE, dtype="bfloat16")
@@ -196,6 +197,7 @@ def test_resumed_is_bit_identical_to_uninterrupted(vocabulary, tmp_path, monkeyp
         np.testing.assert_array_equal(a, b, err_msg=jax.tree_util.keystr(path))
 
 
+@pytest.mark.slow
 def test_several_steps_in_a_dispatch_are_those_of_one_each(vocabulary, tmp_path):
     many = fit(vocabulary, tmp_path / "many")
     one = fit(vocabulary, tmp_path / "one", dataclasses.replace(TRAINING, steps_per_dispatch=1))
