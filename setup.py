@@ -66,7 +66,10 @@ TFDS = [
 ]
 INSPECT = ["ftfy>=6.3", "jinja2>=3.1", "py3langid>=0.4"]
 
+BERT = ["tokenizers>=0.22"]
+
 TEST = [
+    *BERT,
     *DATA,
     *INSPECT,
     "beartype>=0.19",
@@ -111,6 +114,7 @@ setuptools.setup(
     entry_points={"console_scripts": ["catid2 = catid2_jax.cli:console"]},
     install_requires=CORE,
     extras_require={
+        "bert": BERT,
         "benchmarks": [*ORACLES, "vector-quantize-pytorch>=1.22"],
         "data": DATA,
         "embed": ["sentence-transformers>=5"],

@@ -5,16 +5,17 @@
         --batch 1024 --dtype bfloat16 --compile
 
 The network is a T5 1.1 with random weights, 33,152 rows of embedding and of logits (T5's vocabulary
-and 4 x 256 ID tokens), no dropout; 32 source tokens and 5 of the target per pair; AdamW; parameters
-in float32. With --texts, the same once more with sources as long as that set's queries and titles
-are (SentencePiece, 4,000 pieces, cut at 32), padded to 32 here and to the longest of the batch for
-the peer. The tokens are random. The peer is `T5ForConditionalGeneration`, with --compile under
-torch.compile, with bfloat16 under autocast, on the GPU where torch has CUDA. All take turns of four
-steps, so that what else the machine does falls on all; ours are one dispatch, as in training, where
-a step works in the memory of the last. Ratios are of medians. MFU counts 6 operations per
-parameter and token that passes it (embedding look-ups and padding none) and attention's products,
-of --peak operations per second. Beneath, on a CPU, stands how fast a bare product of the encoder's
-and of the logits' shape is.
+and 5 x 204 ID tokens), no dropout; 32 source tokens and 5 of the target per pair; AdamW; parameters
+in float32. Ours twice: the loss over the whole vocabulary, as the peer has it, and over the codes
+of each level, whose logits alone are then computed. With --texts, the same once more with sources
+as long as that set's queries and titles are (SentencePiece, 4,000 pieces, cut at 32), padded to 32
+here and to the longest of the batch for the peer. The tokens are random. The peer is
+`T5ForConditionalGeneration`, with --compile under torch.compile, with bfloat16 under autocast, on
+the GPU where torch has CUDA. All take turns of four steps, so that what else the machine does falls
+on all; ours are one dispatch, as in training, where a step works in the memory of the last. Ratios
+are of medians. MFU counts 6 operations per parameter and token that passes it (embedding look-ups
+and padding none) and attention's products, of --peak operations per second. Beneath, on a CPU,
+stands how fast a bare product of the encoder's and of the logits' shape is.
 """
 
 import argparse
@@ -32,16 +33,18 @@ from turns import medians, product_rates
 
 from catid2_jax.data.catalog import stream_products
 from catid2_jax.data.queries import read_queries
-from catid2_jax.docids.vocabulary import Vocabulary, train_vocabulary
+from catid2_jax.docids.vocabulary import CodeVocabulary, Vocabulary, train_vocabulary
 from catid2_jax.models.t5.config import T5Config
 from catid2_jax.seq2seq.config import Seq2SeqObjective
-from catid2_jax.seq2seq.decoder import T5Decoder
+from catid2_jax.seq2seq.decoder import T5Decoder, TrainedNormalizeOver
 from catid2_jax.seq2seq.step import Seq2SeqData, count_packed_tokens, make_seq2seq_step
 from catid2_jax.training.loop import TrainState
 from catid2_jax.training.optimizer import TrainingConfig, make_optimizer
 from catid2_jax.training.sampler import EpochSampler
 
 ROWS, FIRST_ID_TOKEN, SOURCE, TARGET = 33152, 32128, 32, 5
+CODES = (ROWS - FIRST_ID_TOKEN) // TARGET  # of a level; each of the target's tokens is of its own
+LEVEL = "ours, over the level"
 STEPS = 4  # of a turn; training dispatches 16 at once
 PEAK = {"H100": 989e12, "H200": 989e12}
 """Dense bfloat16 operations per second, of NVIDIA's data sheets."""
@@ -68,9 +71,10 @@ def random_pairs(lengths: np.ndarray, batch_size: int) -> tuple[Seq2SeqData, Epo
     """Pairs of random tokens with sources of these lengths, and the sampler of their batches."""
     generator, count = np.random.default_rng(0), len(lengths)
     sources = generator.integers(2, 32000, (count, SOURCE)).astype(np.int32)
+    vocabulary = CodeVocabulary(TARGET, CODES, FIRST_ID_TOKEN)
     data = Seq2SeqData(
         np.where(np.arange(SOURCE) < lengths[:, None], sources, 0),
-        generator.integers(FIRST_ID_TOKEN, ROWS, (count, TARGET)).astype(np.int32),
+        vocabulary.encode_codes(generator.integers(CODES, size=(count, TARGET))),
         np.arange(count),
         np.arange(count),
         np.ones(count, np.float32),
@@ -80,14 +84,20 @@ def random_pairs(lengths: np.ndarray, batch_size: int) -> tuple[Seq2SeqData, Epo
     return dataclasses.replace(data, packed_tokens=packed_tokens), sampler
 
 
-def our_steps(config: T5Config, data: Seq2SeqData, sampler: EpochSampler) -> Callable[[], None]:
+def our_steps(
+    config: T5Config,
+    data: Seq2SeqData,
+    sampler: EpochSampler,
+    normalize_over: TrainedNormalizeOver,
+) -> Callable[[], None]:
     """Steps as the loop dispatches them, of the next batches each time."""
-    decoder = T5Decoder(config, ROWS, FIRST_ID_TOKEN, levels=4, codebook_size=256)
+    decoder = T5Decoder(config, ROWS, FIRST_ID_TOKEN, levels=TARGET, codebook_size=CODES)
+    objective = Seq2SeqObjective(normalize_over=normalize_over)
     optimizer = make_optimizer(TrainingConfig(weight_decay=0.01), 10)
     source = jax.ShapeDtypeStruct((SOURCE,), jnp.int32)
     params = jax.jit(decoder.initialize, static_argnums=1)(jax.random.key(0), source)
     state = TrainState(jnp.int32(0), params, optimizer.init(params))
-    step = make_seq2seq_step(decoder, optimizer, Seq2SeqObjective(), 0)
+    step = make_seq2seq_step(decoder, optimizer, objective, 0)
     compiled = jax.jit(functools.partial(jax.lax.scan, step), donate_argnums=0)
     turns = turns_of_an_epoch(sampler)
 
@@ -148,10 +158,10 @@ def peer_steps(
     return run
 
 
-def operations(config: T5Config, batch: int, source: float) -> float:
+def operations(config: T5Config, batch: int, source: float, logits: int) -> float:
     """Floating-point operations of a step: forward, and twice that backward.
 
-    `source` is the mean number of tokens of a source.
+    `source` is the mean number of tokens of a source, `logits` the number for each of the target.
     """
     E, A = config.emb_dim, config.num_heads * config.head_dim
     feed_forward = (len(config.mlp_activations) + 1) * E * config.mlp_dim
@@ -159,7 +169,7 @@ def operations(config: T5Config, batch: int, source: float) -> float:
     decoder = config.num_decoder_layers * (
         TARGET * (6 * E * A + feed_forward + 2 * (TARGET + source) * A) + source * 2 * E * A
     )
-    return 6.0 * batch * (encoder + decoder + TARGET * E * ROWS)
+    return 6.0 * batch * (encoder + decoder + TARGET * E * logits)
 
 
 def main() -> None:
@@ -184,7 +194,8 @@ def main() -> None:
     runs, packed_tokens = {}, {}
     for name, each in lengths.items():
         data, sampler = random_pairs(each, arguments.batch)
-        runs["ours", name] = our_steps(config, data, sampler)
+        runs["ours", name] = our_steps(config, data, sampler, "full")
+        runs[LEVEL, name] = our_steps(config, data, sampler, "level")
         runs[peer, name] = peer_steps(config, data, sampler, arguments.compile)
         packed_tokens[name] = data.packed_tokens or arguments.batch * SOURCE
     seconds = {k: v / STEPS for k, v in medians(runs, arguments.rounds).items()}
@@ -199,7 +210,7 @@ def main() -> None:
     print("|---" * 9 + "|")
     for (step, name), value in seconds.items():
         mean = lengths[name].mean()
-        total = operations(config, arguments.batch, mean)
+        total = operations(config, arguments.batch, mean, CODES if step == LEVEL else ROWS)
         encoded = f"{packed_tokens[name]:,} of {arguments.batch * SOURCE:,}"
         tokens = arguments.batch * (mean + TARGET) / value
         mfu = f"{100 * total / value / peak:.1f} %" if peak else ""

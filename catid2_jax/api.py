@@ -12,10 +12,10 @@ import tempfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
-import jax
 import numpy as np
 
 from catid2_jax.ablations import ABLATIONS
+from catid2_jax.checkpoints.bert import copy_without_weights
 from catid2_jax.checkpoints.folder import load_pretrained
 from catid2_jax.config import SECTIONS, Config, as_nested_dict, build
 from catid2_jax.data.catalog import product_text
@@ -28,7 +28,12 @@ from catid2_jax.encoders.config import PRECOMPUTED, EmbeddingConfig
 from catid2_jax.encoders.encoder import check_vectors, fingerprint
 from catid2_jax.errors import InputError
 from catid2_jax.files import atomic_write, write_json
-from catid2_jax.loading import load_product_retriever, make_source
+from catid2_jax.loading import (
+    load_product_retriever,
+    make_network,
+    make_source,
+    random_params,
+)
 from catid2_jax.models.t5.config import T5Config
 from catid2_jax.models.t5.sharding import check_divisible
 from catid2_jax.plugins import is_dotted, resolve
@@ -45,10 +50,10 @@ from catid2_jax.schemes.scheme import (
     scheme_sections,
 )
 from catid2_jax.seq2seq.config import Seq2SeqConfig
-from catid2_jax.seq2seq.decoder import make_decoder
+from catid2_jax.seq2seq.decoder import resolve_normalize_over
 from catid2_jax.seq2seq.source import Source
 from catid2_jax.seq2seq.training import SEQ2SEQ, Stage2, load_params, train_decoder
-from catid2_jax.systems import SYSTEMS, System, resolve_system
+from catid2_jax.systems import SYSTEMS, System, option_changes, resolve_system
 from catid2_jax.types import Qrels, Query
 from catid2_jax.workdir import Record, Workdir, place_of, read_record, record_path
 
@@ -122,6 +127,7 @@ def learn_docids(
     sections, options = _with_settings(
         scheme_sections(factory, SECTIONS), changes, settings, scheme_options(factory, SECTIONS)
     )
+    options = {**option_changes(changes, name), **options}
     made = make_scheme(factory, sections, options)
     call = (scheme, seed, sections, options)
     with _folder(directory, catalog, call, corpus.embeddings) as folder:
@@ -166,18 +172,20 @@ def train_retriever(
     sections, _ = _with_settings(("seq2seq", "t5", "seq2seq_training", "retrieve"), {}, settings)
     seq2seq, t5, training = sections["seq2seq"], sections["t5"], sections["seq2seq_training"]
     _check_pretrained(seq2seq, t5)
+    retrieve = sections["retrieve"]
+    over = resolve_normalize_over(retrieve.normalize_over, seq2seq.objective.normalize_over)
     known = _training_queries(corpus, queries, qrels, query_vectors)
     call = (seed, seq2seq, t5, training, known.ids, known.texts, known.qrels)
     arrays = (docids.codes, *(a for a in (embeddings, known.vectors) if a is not None))
     with _folder(directory, catalog, call, *map(np.asarray, arrays)) as folder:
         source = _make_source(corpus, docids, known.texts, seq2seq, t5, folder)
-        decoder = make_decoder(seq2seq.decoder, t5, source.vocabulary)
+        decoder = make_network(seq2seq, t5, source, folder / "encoder")
         check_divisible(t5, source.vocabulary.rows, seq2seq.model_devices)
 
         def starting_params() -> Any:
             if seq2seq.pretrained and isinstance(source.vocabulary, Vocabulary):
                 return load_pretrained(seq2seq.pretrained, t5, source.vocabulary, None, seed)
-            return decoder.initialize(jax.random.key(seed), source.form)
+            return random_params(seq2seq, decoder, source, seed)
 
         train_decoder(
             Stage2(corpus, docids, source, decoder),
@@ -190,13 +198,19 @@ def train_retriever(
             starting_params,
         )
         params = load_params(decoder, source, training, folder / SEQ2SEQ, "last")
-    model = make_model(decoder, params, source, docids, sections["retrieve"].param_dtype)
-    retriever = GenerativeRetriever(corpus, model, sections["retrieve"])
+    model = make_model(decoder, params, source, docids, retrieve.param_dtype, over)
+    retriever = GenerativeRetriever(corpus, model, retrieve)
     return ProductRetriever("trained", catalog, retriever, docids)
 
 
 def _check_pretrained(seq2seq: Seq2SeqConfig, t5: T5Config) -> None:
     """Raises InputError for a pretrained network that cannot be started from."""
+    if seq2seq.pretrained_encoder and t5.memory_tokens:
+        raise InputError(
+            "pretrained_encoder",
+            f"{seq2seq.pretrained_encoder!r} with memory_tokens = {t5.memory_tokens}",
+            "0 memory tokens, for it reads text",
+        )
     if seq2seq.pretrained and (t5.memory_tokens or seq2seq.id_rows == "codebooks"):
         raise InputError(
             "pretrained",
@@ -216,14 +230,16 @@ def _make_source(
 ) -> Source:
     """What the network reads: vectors, or texts, by a vocabulary that is trained if need be."""
     given = EmbeddingConfig(encoder=PRECOMPUTED, path="embeddings")
-    path = folder / "vocabulary.model"
+    path, encoder = folder / "vocabulary.model", folder / "encoder"
     if t5.memory_tokens:
-        return make_source(seq2seq, t5, given, docids, path, corpus.embeddings.shape[1])
-    if not (seq2seq.vocabulary or path.exists()):
+        return make_source(seq2seq, t5, given, docids, path, corpus.embeddings.shape[1], encoder)
+    if seq2seq.pretrained_encoder:
+        copy_without_weights(seq2seq.pretrained_encoder, encoder)
+    elif not (seq2seq.vocabulary or path.exists()):
         texts = [*(product_text(product, True) for product in corpus.catalog), *queries]
         with atomic_write(path, "wb") as file:
             file.write(train_vocabulary(texts, seq2seq.vocabulary_size))
-    return make_source(seq2seq, t5, given, docids, path, 0)
+    return make_source(seq2seq, t5, given, docids, path, 0, encoder)
 
 
 def _corpus(catalog: Catalog, embeddings: np.ndarray | None) -> Corpus:

@@ -28,7 +28,7 @@ from catid2_jax.retrievers.retriever import RETRIEVERS, retriever_options
 from catid2_jax.schemes.config import DocidsConfig
 from catid2_jax.schemes.scheme import SCHEMES, resolve_scheme, scheme_options
 from catid2_jax.seq2seq.config import Seq2SeqConfig
-from catid2_jax.seq2seq.decoder import DECODERS
+from catid2_jax.seq2seq.decoder import DECODERS, resolve_normalize_over
 from catid2_jax.training.optimizer import TrainingConfig
 
 Section = TypeVar("Section")
@@ -92,12 +92,20 @@ class Config:
                 "'lsa' with docids.previous, though it is fitted to each catalogue anew",
                 "an encoder that gives a product the same vector again",
             )
-        if self.t5.memory_tokens and self.seq2seq.pretrained:
-            raise InputError(
-                "seq2seq.pretrained",
-                f"{self.seq2seq.pretrained!r} with t5.memory_tokens = {self.t5.memory_tokens}",
-                "one of them at most: a pretrained T5 reads text",
+        for name in ("pretrained", "pretrained_encoder"):
+            path = getattr(self.seq2seq, name)
+            if self.t5.memory_tokens and path:
+                raise InputError(
+                    f"seq2seq.{name}",
+                    f"{path!r} with t5.memory_tokens = {self.t5.memory_tokens}",
+                    "one of them at most: a pretrained network reads text",
+                )
+        try:
+            resolve_normalize_over(
+                self.retrieve.normalize_over, self.seq2seq.objective.normalize_over
             )
+        except InputError as error:
+            raise error.within("retrieve") from error
         self._check_query_vectors()
 
     def _check_query_vectors(self) -> None:

@@ -43,7 +43,7 @@ def _convert(flags: argparse.Namespace) -> None:
             "a path with --init=codebooks, and none otherwise",
         )
     checkpoint = read_checkpoint(flags.source, flags.which)
-    rows = checkpoint.rows
+    rows, over = checkpoint.rows, checkpoint.normalize_over
     vocabulary = find_vocabulary(
         checkpoint, flags.vocabulary, flags.levels, flags.codebook_size, flags.extra_ids
     )
@@ -52,6 +52,8 @@ def _convert(flags: argparse.Namespace) -> None:
         checkpoint = with_id_tokens(checkpoint, vocabulary, flags.source, codebooks, flags.seed)
     write_checkpoint(flags.to, flags.format, checkpoint, vocabulary)
     console.print(f"{flags.to}: step {checkpoint.step}, {rows:,} -> {checkpoint.rows:,} rows")
+    if over != "full":
+        console.print(f"trained over {over!r}: search with NORMALIZE_OVER = {over!r}, not 'full'")
 
 
 def _parser(program: str) -> argparse.ArgumentParser:

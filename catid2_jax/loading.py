@@ -1,11 +1,16 @@
 """A work directory's parts as the objects that train, search and export."""
 
 import functools
+import pathlib
 from collections.abc import Sequence
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
+from catid2_jax.checkpoints.bert import read_bert, read_bert_config
+from catid2_jax.checkpoints.wordpiece import read_tokenizer
 from catid2_jax.config import Config
 from catid2_jax.data.config import SPLITS
 from catid2_jax.data.corpus import Catalog, Corpus, QuerySet
@@ -16,13 +21,14 @@ from catid2_jax.encoders.config import PRECOMPUTED, EmbeddingConfig
 from catid2_jax.encoders.encoder import Encoder
 from catid2_jax.encoders.registry import make_encoder
 from catid2_jax.errors import InputError
+from catid2_jax.models.bert_t5 import BERT
 from catid2_jax.models.t5.config import T5Config
 from catid2_jax.retrievers.generative import TrainedModel, make_model
 from catid2_jax.retrievers.product_retriever import ProductRetriever
 from catid2_jax.retrievers.retriever import make_retriever
 from catid2_jax.seq2seq.config import Seq2SeqConfig
-from catid2_jax.seq2seq.decoder import make_decoder
-from catid2_jax.seq2seq.source import Source, TextSource, VectorSource
+from catid2_jax.seq2seq.decoder import Decoder, make_decoder, resolve_normalize_over
+from catid2_jax.seq2seq.source import Source, TextSource, VectorSource, WordPieceSource
 from catid2_jax.seq2seq.training import SEQ2SEQ, Stage2, load_params
 from catid2_jax.systems import ResolvedSystem
 from catid2_jax.training.checkpoint import Checkpoints, Which
@@ -83,6 +89,7 @@ def make_source(
     table: DocidTable,
     vocabulary_path: Any,
     width: int,
+    encoder_folder: pathlib.Path,
 ) -> Source:
     """The form in which stage 2 reads queries, chosen here and nowhere else.
 
@@ -93,8 +100,12 @@ def make_source(
         table: the IDs, whose shape the ID tokens have.
         vocabulary_path: the SentencePiece model, for texts.
         width: of the embeddings, for vectors.
+        encoder_folder: the tokens of the pretrained encoder, if there is one.
     """
     levels, size = table.levels, table.codebook_size
+    if section.pretrained_encoder:
+        tokenizer = read_tokenizer(encoder_folder)
+        return WordPieceSource(CodeVocabulary(levels, size), tokenizer, section.source_tokens)
     if not t5.memory_tokens:
         vocabulary = Vocabulary(
             section.vocabulary or vocabulary_path, levels, size, section.extra_ids
@@ -102,6 +113,47 @@ def make_source(
         return TextSource(vocabulary, section.source_tokens)
     encode = None if embedding.encoder == PRECOMPUTED else _QueryEncoder(embedding).encode
     return VectorSource(CodeVocabulary(levels, size), width, encode)
+
+
+def make_network(
+    section: Seq2SeqConfig, t5: T5Config, source: Source, encoder_folder: pathlib.Path
+) -> Decoder:
+    """The network of stage 2 for its sources.
+
+    Args:
+        section: which decoder it is.
+        t5: its shape.
+        source: what it reads.
+        encoder_folder: the shape of the pretrained encoder, if there is one.
+
+    Raises:
+        InputError: the pretrained encoder cannot read sources so long, or not be shared evenly.
+    """
+    if not section.pretrained_encoder:
+        return make_decoder(section.decoder, t5, source.vocabulary)
+    encoder, devices = read_bert_config(encoder_folder), section.model_devices
+    if section.source_tokens > encoder.max_position_embeddings:
+        raise InputError(
+            "seq2seq.source_tokens",
+            section.source_tokens,
+            f"at most {encoder.max_position_embeddings}, the positions of the pretrained encoder",
+        )
+    for name in ("num_attention_heads", "intermediate_size"):
+        if getattr(encoder, name) % devices:
+            raise InputError(
+                f"{name} of the pretrained encoder",
+                getattr(encoder, name),
+                f"a multiple of model_devices = {devices}",
+            )
+    return make_decoder("bert_t5", t5, source.vocabulary, encoder)
+
+
+def random_params(section: Seq2SeqConfig, decoder: Decoder, source: Source, seed: int) -> Any:
+    """Random parameters of stage 2, but those of the pretrained encoder where there is one."""
+    params = decoder.initialize(jax.random.key(seed), source.form)
+    if section.pretrained_encoder:
+        params = {**params, BERT: jax.tree.map(jnp.asarray, read_bert(section.pretrained_encoder))}
+    return params
 
 
 class _QueryEncoder:
@@ -134,8 +186,9 @@ def load_stage2(config: Config, place: Place) -> Stage2:
         table,
         place.workdir.vocabulary,
         corpus.embeddings.shape[1],
+        place.encoder,
     )
-    decoder = make_decoder(config.seq2seq.decoder, config.t5, source.vocabulary)
+    decoder = make_network(config.seq2seq, config.t5, source, place.encoder)
     return Stage2(corpus, table, source, decoder)
 
 
@@ -154,7 +207,8 @@ def load_model(config: Config, place: Place) -> TrainedModel:
         with Checkpoints(directory) as checkpoints:
             which = "last" if checkpoints.best_step is None else "best"
     params = load_params(stage.decoder, stage.source, config.seq2seq_training, directory, which)
-    return make_model(stage.decoder, params, stage.source, stage.table, section.param_dtype)
+    over = resolve_normalize_over(section.normalize_over, config.seq2seq.objective.normalize_over)
+    return make_model(stage.decoder, params, stage.source, stage.table, section.param_dtype, over)
 
 
 def load_product_retriever(

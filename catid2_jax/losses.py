@@ -51,6 +51,9 @@ class LossWeights:
             (section 3.1), "global" from everywhere (Table 5, "Random Sampling").
         positives: "all" averages an anchor's positives outside the logarithm, "one" draws a
             positive per step.
+        norm_floor: share of the root mean square of a level's residuals below which L_HCC does not
+            normalise one to unit length; 0 in Eq. 4's letter, where a document that k-means made a
+            cluster of its own, with a residual of 0, has a gradient of 1e6 times the others'.
         reduction: reduction of L_rq over dimensions and levels. The literal "sum" of Eq. 2 is Z L
             times the "mean", which shifts alpha, beta and gamma by as much.
     """
@@ -63,11 +66,14 @@ class LossWeights:
     temperature: float = 0.1
     negatives: Negatives = "hard"
     positives: Positives = "all"
+    norm_floor: float = 0.0
     reduction: Reduction = "mean"
 
     def __post_init__(self) -> None:
         if self.temperature <= 0:
             raise InputError("temperature", self.temperature, "more than 0")
+        if not 0 <= self.norm_floor < 1:
+            raise InputError("norm_floor", self.norm_floor, "at least 0 and less than 1")
 
 
 TIGER = LossWeights(reconstruction=1.0, dispersion=0.0, hierarchical_class=0.0, cluster_scale=0.0)
@@ -108,6 +114,7 @@ def hierarchical_class_constraint_loss(
     temperature: float,
     negatives: Negatives = "hard",
     key: jax.Array | None = None,
+    norm_floor: float = 0.0,
 ) -> Scalar:
     """Eq. 4: cosine InfoNCE on the residuals r^l of one level, by category.
 
@@ -123,10 +130,12 @@ def hierarchical_class_constraint_loss(
         temperature: tau.
         negatives: "hard" or "global".
         key: if given, one positive per anchor is drawn instead of the mean.
+        norm_floor: see `LossWeights`.
     """
     nodes = categories[:, level]
     parents = None if level == 0 or negatives == "global" else categories[:, level - 1]
-    loss, anchors = class_info_nce(normalize(residuals), nodes, parents, temperature, key)
+    rows = normalize(residuals, norm_floor)
+    loss, anchors = class_info_nce(rows, nodes, parents, temperature, key)
     return jnp.sum(loss) / jnp.maximum(jnp.sum(anchors), 1)
 
 
@@ -211,6 +220,7 @@ def _hierarchical_class_term(inputs: TermInputs, weights: LossWeights) -> Scalar
             weights.temperature,
             weights.negatives,
             key,
+            weights.norm_floor,
         )
 
     return sum(map(of_level, range(inputs.categories.shape[1])), start=jnp.zeros(()))
@@ -246,7 +256,7 @@ def docid_loss(
 
 
 def sequence_loss(
-    logits: Float[Array, "B L V"],
+    logits: Float[Array, "B L n"],
     targets: Int[Array, "B L"],
     weights: Float[Array, " B"],
     position_weights: Float[Array, " L"] | None = None,
@@ -257,12 +267,13 @@ def sequence_loss(
     """Eq. 9: -sum_t log P(y_t | y_<t, q), weighted mean over the pairs of the batch.
 
     Args:
-        logits: over the whole vocabulary.
-        targets: vocabulary ids y of the document's ID tokens.
+        logits: of the n tokens that compete at each t: the whole vocabulary, or the codes of the
+            level; -inf for one that does not compete there.
+        targets: columns of the document's ID tokens y in `logits`.
         weights: weight of each query-document pair, not negative.
         position_weights: weight of each t in the sum; None for 1.
-        label_smoothing: share of the target's probability that all V tokens get in equal parts
-            (Szegedy et al., 2016).
+        label_smoothing: share of the target's probability that all tokens that compete get in
+            equal parts (Szegedy et al., 2016).
         z_loss: weight of the squared log-normalizer, which keeps that near 0 (Chowdhery et al.,
             2022, section 5).
         scored: the positions that count; None for all. Those after the end of a shorter ID do not.
@@ -270,7 +281,8 @@ def sequence_loss(
     log_normalizer = jax.nn.logsumexp(logits, axis=-1)
     chosen = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
     if label_smoothing:
-        chosen += label_smoothing * (jnp.mean(logits, axis=-1) - chosen)
+        mean = jnp.mean(logits, axis=-1, where=logits > -jnp.inf)
+        chosen += label_smoothing * (mean - chosen)
     per_token = log_normalizer - chosen
     if z_loss:
         per_token += z_loss * jnp.square(log_normalizer)

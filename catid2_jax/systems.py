@@ -7,7 +7,7 @@ dotted path instead.
 
 import dataclasses
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from catid2_jax.ablations import ABLATIONS, DISPERSION_ALONE, TIGER_LOSS
@@ -37,7 +37,8 @@ class System:
         label: its name in tables.
         retriever: short name or dotted path.
         scheme: short name or dotted path of the ID scheme; empty for a retriever without IDs.
-        changes: path of a configuration field -> its value for this system.
+        changes: path of a configuration field -> its value for this system; options of its scheme
+            and its retriever (`options.NAME.FIELD`) are such fields, too.
         model_of: another system whose IDs and network it searches with; empty for its own.
         paper: data set -> cutoff -> Recall in % that the paper reports.
         source: the paper it comes from, and where this differs.
@@ -100,6 +101,23 @@ SYSTEMS: Mapping[str, System] = {
         ),
         source="Robertson and Zaragoza, 2009; bm25s with its defaults and English stop words",
     ),
+    "rq_kmeans": System(
+        "RQ-KMeans",
+        scheme="residual_kmeans",
+        source="residual k-means as in QARM (Luo et al., 2024); unique IDs by reassignment",
+    ),
+    "rq_kmeans_balanced": System(
+        "RQ-KMeans, balanced",
+        scheme="residual_kmeans",
+        changes={"options.residual_kmeans.balanced": True},
+        source="OneRec (Deng et al., 2025), with Sinkhorn's plan in the place of a greedy one",
+    ),
+    "category_prefix": System(
+        "category prefix",
+        scheme="category_prefix",
+        source="after Hi-Gen (Wu et al., 2024): the category path, then residual k-means",
+    ),
+    "random_ids": System("random IDs", scheme="random", source="the floor of all IDs"),
     "given": System("given IDs", scheme="given", source="IDs made elsewhere: docids.path"),
     "clusters": System(
         "CAT-ID2, clusters",
@@ -202,18 +220,19 @@ def _check_option_names(config: Config, systems: Iterable[ResolvedSystem]) -> No
 def resolve_system(entry: str, config: Config) -> ResolvedSystem:
     """One system; see `resolve_systems`."""
     name, row = _row(entry)
-    model_name, changes = name if row.scheme else "", row.changes
+    model_name, rows = name if row.scheme else "", [row]
     if row.model_of:
         model_name, model = _row(row.model_of)
-        changes = {**model.changes, **row.changes}
+        rows = [model, row]
     values = as_nested_dict(config)
-    for path, value in changes.items():
-        _set(values, path, value, entry)
+    plugins = {_option_name(plugin) for r in rows for plugin in (r.scheme, r.retriever)}
+    for path, value in (change for r in rows for change in r.changes.items()):
+        _set(values, path, value, entry, plugins)
     own = build(Config, values, "config")
     if row.retriever in TRAINED and own.retrieve.k > own.retrieve.beams and not row.model_of:
         raise InputError("config.retrieve.k", own.retrieve.k, f"1 to beams = {own.retrieve.beams}")
     retriever, scheme = _option_name(row.retriever), _option_name(row.scheme)
-    options, scheme_settings = (config.options.get(plugin, {}) for plugin in (retriever, scheme))
+    options, scheme_settings = (own.options.get(plugin, {}) for plugin in (retriever, scheme))
     known = retriever_options(row.retriever)
     check_options(options, known, f"config.options.{retriever}", resolve_retriever(row.retriever))
     if row.scheme:
@@ -235,6 +254,14 @@ def resolve_system(entry: str, config: Config) -> ResolvedSystem:
 def _option_name(plugin: str) -> str:
     """Where a plug-in's settings stand in `config.options`: its short name, or its class's."""
     return plugin.rpartition(":")[2]
+
+
+def option_changes(changes: Mapping[str, Any], plugin: str) -> dict[str, Any]:
+    """Those of a system's changes that are options of a scheme or a retriever, by their names."""
+    place = f"options.{_option_name(plugin)}."
+    return {
+        path.removeprefix(place): value for path, value in changes.items() if path.startswith(place)
+    }
 
 
 def _row(entry: str) -> tuple[str, System]:
@@ -264,12 +291,18 @@ def _row(entry: str) -> tuple[str, System]:
     )
 
 
-def _set(values: dict[str, Any], path: str, value: Any, entry: str) -> None:
-    """Changes a field of nested values, which must be there."""
+def _set(
+    values: dict[str, Any], path: str, value: Any, entry: str, plugins: Collection[str]
+) -> None:
+    """Changes a field of nested values, which must be there, or an option of one of `plugins`."""
     *sections, name = path.split(".")
+    if sections in (["options", plugin] for plugin in plugins):
+        options, plugin = values["options"], sections[1]
+        values["options"] = {**options, plugin: {**options.get(plugin, {}), name: value}}
+        return
     for section in sections:
         inner = values.get(section)
         values = inner if isinstance(inner, dict) else {}
-    if name not in values:
+    if name not in values or sections[:1] == ["options"]:
         raise InputError(f"system {entry}", f"a change of {path!r}", "a field of the configuration")
     values[name] = value

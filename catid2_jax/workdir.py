@@ -85,6 +85,11 @@ class Place:
         """The table of document IDs."""
         return self.model / "docids.jsonl"
 
+    @property
+    def encoder(self) -> pathlib.Path:
+        """Shape and tokens of the pretrained encoder of stage 2, if it has one."""
+        return self.model / "encoder"
+
     def figures(self, step: str) -> pathlib.Path:
         """Figures that a step leaves for `evaluate`."""
         return self.folder / "steps" / f"{step}.metrics.json"

@@ -12,7 +12,7 @@ from catid2_jax.losses import TIGER, LossWeights
 from catid2_jax.systems import resolve_systems
 
 ROOT = pathlib.Path(__file__).parent.parent
-SHARED = {"turns"}  # what several benchmarks import
+SHARED = {"id_proxies", "turns"}  # what several benchmarks import
 SCRIPTS = sorted(p for p in (ROOT / "benchmarks").glob("*.py") if p.stem not in SHARED)
 CONFIGS = sorted([*(ROOT / "configs").rglob("*.py"), *(ROOT / "benchmarks/configs").glob("*.py")])
 

@@ -265,7 +265,7 @@ BAD_ARGUMENTS = {
     "--config.embedding.encoder=no.such:Encoder": (
         "config.embedding.encoder: found 'no.such:Encoder', whose import fails with ModuleNotFo"
     ),
-    "--config.seq2seq.decoder=gpt": "config.seq2seq.decoder: found 'gpt', expected one of t5, or ",
+    "--config.seq2seq.decoder=gpt": "config.seq2seq.decoder: found 'gpt', expected one of t5, bert",
     "--config.seq2seq.decoder=no.such:Decoder": (
         "config.seq2seq.decoder: found 'no.such:Decoder', whose import fails with "
     ),

@@ -380,9 +380,16 @@ def all_fields(section, path):
 def test_every_field_is_described_once_in_the_order_of_its_class():
     paths = [path for path, _, _ in FIELDS]
     options = [path for path in paths if path.startswith("config.options.")]
-    assert options == ["config.options.clusters.level"]
+    named = {
+        "category_prefix": "category_levels codebook_size levels",
+        "clusters": "level",
+        "random": "codebook_size levels",
+        "residual_kmeans": "balanced category_weight codebook_size levels standardize",
+    }
+    assert options == [f"config.options.{n}.{option}" for n in named for option in named[n].split()]
     expected = [*all_fields(Config, "config")]
-    expected[expected.index("config.options")] = options[0]
+    start = expected.index("config.options")
+    expected[start : start + 1] = options
     assert paths == expected
     assert len(paths) > 140
 

@@ -347,8 +347,12 @@ def test_the_decoder_of_the_page_finds_what_it_is_trained_on(folder, normalize_o
         rows = jnp.tile(sources[query], (len(codes), 1))
         logits = np.asarray(decoder.logits(params, rows, jnp.asarray(tokens)), np.float64)
         if normalize_over == "level":
+            some = decoder.logits(
+                params, rows, jnp.asarray(tokens), normalize_over="level", ends=True
+            )
             for level in range(levels):
-                own = [0, *range(first + level * size, first + (level + 1) * size)]
+                own = [*range(first + level * size, first + (level + 1) * size), 0]
+                np.testing.assert_allclose(some[:, level], logits[:, level, own], rtol=1e-5)
                 logits[:, level, np.setdiff1d(np.arange(32), own)] = -np.inf
         log_p = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
         scores = np.take_along_axis(log_p, tokens[..., None], -1)[..., 0].sum(-1)
@@ -357,7 +361,8 @@ def test_the_decoder_of_the_page_finds_what_it_is_trained_on(folder, normalize_o
         np.testing.assert_allclose(found.scores[query], scores[order], rtol=1e-4)
 
 
-def test_the_decoder_of_the_page_trains(folder):
+@pytest.mark.parametrize("normalize_over", ["full", "level"])
+def test_the_decoder_of_the_page_trains(folder, normalize_over):
     catalog = make_catalog()
     embeddings = np.zeros((len(catalog), 2), np.float32)
     docids = catid2_jax.learn_docids(catalog, embeddings, "category_docids:CategoryDocids")
@@ -368,6 +373,7 @@ def test_the_decoder_of_the_page_trains(folder):
         queries,
         {query: {query: 3} for query in queries},
         decoder="bigram_decoder:BigramDecoder",
+        objective={"normalize_over": normalize_over},
         vocabulary_size=120,
         emb_dim=16,
         beams=13,

@@ -56,7 +56,7 @@ def read_hugging_face(folder: pathlib.Path) -> Checkpoint:
     values = read_json(path)
     if values.get("model_type") not in ("t5", "mt5"):
         raise InputError(path, f"model_type {values.get('model_type')!r}", "'t5' or 'mt5'")
-    weights = _read_weights(folder)
+    weights = read_weights(folder)
     weights.pop(_UNUSED, None)  # some published files hold it; no network uses it
     for alias in _ALIASES:
         other = weights.pop(alias, None)
@@ -109,7 +109,7 @@ def write_hugging_face(folder: pathlib.Path, checkpoint: Checkpoint) -> None:
     safetensors.numpy.save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
 
 
-def _read_weights(folder: pathlib.Path) -> dict[str, np.ndarray]:
+def read_weights(folder: pathlib.Path) -> dict[str, np.ndarray]:
     """Reads all tensors of a folder, from one file or from several with an index."""
     if (folder / WEIGHTS).exists():
         return _read_safetensors(folder / WEIGHTS)

@@ -38,8 +38,8 @@ def read_trained(folder: pathlib.Path, which: Which = "last") -> Checkpoint:
         which: the checkpoint that is read.
 
     Raises:
-        InputError: stage 2 has no such checkpoint, its network reads vectors instead of text, or no
-            record says how it was trained.
+        InputError: stage 2 has no such checkpoint, its network reads vectors instead of text or has
+            another encoder than T5's, or no record says how it was trained.
     """
     config, shape = _record(folder, "train_seq2seq").config, _record(folder, "docids").result
     t5, section = config["t5"], config["seq2seq"]
@@ -49,13 +49,20 @@ def read_trained(folder: pathlib.Path, which: Which = "last") -> Checkpoint:
             f"a network that reads vectors (memory_tokens = {t5['memory_tokens']})",
             "a T5, which reads text",
         )
+    if section.get("pretrained_encoder"):
+        raise InputError(
+            folder,
+            f"a network with an encoder of its own, {section['pretrained_encoder']!r}",
+            "a T5, which alone is read and converted",
+        )
     leaves, step = _read_last(folder / "seq2seq" / which, "params")
     fields = t5 | {"mlp_activations": tuple(t5["mlp_activations"])}
     path = pathlib.Path(section["vocabulary"] or folder.parent / "vocabulary.model")
     levels, codebook_size = shape["levels"], shape["codebook_size"]
     vocabulary = Vocabulary(path, levels, codebook_size, section["extra_ids"])
     tokens = IdTokens(vocabulary.first_id_token, levels, codebook_size)
-    return Checkpoint(leaves, T5Config(**fields), step, tokens, path)
+    normalize_over = section["objective"].get("normalize_over", "full")
+    return Checkpoint(leaves, T5Config(**fields), step, tokens, path, normalize_over)
 
 
 def read_codebooks(path: str | pathlib.Path, which: Which = "last") -> np.ndarray:

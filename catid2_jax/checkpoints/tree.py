@@ -49,6 +49,8 @@ class Checkpoint:
         step: the number of steps it was trained for.
         id_tokens: where its ID tokens lie; None if it has none, or the files do not say.
         vocabulary: the SentencePiece model that lies with it; None if there is none.
+        normalize_over: what a code competed with in training: the whole vocabulary ("full"), or the
+            codes of its level ("level").
     """
 
     params: Parameters
@@ -56,6 +58,7 @@ class Checkpoint:
     step: int = 0
     id_tokens: IdTokens | None = None
     vocabulary: pathlib.Path | None = None
+    normalize_over: str = "full"
 
     @property
     def rows(self) -> int:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import numbers
 import re
 import string
 from collections.abc import Sequence
@@ -65,6 +66,16 @@ class DocidTable:
     def levels(self) -> int:
         """L, the most codes that an ID may have: the width of `codes`."""
         return self.codes.shape[1]
+
+
+def check_shape(levels: int, codebook_size: int) -> None:
+    """Raises InputError unless IDs may have so many levels and codes per level."""
+    for name, value, most in (
+        ("levels", levels, _MOST_LEVELS),
+        ("codebook_size", codebook_size, _LARGEST_CODE + 1),
+    ):
+        if not (isinstance(value, numbers.Integral) and 1 <= value <= most):
+            raise InputError(name, repr(value), f"an integer from 1 to {most}")
 
 
 def format_docid(codes: Sequence[int]) -> str:

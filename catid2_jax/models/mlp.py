@@ -31,6 +31,7 @@ class MLP(nn.Module):
         widths: output width of each layer.
         activation: name of the activation, one of `ACTIVATIONS`.
         kernel: name of the kernels' initialiser, one of `KERNELS`; biases start at zero.
+        starts_at_zero: whether the last kernel starts at zero.
         dropout_rate: share of the units that are dropped after each activation.
         dtype: type of the matrix products' inputs; the products accumulate in float32.
     """
@@ -38,6 +39,7 @@ class MLP(nn.Module):
     widths: Sequence[int]
     activation: str = "relu"
     kernel: str = "xavier_normal"
+    starts_at_zero: bool = False
     dropout_rate: float = 0.0
     dtype: str = "float32"
 
@@ -45,13 +47,17 @@ class MLP(nn.Module):
     def __call__(self, x: Float[Array, "B _"], training: bool = False) -> Float[Array, "B _"]:
         """Applies all layers; if `training`, with dropout from the random stream "dropout"."""
         for i, width in enumerate(self.widths):
+            is_last = i + 1 == len(self.widths)
+            kernel = nn.initializers.zeros_init()
+            if not (is_last and self.starts_at_zero):
+                kernel = KERNELS[self.kernel]
             x = nn.Dense(
                 width,
                 dtype=jnp.dtype(self.dtype),
-                kernel_init=KERNELS[self.kernel],
+                kernel_init=kernel,
                 dot_general=_accumulate_in_float32,
             )(x)
-            if i + 1 < len(self.widths):
+            if not is_last:
                 x = ACTIVATIONS[self.activation](x)
                 x = nn.Dropout(self.dropout_rate, deterministic=not training)(x)
         return x

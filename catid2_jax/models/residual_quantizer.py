@@ -14,6 +14,7 @@ from catid2_jax.types import CodeProbabilities, Codes, Latents, Residuals
 
 CodeDistance = Literal["euclidean", "squared"]
 ResidualGradient = Literal["stop_codes", "straight_through"]
+TemperatureUnit = Literal["one", "level"]
 
 
 @flax.struct.dataclass
@@ -42,6 +43,7 @@ def quantize(
     residual_gradient: ResidualGradient = "stop_codes",
     code_distance: CodeDistance = "euclidean",
     sinkhorn_epsilon: float = 0.0,
+    temperature_unit: TemperatureUnit = "one",
 ) -> Quantization:
     """Quantises level by level: p^l = softmax(-||r^l - e_k||_2 / temperature), c^l its argmax.
 
@@ -56,13 +58,21 @@ def quantize(
         sinkhorn_epsilon: if more than 0, the last level's codes are the argmax of a transport plan
             from the batch to evenly used codes (see `ops.sinkhorn`), with this weight of the
             entropy, relative to the mean cost.
+        temperature_unit: "one", or "level": the temperature of a level is then in units of the
+            standard deviation of a document's distances over the codes, mean over the batch,
+            without gradient. So p^l follows the usage of the codes at any scale of the residuals.
     """
     residual = latents
     residuals, selected, codes, log_probabilities = [], [], [], []
     measure = distance if code_distance == "euclidean" else squared_distance
     for level, codebook in enumerate(codebooks, 1):
         distances = measure(residual, codebook)
-        logits = -distances / temperature
+        unit = jnp.float32(1)
+        if temperature_unit == "level":
+            spread, mean = jnp.mean(jnp.std(distances, axis=1)), jnp.mean(distances)
+            # Where codes coincide there is hardly a spread.
+            unit = jax.lax.stop_gradient(jnp.maximum(spread, 1e-3 * mean))
+        logits = -distances / (temperature * unit)
         # The gradient of a plain difference takes a fourth of jax.nn.log_softmax's time on CPUs.
         log_p = logits - jax.nn.logsumexp(logits, axis=-1, keepdims=True)
         balanced = sinkhorn_epsilon > 0 and level == len(codebooks)
@@ -105,6 +115,7 @@ class ResidualQuantizer(nn.Module):
         code_distance: distance of a residual from a code, as `quantize` explains.
         sinkhorn_epsilon: weight of the entropy in training, as `quantize` explains; 0 in any other
             use.
+        temperature_unit: unit of `temperature`, as `quantize` explains.
     """
 
     levels: int
@@ -113,6 +124,7 @@ class ResidualQuantizer(nn.Module):
     residual_gradient: ResidualGradient = "stop_codes"
     code_distance: CodeDistance = "euclidean"
     sinkhorn_epsilon: float = 0.0
+    temperature_unit: TemperatureUnit = "one"
 
     @nn.compact
     def __call__(self, latents: Latents, training: bool = False) -> Quantization:
@@ -129,4 +141,5 @@ class ResidualQuantizer(nn.Module):
             self.residual_gradient,
             self.code_distance,
             self.sinkhorn_epsilon if training else 0.0,
+            self.temperature_unit,
         )

@@ -14,6 +14,7 @@ from catid2_jax.models.residual_quantizer import (
     Quantization,
     ResidualGradient,
     ResidualQuantizer,
+    TemperatureUnit,
 )
 from catid2_jax.types import CategoryIdentity, Embeddings, Latents
 
@@ -36,6 +37,12 @@ class RQVAEConfig:
         codebook_start: "kmeans" over the whole corpus, level by level, or "random" (normal, small).
         code_distance: distance in p^l, "euclidean" in the paper (section 3), or "squared".
         code_temperature: temperature of p^l, 1 in the paper.
+        code_temperature_unit: unit of the temperature: "one", or "level", the spread of the level's
+            own distances, with which L_CSC sees what codes are used at any scale.
+        linear_path: "pca" adds a linear map beside each of the two MLPs, E(d) = dP + MLP(d) and
+            D(z) = zQ + MLP(z). P starts as the Z principal components of the corpus, Q as its
+            transpose and the last layers of the MLPs at zero, so that training starts where
+            residual k-means of the principal components ends. "none" has the MLPs alone.
         residual_gradient: how gradients pass between levels, see `residual_quantizer.quantize`.
         sinkhorn_epsilon: if more than 0, training takes the last level's codes from a transport
             plan that uses all evenly (0.003 in LC-Rec); the paper balances afterwards only.
@@ -46,6 +53,8 @@ class RQVAEConfig:
             them, or their "name" and level (the same name recurs under different parents).
         masked_categories: share of the categories of level H, drawn at random, that L_HCC does not
             see (Table 5's "2&3 level" has one half).
+        held_out: share of the documents, 4,096 at most, that are not trained on: evaluations
+            measure how alike they and their reconstructions are, as `held_out/cosine`.
     """
 
     levels: int = 4
@@ -60,12 +69,15 @@ class RQVAEConfig:
     codebook_start: Literal["kmeans", "random"] = "kmeans"
     code_distance: CodeDistance = "euclidean"
     code_temperature: float = 1.0
+    code_temperature_unit: TemperatureUnit = "one"
+    linear_path: Literal["none", "pca"] = "none"
     residual_gradient: ResidualGradient = "stop_codes"
     sinkhorn_epsilon: float = 0.0
     standardize: bool = True
     reseed_dead_codes: bool = False
     category_identity: CategoryIdentity = "path"
     masked_categories: float = 0.0
+    held_out: float = 0.0
 
     def __post_init__(self) -> None:
         if not 0 <= self.category_levels < self.levels:
@@ -84,8 +96,9 @@ class RQVAEConfig:
             raise InputError("sinkhorn_epsilon", self.sinkhorn_epsilon, "at least 0")
         if not 0 <= self.masked_categories <= 1:
             raise InputError("masked_categories", self.masked_categories, "0 to 1")
-        if not 0 <= self.dropout_rate < 1:
-            raise InputError("dropout_rate", self.dropout_rate, "at least 0 and less than 1")
+        for name in ("dropout_rate", "held_out"):
+            if not 0 <= getattr(self, name) < 1:
+                raise InputError(name, getattr(self, name), "at least 0 and less than 1")
         for name, choices in (("activation", ACTIVATIONS), ("kernel", KERNELS)):
             if getattr(self, name) not in choices:
                 raise InputError(name, repr(getattr(self, name)), f"one of {', '.join(choices)}")
@@ -115,6 +128,10 @@ class RQVAE(nn.Module):
             "dropout_rate": config.dropout_rate,
             "dtype": config.dtype,
         }
+        if config.linear_path == "pca":
+            options["starts_at_zero"] = True
+            self.encoder_path = nn.Dense(config.latent_dim, use_bias=False)
+            self.decoder_path = nn.Dense(self.embedding_dim, use_bias=False)
         self.encoder = MLP((*config.hidden_dims, config.latent_dim), **options)
         self.quantizer = ResidualQuantizer(
             config.levels,
@@ -123,6 +140,7 @@ class RQVAE(nn.Module):
             config.residual_gradient,
             config.code_distance,
             config.sinkhorn_epsilon,
+            config.code_temperature_unit,
         )
         self.decoder = MLP((*reversed(config.hidden_dims), self.embedding_dim), **options)
 
@@ -133,11 +151,21 @@ class RQVAE(nn.Module):
         """
         latents = self.encode(embeddings, training)
         quantization = self.quantizer(latents, training)
-        reconstructions = self.decoder(quantization.quantized, training)
+        reconstructions = self.decode(quantization.quantized, training)
         # The products accumulate in float32; those of L_Dis shall run in the configured type.
         narrow = reconstructions.astype(self.config.dtype)
         return RQVAEOutput(latents, quantization, narrow)
 
     def encode(self, embeddings: Embeddings, training: bool = False) -> Latents:
         """Computes the latents z = E(d) alone, float32."""
-        return self.encoder(embeddings, training).astype(jnp.float32)
+        latents = self.encoder(embeddings, training).astype(jnp.float32)
+        if self.config.linear_path == "pca":
+            latents += self.encoder_path(embeddings)
+        return latents
+
+    def decode(self, quantized: Latents, training: bool = False) -> Embeddings:
+        """Computes the reconstructions d^ = D(z^)."""
+        reconstructions = self.decoder(quantized, training)
+        if self.config.linear_path == "pca":
+            reconstructions += self.decoder_path(quantized)
+        return reconstructions

@@ -1,14 +1,24 @@
 """Cosine similarity and Euclidean distance, each with a gradient that is finite everywhere."""
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 _TINY = 1e-12  # keeps the square root's gradient finite at zero; far below any squared norm in use
 
 
-def normalize(x: Float[Array, "*B D"]) -> Float[Array, "*B D"]:
-    """Scales each row to unit Euclidean norm; a zero row stays zero."""
-    return x / jnp.sqrt(jnp.maximum(jnp.sum(x * x, axis=-1, keepdims=True), _TINY))
+def normalize(x: Float[Array, "*B D"], floor: float = 0.0) -> Float[Array, "*B D"]:
+    """Scales each row to unit Euclidean norm; a zero row stays zero.
+
+    Args:
+        x: the rows.
+        floor: share of the root mean square of all rows' norms below which a row is divided by that
+            share instead of its own norm: the gradient of a nearly zero row is else as large as the
+            row is small.
+    """
+    squares = jnp.sum(x * x, axis=-1, keepdims=True)
+    least = jnp.maximum(floor**2 * jax.lax.stop_gradient(jnp.mean(squares)), _TINY)
+    return x / jnp.sqrt(jnp.maximum(squares, least if floor else _TINY))
 
 
 def cosine_similarity(x: Float[Array, "A D"], y: Float[Array, "B D"]) -> Float[Array, "A B"]:

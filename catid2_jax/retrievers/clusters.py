@@ -39,7 +39,7 @@ class ClusterRetriever(Retriever):
         Args:
             corpus: the products and their embeddings.
             model: stage 2 and its trie.
-            config: beams (the prefixes that are expanded), normalisation and batch size.
+            config: beams (the prefixes that are expanded) and batch size.
             level: codes to decode, 1 to the length of an ID.
 
         Raises:
@@ -83,7 +83,7 @@ class ClusterRetriever(Retriever):
                 beams=beams,
                 depth=self.level,
                 mask=node_mask(model.trie, allowed, rows),
-                normalize_over=config.normalize_over,
+                normalize_over=model.normalize_over,
             )
             may_be_found = allowed if allowed is None or allowed.ndim == 1 else allowed[rows]
             documents, scores = self._clusters.rank(prefixes, vectors[rows], k, may_be_found)

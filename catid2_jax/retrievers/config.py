@@ -6,7 +6,7 @@ from typing import Literal
 
 from catid2_jax.errors import InputError
 from catid2_jax.models.param_dtype import ParamDtype
-from catid2_jax.seq2seq.decoder import NormalizeOver
+from catid2_jax.seq2seq.decoder import AutoNormalizeOver
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,8 +25,9 @@ class RetrieveConfig:
         max_beams: a query whose k results are not proven to be the best is searched for again with
             twice the beams, up to this many; 0 for a single search.
         normalize_over: what a code competes with for probability: the whole vocabulary ("full"),
-            the codes of its level ("level", which is faster), or those that lead to a document
-            ("valid").
+            the codes of its level ("level", which is faster), those that lead to a document
+            ("valid"), or what `seq2seq.objective.normalize_over` says ("auto"). What was trained
+            over "level" cannot be searched over "full".
         param_dtype: the type in which the network's matrices are kept.
         checkpoint: the state of stage 2 that searches: the "last", the "best" by
             `seq2seq_training.best_metric`, or "auto" for the best where dev was measured.
@@ -45,7 +46,7 @@ class RetrieveConfig:
     k: int = 100
     beams: int = 100
     max_beams: int = 0
-    normalize_over: NormalizeOver = "full"
+    normalize_over: AutoNormalizeOver = "auto"
     param_dtype: ParamDtype = "float32"
     checkpoint: Literal["auto", "last", "best"] = "auto"
     allow_ids: str = ""

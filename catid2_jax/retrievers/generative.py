@@ -18,7 +18,7 @@ from catid2_jax.models.param_dtype import ParamDtype, quantize
 from catid2_jax.progress import Progress
 from catid2_jax.retrievers.config import RetrieveConfig
 from catid2_jax.retrievers.retriever import Ranking, Retriever
-from catid2_jax.seq2seq.decoder import Decoder
+from catid2_jax.seq2seq.decoder import Decoder, NormalizeOver
 from catid2_jax.seq2seq.search import retrieve
 from catid2_jax.seq2seq.source import Source
 
@@ -38,6 +38,7 @@ class TrainedModel:
         source: the form in which it reads queries.
         table: the document IDs, in the catalogue's order.
         trie: the trie of the table.
+        normalize_over: what the codes compete with in the search, never "auto".
     """
 
     decoder: Decoder
@@ -45,16 +46,23 @@ class TrainedModel:
     source: Source
     table: DocidTable
     trie: Trie
+    normalize_over: NormalizeOver
 
 
 def make_model(
-    decoder: Decoder, params: Any, source: Source, table: DocidTable, param_dtype: ParamDtype
+    decoder: Decoder,
+    params: Any,
+    source: Source,
+    table: DocidTable,
+    param_dtype: ParamDtype,
+    normalize_over: NormalizeOver,
 ) -> TrainedModel:
     """Puts the parts together; parameters go to one device, in fewer bits if asked for."""
     # The search is no work for several devices yet: each process has it on one of its own.
     params = jax.device_put(jax.device_get(params), jax.local_devices()[0])
     trie = build_trie(table.codes, table.codebook_size)
-    return TrainedModel(decoder, quantize(params, param_dtype), source, table, trie)
+    quantized = quantize(params, param_dtype)
+    return TrainedModel(decoder, quantized, source, table, trie, normalize_over)
 
 
 class GenerativeRetriever(Retriever):
@@ -68,7 +76,7 @@ class GenerativeRetriever(Retriever):
         Args:
             corpus: the products, in the order of the model's table.
             model: stage 2 and its trie.
-            config: beams, normalisation and batch size.
+            config: beams and batch size.
         """
         self.model, self.config = model, config
 
@@ -99,7 +107,7 @@ class GenerativeRetriever(Retriever):
                 beams=beams,
                 k=k,
                 mask=node_mask(model.trie, allowed, rows),
-                normalize_over=config.normalize_over,
+                normalize_over=model.normalize_over,
             )
 
         return search_in_batches(search, len(queries), config)

@@ -39,3 +39,11 @@ class DocidsConfig:
         for name in ("path_codebook_size", "grace"):
             if getattr(self, name) < 0:
                 raise InputError(name, getattr(self, name), "at least 0")
+
+
+def refuse_previous(docids: DocidsConfig) -> None:
+    """Raises InputError where an earlier state is to be continued, for schemes that cannot."""
+    if docids.previous:
+        raise InputError(
+            "previous", repr(docids.previous), "'', for this scheme gives all documents new IDs"
+        )

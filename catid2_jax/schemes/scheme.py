@@ -54,6 +54,9 @@ class Scheme(Protocol):
 SCHEMES: Mapping[str, str] = {
     "rqvae": "catid2_jax.schemes.rqvae.scheme:RQVAEScheme",
     "given": "catid2_jax.schemes.given:GivenDocids",
+    "residual_kmeans": "catid2_jax.schemes.residual_kmeans:ResidualKMeans",
+    "random": "catid2_jax.schemes.random_docids:RandomDocids",
+    "category_prefix": "catid2_jax.schemes.category_prefix:CategoryPrefix",
 }
 
 

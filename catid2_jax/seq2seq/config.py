@@ -4,7 +4,11 @@ import dataclasses
 from typing import Literal
 
 from catid2_jax.errors import InputError
-from catid2_jax.seq2seq.decoder import NormalizeOver
+from catid2_jax.seq2seq.decoder import (
+    AutoNormalizeOver,
+    TrainedNormalizeOver,
+    resolve_normalize_over,
+)
 from catid2_jax.seq2seq.pairs import PairWeights
 
 
@@ -16,10 +20,14 @@ class Seq2SeqObjective:
         source_dropout: share of source tokens (memory tokens, for vectors) hidden from the encoder,
             drawn anew each step: a title with words missing is much like a query.
         position_weights: weight of each of an ID's codes in the loss; empty for 1 each.
-        label_smoothing: share of the target's probability that all tokens get in equal parts.
+        label_smoothing: share of the target's probability that all tokens that compete get in
+            equal parts.
         z_loss: weight of the squared log-normalizer of each position.
         microbatches: parts into which a batch is split and worked through in turn, which takes as
             much less memory; loss and gradient are those of the whole batch.
+        normalize_over: what a code competes with for probability: the whole vocabulary ("full",
+            Eq. 9 as it stands), or the codes of its level, and the end where IDs differ in length
+            ("level", which is faster). A search over "full" needs "full".
     """
 
     source_dropout: float = 0.0
@@ -27,6 +35,7 @@ class Seq2SeqObjective:
     label_smoothing: float = 0.0
     z_loss: float = 0.0
     microbatches: int = 1
+    normalize_over: TrainedNormalizeOver = "full"
 
     def __post_init__(self) -> None:
         for name in ("source_dropout", "label_smoothing"):
@@ -49,13 +58,14 @@ class DevEvaluationConfig:
         queries: how many dev queries each evaluation searches for, the first of them; 0 for no
             evaluation.
         beams: beams of its search.
-        normalize_over: what a code competes with for probability, as in `retrieve`.
+        normalize_over: what a code competes with for probability, as in `retrieve`; "auto" for
+            what `objective` says.
         cutoffs: k of the figures `dev/recall@k`; those above `beams` are left out.
     """
 
     queries: int = 0
     beams: int = 100
-    normalize_over: NormalizeOver = "full"
+    normalize_over: AutoNormalizeOver = "auto"
     cutoffs: tuple[int, ...] = (5, 10, 20, 50, 100)
 
     def __post_init__(self) -> None:
@@ -79,12 +89,19 @@ class Seq2SeqConfig:
     Where stage 2 reads vectors (`t5.memory_tokens`), the fields on text are not used.
 
     Attributes:
-        decoder: "t5", or the dotted path of a decoder of your own.
+        decoder: "t5", "bert_t5" (which it becomes where `pretrained_encoder` is given), or the
+            dotted path of a decoder of your own.
         pretrained: a T5 to start from, in T5X's or Hugging Face's form or a work directory, of the
             shape that `t5` says; empty for random parameters.
         id_rows: how a pretrained T5, which lacks them, gets the rows of the ID tokens: drawn with
             the mean and spread of the text's rows ("statistics"), or turned from stage 1's
             codebooks ("codebooks").
+        pretrained_encoder: the folder of a BERT in Hugging Face's form (MiniLM, E5 and BGE are of
+            it) that stands in the place of T5's encoder and is trained with the rest. It reads its
+            own WordPiece tokens, and the ID tokens are the decoder's only ones. `t5` is the shape
+            of the decoder; its `num_encoder_layers` is not used.
+        encoder_learning_rate: the rate of the pretrained encoder as a share of that of the rest,
+            which starts from random parameters; 0 keeps the encoder as it is.
         vocabulary: the SentencePiece model that `pretrained` was trained with; empty to train one
             on the catalogue and the training queries.
         vocabulary_size: pieces of a vocabulary trained here; a small text gives fewer.
@@ -102,6 +119,8 @@ class Seq2SeqConfig:
     decoder: str = "t5"
     pretrained: str = ""
     id_rows: Literal["statistics", "codebooks"] = "statistics"
+    pretrained_encoder: str = ""
+    encoder_learning_rate: float = 0.1
     vocabulary: str = ""
     vocabulary_size: int = 4000
     extra_ids: int = 0
@@ -117,12 +136,41 @@ class Seq2SeqConfig:
             raise InputError(
                 "vocabulary", "''", "the SentencePiece model of pretrained, since that is given"
             )
+        self._check_encoder()
         for name in ("vocabulary_size", "source_tokens", "model_devices"):
             if getattr(self, name) < 1:
                 raise InputError(name, getattr(self, name), "at least 1")
         if self.extra_ids < 0:
             raise InputError("extra_ids", self.extra_ids, "at least 0")
         _ = self.pair_weights  # checks them
+        try:
+            resolve_normalize_over(self.evaluation.normalize_over, self.objective.normalize_over)
+        except InputError as error:
+            raise error.within("evaluation") from error
+
+    def _check_encoder(self) -> None:
+        """Raises InputError for what does not go with a pretrained encoder, or needs one."""
+        if self.encoder_learning_rate < 0:
+            raise InputError("encoder_learning_rate", self.encoder_learning_rate, "at least 0")
+        if not self.pretrained_encoder:
+            if self.decoder == "bert_t5":
+                raise InputError("pretrained_encoder", "''", "a folder, for decoder is 'bert_t5'")
+            return
+        for name, allowed in (
+            ("decoder", ("t5", "bert_t5")),
+            ("pretrained", ("",)),
+            ("vocabulary", ("",)),
+        ):
+            if getattr(self, name) not in allowed:
+                raise InputError(
+                    name,
+                    f"{getattr(self, name)!r} with pretrained_encoder {self.pretrained_encoder!r}",
+                    " or ".join(map(repr, allowed)),
+                )
+        if self.source_tokens < 3:
+            raise InputError(
+                "source_tokens", self.source_tokens, "at least 3: [CLS], a token of text and [SEP]"
+            )
 
     @property
     def pair_weights(self) -> PairWeights:

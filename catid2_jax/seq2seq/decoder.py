@@ -14,6 +14,7 @@ from jaxtyping import Array, Bool, Float, Int
 from catid2_jax.decoding.beam_search import StepFunction
 from catid2_jax.docids.vocabulary import PAD, CodeVocabulary
 from catid2_jax.errors import InputError
+from catid2_jax.models.bert import BertConfig
 from catid2_jax.models.param_dtype import dequantize
 from catid2_jax.models.t5.config import T5Config
 from catid2_jax.models.t5.network import Cache, Transformer, empty_cache
@@ -29,6 +30,12 @@ NormalizeOver: TypeAlias = Literal["full", "level", "valid"]
 - "level": the K tokens of the level; the other logits are not even computed.
 - "valid": the codes that continue the prefix to a document of the trie.
 """
+
+TrainedNormalizeOver: TypeAlias = Literal["full", "level"]
+"""What the codes compete with in the training loss."""
+
+AutoNormalizeOver: TypeAlias = Literal["auto", "full", "level", "valid"]
+"""A `NormalizeOver`, or "auto" for what the network was trained with."""
 
 
 class Decoder(Protocol):
@@ -49,8 +56,10 @@ class Decoder(Protocol):
         key: jax.Array | None = None,
         source_dropout: float = 0.0,
         packed_tokens: int = 0,
-    ) -> Float[Array, "B L V"]:
-        """Teacher-forced logits of each target token, float32.
+        normalize_over: TrainedNormalizeOver = "full",
+        ends: bool = False,
+    ) -> Float[Array, "B L _"]:
+        """Teacher-forced logits of what each target token competes with, float32.
 
         Args:
             params: the parameters.
@@ -60,6 +69,9 @@ class Decoder(Protocol):
             source_dropout: share of source tokens hidden, drawn with `key`.
             packed_tokens: most tokens without padding that a device has of the batch; 0 to work on
                 padding too. A decoder may ignore it.
+            normalize_over: "full" for the logits of all tokens, [B, L, V]; "level" for those of the
+                codes of each position's level, [B, L, K].
+            ends: whether "level" has as column K the logit of the ID's end, -inf where none ends.
         """
         ...
 
@@ -72,9 +84,18 @@ class Decoder(Protocol):
             params: the parameters, maybe stored in fewer bits by `param_dtype.quantize`.
             sources: the queries.
             normalize_over: see `NormalizeOver`; "valid" is "level" here, the search does the rest.
-            ends: whether the step also gives, from level 1 on, the log-probability that the ID
-                ends, as column K.
+            ends: whether the step also gives the log-probability that the ID ends, as column K.
         """
+        ...
+
+    @property
+    def first_id_token(self) -> int:
+        """Token of level 0's code 0."""
+        ...
+
+    @property
+    def codebook_size(self) -> int:
+        """K."""
         ...
 
 
@@ -130,23 +151,31 @@ class T5Decoder:
         key: jax.Array | None = None,
         source_dropout: float = 0.0,
         packed_tokens: int = 0,
-    ) -> Float[Array, "B L V"]:
+        normalize_over: TrainedNormalizeOver = "full",
+        ends: bool = False,
+    ) -> Float[Array, "B L _"]:
         """See `Decoder.logits`."""
-        mask, rngs = self.network.source_mask(sources), {}
+        variables, mask, rngs = {"params": params}, self.network.source_mask(sources), {}
         if key is not None:
             mask_key, dropout_key = jax.random.split(key)
             mask, rngs = hide_tokens(mask, source_dropout, mask_key), {"dropout": dropout_key}
         inputs = jnp.pad(targets[:, :-1], ((0, 0), (1, 0)), constant_values=PAD)
-        logits: Any = self.network.apply(
-            {"params": params},
+        decoded: Any = self.network.apply(
+            variables,
             sources,
             mask,
             inputs,
             deterministic=key is None,
             packed_tokens=packed_tokens,
             rngs=rngs,
+            method="decode",
         )
-        return logits
+        if normalize_over == "full":
+            logits: Any = self.network.apply(variables, decoded, method="logits")
+            return logits
+        levels = range(targets.shape[1])
+        by_level = [self._level_logits(variables, decoded[:, t], t, ends) for t in levels]
+        return jnp.stack(by_level, axis=1)
 
     def start(
         self, params: Any, sources: SourceArray, normalize_over: NormalizeOver, ends: bool = False
@@ -167,24 +196,44 @@ class T5Decoder:
             decoded, cache = network.apply(  # type: ignore[assignment]
                 variables, tokens, cross, mask, cache, method="decode_step"
             )
-            logits: Any = network.apply(
-                variables, decoded, slice(start, start + K), method="logits"
-            )
-            if ends and level:  # no ID ends before its first code
-                end: Any = network.apply(variables, decoded, slice(PAD, PAD + 1), method="logits")
-                logits = jnp.concatenate([logits, end], axis=-1)
+            logits = self._level_logits(variables, decoded, level, ends)
             if normalize_over != "full":
                 return jax.nn.log_softmax(logits, axis=-1), cache
             return logits - _log_normalizers(network, variables, decoded), cache
 
         return step, empty_cache(self.config, batch_size)
 
+    def _level_logits(
+        self, variables: Any, decoded: Float[Array, "*batch E"], level: int, ends: bool
+    ) -> Float[Array, "*batch _"]:
+        """Logits of the K codes of a level, with `ends` then that of the ID's end."""
+        start = self.first_id_token + level * self.codebook_size
+        columns = slice(start, start + self.codebook_size)
+        logits: Any = self.network.apply(variables, decoded, columns, method="logits")
+        if not ends:
+            return logits
+        end: Any = jnp.full_like(logits[..., :1], -jnp.inf)  # no ID ends before its first code
+        if level:
+            end = self.network.apply(variables, decoded, slice(PAD, PAD + 1), method="logits")
+        return jnp.concatenate([logits, end], axis=-1)
 
-DECODERS: Mapping[str, str] = {"t5": "catid2_jax.seq2seq.decoder:T5Decoder"}
+
+DECODERS: Mapping[str, str] = {
+    "t5": "catid2_jax.seq2seq.decoder:T5Decoder",
+    "bert_t5": "catid2_jax.seq2seq.bert_decoder:BertT5Decoder",
+}
 
 
-def make_decoder(name: str, config: T5Config, vocabulary: CodeVocabulary) -> Decoder:
+def make_decoder(
+    name: str, config: T5Config, vocabulary: CodeVocabulary, encoder: BertConfig | None = None
+) -> Decoder:
     """The decoder of a short name or a dotted path, for a vocabulary.
+
+    Args:
+        name: see `DECODERS`.
+        config: shape of the network.
+        vocabulary: the ID tokens.
+        encoder: shape of the pretrained encoder, which "bert_t5" alone has.
 
     Raises:
         InputError: there is none of that name, or the vocabulary has no room for its ID tokens.
@@ -196,7 +245,39 @@ def make_decoder(name: str, config: T5Config, vocabulary: CodeVocabulary) -> Dec
         first_id_token=vocabulary.first_id_token,
         levels=vocabulary.levels,
         codebook_size=vocabulary.codebook_size,
+        **({} if encoder is None else {"encoder": encoder}),
     )
+
+
+def level_columns(decoder: Decoder, tokens: Int[Array, "B L"]) -> Int[Array, "B L"]:
+    """The columns of ID tokens in "level" logits: their codes, K for the end of a shorter ID."""
+    K = decoder.codebook_size
+    codes = tokens - decoder.first_id_token - K * jnp.arange(tokens.shape[1])[None]
+    return jnp.where(tokens == PAD, K, codes)
+
+
+def resolve_normalize_over(
+    asked: AutoNormalizeOver, trained: TrainedNormalizeOver
+) -> NormalizeOver:
+    """What the search of a network normalises over.
+
+    Args:
+        asked: what the search's configuration says.
+        trained: what the objective of the network's training says.
+
+    Raises:
+        InputError: "full" of a network that was trained over "level", whose logits of other tokens
+            have learnt nothing.
+    """
+    if asked == "auto":
+        return trained
+    if asked == "full" and trained == "level":
+        raise InputError(
+            "normalize_over",
+            "'full' with objective.normalize_over = 'level'",
+            "'auto', 'level' or 'valid': the network learns no logits of other tokens",
+        )
+    return asked
 
 
 def hide_tokens(mask: Bool[Array, "B S"], share: float, key: jax.Array) -> Bool[Array, "B S"]:

@@ -13,7 +13,11 @@ from catid2_jax.evaluation.recall import recall_at_k
 from catid2_jax.ops.mesh import DATA_AXIS
 from catid2_jax.progress import console
 from catid2_jax.seq2seq.config import DevEvaluationConfig
-from catid2_jax.seq2seq.decoder import Decoder
+from catid2_jax.seq2seq.decoder import (
+    Decoder,
+    TrainedNormalizeOver,
+    resolve_normalize_over,
+)
 from catid2_jax.seq2seq.search import retrieve
 from catid2_jax.training.loop import Evaluator, TrainState
 from catid2_jax.training.sharding import place
@@ -28,6 +32,7 @@ def make_recall_evaluator(
     sources: np.ndarray,
     qrels: Qrels,
     config: DevEvaluationConfig,
+    trained: TrainedNormalizeOver,
 ) -> Evaluator:
     """An evaluator for the training loop: `dev/recall@k` of a constrained beam search.
 
@@ -38,7 +43,12 @@ def make_recall_evaluator(
             `qrels`.
         qrels: their judgements, as `recall_at_k` takes them.
         config: the search and its cutoffs.
+        trained: what the network's training normalises over.
+
+    Raises:
+        InputError: the search cannot normalise over what `config` says.
     """
+    normalize_over = resolve_normalize_over(config.normalize_over, trained)
     trie = build_trie(table.codes, table.codebook_size)
     cutoffs = [k for k in config.cutoffs if k <= config.beams]
 
@@ -51,7 +61,7 @@ def make_recall_evaluator(
             trie,
             config.beams,
             max(cutoffs),
-            normalize_over=config.normalize_over,
+            normalize_over=normalize_over,
         )
         return found.documents
 

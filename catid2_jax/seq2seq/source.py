@@ -5,7 +5,7 @@ Whoever trains, searches or exports asks the source and does not look at which i
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +16,8 @@ from catid2_jax.docids.vocabulary import CodeVocabulary, Vocabulary
 from catid2_jax.encoders.encoder import check_vectors
 from catid2_jax.errors import InputError
 from catid2_jax.progress import console
+
+_TEXTS_AT_ONCE = 4096  # what the tokenizer says of a text takes kilobytes
 
 
 class Source(Protocol):
@@ -80,8 +82,52 @@ class TextSource:
     ) -> np.ndarray:
         """Tokens of texts, int32 [Q, S], padded with 0."""
         tokens, cut = self.vocabulary.encode_and_count(list(texts), self.length)
-        if cut:
-            console.print(f"{cut:,} of {len(texts):,} {name} cut to {self.length} tokens")
+        _report_cut(cut, len(texts), name, self.length)
+        return tokens
+
+    def of_products(self, corpus: Corpus) -> np.ndarray:
+        """Tokens of the titles, int32 [N, S]."""
+        return self.of_queries(corpus.catalog.titles, name="titles")
+
+
+@dataclasses.dataclass(frozen=True)
+class WordPieceSource:
+    """WordPiece tokens of a query, or of a product's title, with BERT's [CLS] and [SEP].
+
+    Attributes:
+        vocabulary: the ID tokens; those of text have ids of their own.
+        tokenizer: a `tokenizers.Tokenizer`, which from now on cuts and pads to `length`.
+        length: S; longer texts are cut, which is reported.
+    """
+
+    vocabulary: CodeVocabulary
+    tokenizer: Any
+    length: int
+
+    def __post_init__(self) -> None:
+        self.tokenizer.enable_truncation(self.length)
+        self.tokenizer.enable_padding(length=self.length)
+
+    @property
+    def form(self) -> jax.ShapeDtypeStruct:
+        """int32 [S]."""
+        return jax.ShapeDtypeStruct((self.length,), jnp.int32)
+
+    @property
+    def described(self) -> str:
+        """How many WordPiece tokens there are."""
+        return f"texts, {self.tokenizer.get_vocab_size():,} WordPiece tokens"
+
+    def of_queries(
+        self, texts: Sequence[str], vectors: np.ndarray | None = None, name: str = "queries"
+    ) -> np.ndarray:
+        """Tokens of texts, int32 [Q, S], padded with 0."""
+        tokens, cut = np.zeros((len(texts), self.length), np.int32), 0
+        for start in range(0, len(texts), _TEXTS_AT_ONCE):
+            found = self.tokenizer.encode_batch_fast(list(texts[start : start + _TEXTS_AT_ONCE]))
+            tokens[start : start + len(found)] = [text.ids for text in found]
+            cut += sum(bool(text.overflowing) for text in found)
+        _report_cut(cut, len(texts), name, self.length)
         return tokens
 
     def of_products(self, corpus: Corpus) -> np.ndarray:
@@ -137,3 +183,8 @@ class VectorSource:
     def of_products(self, corpus: Corpus) -> np.ndarray:
         """The products' embeddings, float32 [N, D]."""
         return np.asarray(corpus.embeddings, np.float32)
+
+
+def _report_cut(cut: int, count: int, name: str, length: int) -> None:
+    if cut:
+        console.print(f"{cut:,} of {count:,} {name} cut to {length} tokens")

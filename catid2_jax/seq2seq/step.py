@@ -8,13 +8,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Bool, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from catid2_jax.docids.vocabulary import PAD
 from catid2_jax.errors import InputError
 from catid2_jax.losses import sequence_loss
 from catid2_jax.seq2seq.config import Seq2SeqObjective
-from catid2_jax.seq2seq.decoder import Decoder
+from catid2_jax.seq2seq.decoder import Decoder, level_columns
 from catid2_jax.training.loop import Metrics, StepFunction, TrainState
 from catid2_jax.training.sampler import EpochSampler
 from catid2_jax.types import Scalar
@@ -32,6 +32,7 @@ class Seq2SeqData:
         document: row of `targets` for each pair, int [P].
         weight: weight of each pair in the loss, float [P].
         packed_tokens: see `Seq2SeqBatch`.
+        ends: see `Seq2SeqBatch`.
     """
 
     sources: Any
@@ -40,6 +41,7 @@ class Seq2SeqData:
     document: Any
     weight: Any
     packed_tokens: int = flax.struct.field(pytree_node=False, default=0)
+    ends: bool = flax.struct.field(pytree_node=False, default=False)
 
     def batch(self, indices: Any) -> "Seq2SeqBatch":
         """The pairs of `indices`."""
@@ -48,6 +50,7 @@ class Seq2SeqData:
             self.targets[self.document[indices]],
             self.weight[indices],
             self.packed_tokens,
+            self.ends,
         )
 
 
@@ -61,16 +64,18 @@ class Seq2SeqBatch:
         weight: weight of each pair in the loss, float [B].
         packed_tokens: the most tokens without padding that a device has of a batch, or of a
             microbatch, by `count_packed_tokens`; 0 to encode padding, too.
+        ends: whether some document's ID is shorter than L, so that an ID's end competes with codes.
     """
 
     sources: Any
     targets: Any
     weight: Any
     packed_tokens: int = flax.struct.field(pytree_node=False, default=0)
+    ends: bool = flax.struct.field(pytree_node=False, default=False)
 
 
 def count_packed_tokens(
-    data: Seq2SeqData, sampler: EpochSampler, epochs: int, devices: int, microbatches: int = 1
+    data: Seq2SeqData, sampler: EpochSampler, steps: int, devices: int, microbatches: int = 1
 ) -> int:
     """The `packed_tokens` that the sources need, over all batches that training will see.
 
@@ -80,7 +85,7 @@ def count_packed_tokens(
     Args:
         data: the pairs, on the host.
         sampler: gives the batches.
-        epochs: passes over the data.
+        steps: steps of the whole training.
         devices: devices that share the rows of a batch.
         microbatches: parts of a batch, see `Seq2SeqObjective`.
     """
@@ -88,11 +93,12 @@ def count_packed_tokens(
     if rest or np.issubdtype(data.sources.dtype, np.floating):
         return 0
     lengths = np.sum(data.sources != PAD, axis=1)[data.source]
-    most, steps = 0, sampler.steps_per_epoch
-    for epoch in range(epochs):
-        batches = lengths[sampler(epoch * steps, steps)]
+    most = 0
+    for start in range(0, steps, sampler.steps_per_epoch):
+        count = min(sampler.steps_per_epoch, steps - start)
+        batches = lengths[sampler(start, count)]
         # As `_sum_over_microbatches` splits what a device has.
-        parts = batches.reshape(steps, devices, rows, microbatches)
+        parts = batches.reshape(count, devices, rows, microbatches)
         most = max(most, int(parts.sum(axis=2).max()))
     packed_tokens = -(-most // 16) * 16  # whole tiles of an accelerator, in either type
     return packed_tokens if packed_tokens <= 0.9 * rows * data.sources.shape[1] else 0
@@ -124,21 +130,19 @@ def make_seq2seq_step(
         params: dict, batch: Seq2SeqBatch, key: jax.Array, total_weight: Scalar
     ) -> tuple[Scalar, Metrics]:
         """The part of the batch's loss that these pairs are."""
-        logits = decoder.logits(
-            params, batch.sources, batch.targets, key, objective.source_dropout, batch.packed_tokens
-        )
+        logits, targets = _logits_and_targets(decoder, params, batch, key, objective)
         scored = scored_positions(batch.targets)
         share = jnp.sum(batch.weight) / jnp.maximum(total_weight, 1e-9)
         loss = share * sequence_loss(
             logits,
-            batch.targets,
+            targets,
             batch.weight,
             position_weights,
             objective.label_smoothing,
             objective.z_loss,
             scored,
         )
-        correct = (jnp.argmax(logits, axis=-1) == batch.targets) | ~scored
+        correct = (jnp.argmax(logits, axis=-1) == targets) | ~scored
         parts = objective.microbatches
         return loss, {
             "loss": loss,
@@ -160,6 +164,33 @@ def make_seq2seq_step(
         return state.descend(gradients, optimizer), metrics
 
     return step
+
+
+def _logits_and_targets(
+    decoder: Decoder,
+    params: Any,
+    batch: Seq2SeqBatch,
+    key: jax.Array,
+    objective: Seq2SeqObjective,
+) -> tuple[Float[Array, "B L n"], Int[Array, "B L"]]:
+    """Logits of the n tokens that compete at each position, and the columns of the targets."""
+    over, ends = objective.normalize_over, batch.ends
+    logits = decoder.logits(
+        params,
+        batch.sources,
+        batch.targets,
+        key,
+        objective.source_dropout,
+        batch.packed_tokens,
+        normalize_over=over,
+        ends=ends,
+    )
+    if over == "full":
+        return logits, batch.targets
+    expected = (*batch.targets.shape, decoder.codebook_size + ends)
+    if logits.shape != expected:
+        raise InputError(f"logits of {type(decoder).__name__} over 'level'", logits.shape, expected)
+    return logits, level_columns(decoder, batch.targets)
 
 
 def _sum_over_microbatches(

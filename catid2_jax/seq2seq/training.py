@@ -11,7 +11,9 @@ import numpy as np
 
 from catid2_jax.data.corpus import Corpus, QuerySet
 from catid2_jax.docids.table import DocidTable
+from catid2_jax.docids.vocabulary import PAD
 from catid2_jax.errors import InputError
+from catid2_jax.models.bert_t5 import BERT
 from catid2_jax.models.t5.sharding import partition_specs
 from catid2_jax.ops.mesh import DATA_AXIS
 from catid2_jax.progress import console
@@ -23,7 +25,7 @@ from catid2_jax.seq2seq.source import Source
 from catid2_jax.seq2seq.step import Seq2SeqData, count_packed_tokens, make_seq2seq_step
 from catid2_jax.training.checkpoint import Checkpoints, Which
 from catid2_jax.training.loop import TrainState, train
-from catid2_jax.training.optimizer import TrainingConfig, make_optimizer
+from catid2_jax.training.optimizer import TrainingConfig, make_optimizer, with_rate_of
 from catid2_jax.training.sampler import EpochSampler
 from catid2_jax.training.sharding import data_mesh
 
@@ -60,7 +62,8 @@ def make_data(stage: Stage2, queries: QuerySet, config: Seq2SeqConfig) -> Seq2Se
     if weights.title:
         sources = np.concatenate([sources, stage.source.of_products(stage.corpus)])
     targets = stage.source.vocabulary.encode_codes(stage.table.codes)
-    return Seq2SeqData(sources, targets, pairs.source, pairs.document, pairs.weight)
+    ends = bool(np.any(targets == PAD))
+    return Seq2SeqData(sources, targets, pairs.source, pairs.document, pairs.weight, ends=ends)
 
 
 def train_decoder(
@@ -97,12 +100,15 @@ def train_decoder(
     )
     mesh = data_mesh(config.model_devices)
     devices = mesh.shape[DATA_AXIS]
-    sampler = EpochSampler(len(data.source), training.batch_size, seed, devices)
-    packed = count_packed_tokens(
-        data, sampler, training.epochs, devices, config.objective.microbatches
-    )
-    optimizer = make_optimizer(training, training.epochs * sampler.steps_per_epoch)
-    with Checkpoints(directory, training.best_metric, training.best_mode) as checkpoints:
+    batch_size = training.batch_of(len(data.source))
+    sampler = EpochSampler(len(data.source), batch_size, seed, devices)
+    steps = training.total_steps(sampler.steps_per_epoch)
+    packed = count_packed_tokens(data, sampler, steps, devices, config.objective.microbatches)
+    optimizer = make_optimizer(training, steps)
+    if config.pretrained_encoder:
+        optimizer = with_rate_of(optimizer, BERT, config.encoder_learning_rate)
+    best = training.best_metric, training.best_mode, training.best_margin
+    with Checkpoints(directory, *best) as checkpoints:
         fresh = checkpoints.latest_step is None
         params = starting_params() if fresh else _initialize(stage, seed)
         state = TrainState(jnp.int32(0), params, optimizer.init(params))
@@ -171,5 +177,10 @@ def _evaluator(stage: Stage2, dev: QuerySet | None, config: Seq2SeqConfig) -> An
     rows = [row for row, query in enumerate(dev.ids) if query in dev.qrels][:count]
     qrels = {dev.ids[row]: dev.qrels[dev.ids[row]] for row in rows}
     return make_recall_evaluator(
-        stage.decoder, stage.table, sources[rows], qrels, config.evaluation
+        stage.decoder,
+        stage.table,
+        sources[rows],
+        qrels,
+        config.evaluation,
+        config.objective.normalize_over,
     )

@@ -1,17 +1,19 @@
 """The whole retrieval as files that JAX runs without this package: no pickle, no Python code.
 
-Beside JAX, reading them takes flatbuffers, NumPy and SentencePiece.
+Beside JAX, reading them takes flatbuffers, NumPy and SentencePiece or `tokenizers`.
 
 In the folder `export` of a system:
 
     retrieve.stablehlo   the function, by `jax.export`, for any batch size
     arrays.npz           its parameters and trie, by name; bfloat16 as the uint16 of its bits
-    vocabulary.model     SentencePiece, for a network that reads text
+    vocabulary.model     SentencePiece, for a network that reads text; or
+    tokenizer.json       WordPiece, for one with a pretrained encoder
     products.txt         product id per document row
     export.json          what the function was made with, and how a query becomes tokens
 
-A query's tokens are its pieces, cut to `source_tokens` - 1, then `end`, then `pad`; a network that
-reads vectors has `vector_width` instead. To retrieve:
+A query's tokens are its pieces, cut to `source_tokens` - 1, then `end`, then `pad`; WordPiece's are
+what the library `tokenizers` gives by that file, which also cuts and pads. A network that reads
+vectors has `vector_width` instead. To retrieve:
 
     function = jax.jit(jax.export.deserialize(open("retrieve.stablehlo", "rb").read()).call)
     # queries: int32 [batch, source_tokens] or float32 [batch, vector_width]
@@ -43,6 +45,7 @@ from catid2_jax.progress import console
 from catid2_jax.retrievers.config import RetrieveConfig
 from catid2_jax.retrievers.generative import TrainedModel
 from catid2_jax.seq2seq.search import retrieve
+from catid2_jax.seq2seq.source import WordPieceSource
 from catid2_jax.systems import ResolvedSystem
 from catid2_jax.workdir import Place
 
@@ -90,12 +93,16 @@ def _write(
         with atomic_write(directory / "vocabulary.model", "wb") as file:
             file.write(vocabulary.model)
         reads = {"source_tokens": width, "pad": PAD, "end": vocabulary.end}
+    elif isinstance(model.source, WordPieceSource):
+        with atomic_write(directory / "tokenizer.json") as file:
+            file.write(model.source.tokenizer.to_str())
+        reads = {"source_tokens": width}
     with atomic_write(directory / "products.txt") as file:
         file.writelines(f"{product_id}\n" for product_id in catalog.ids)
     description = reads | {
         "k": section.k,
         "beams": section.beams,
-        "normalize_over": section.normalize_over,
+        "normalize_over": model.normalize_over,
         "param_dtype": section.param_dtype,
         "platforms": list(PLATFORMS),
         "jax": jax.__version__,
@@ -138,7 +145,7 @@ def export_retrieve(section: RetrieveConfig, model: TrainedModel, tree: Any) -> 
             section.beams,
             section.k,
             given["mask"],
-            section.normalize_over,
+            model.normalize_over,
         )
         return {"documents": found.documents, "scores": found.scores, "exact": found.exact}
 

@@ -3,8 +3,7 @@
 import functools
 from typing import Any
 
-import jax
-
+from catid2_jax.checkpoints.bert import copy_without_weights
 from catid2_jax.checkpoints.folder import load_pretrained
 from catid2_jax.checkpoints.trained import read_codebooks
 from catid2_jax.config import Config
@@ -15,7 +14,7 @@ from catid2_jax.data.queries import read_queries, relevant_grades
 from catid2_jax.docids.vocabulary import Vocabulary, train_vocabulary
 from catid2_jax.errors import InputError
 from catid2_jax.files import atomic_write
-from catid2_jax.loading import TRAINED_READS, load_queries, load_stage2
+from catid2_jax.loading import TRAINED_READS, load_queries, load_stage2, random_params
 from catid2_jax.models.t5.sharding import check_divisible
 from catid2_jax.processes import first_alone
 from catid2_jax.progress import console
@@ -28,7 +27,10 @@ READS = (*TRAINED_READS, "docids.checkpoint", "data.preprocessing")
 def run(config: Config, place: Place) -> None:
     """Trains on the query -> ID and title -> ID pairs to the last epoch."""
     section = config.seq2seq
-    if not (config.t5.memory_tokens or section.vocabulary):
+    if section.pretrained_encoder:
+        copy = functools.partial(copy_without_weights, section.pretrained_encoder, place.encoder)
+        first_alone(copy)
+    elif not (config.t5.memory_tokens or section.vocabulary):
         first_alone(functools.partial(_train_vocabulary, section.vocabulary_size, place.workdir))
     stage = load_stage2(config, place)
     check_divisible(config.t5, stage.source.vocabulary.rows, section.model_devices)
@@ -59,10 +61,10 @@ def _dev_queries(config: Config, place: Place) -> QuerySet | None:
 
 
 def _starting_params(config: Config, place: Place, stage: Stage2) -> Any:
-    """Random parameters, or those of the pretrained T5 with rows for the ID tokens."""
+    """Parameters that are random, or pretrained as far as the configuration says."""
     section, vocabulary = config.seq2seq, stage.source.vocabulary
     if not section.pretrained or not isinstance(vocabulary, Vocabulary):
-        return stage.decoder.initialize(jax.random.key(config.seed), stage.source.form)
+        return random_params(section, stage.decoder, stage.source, config.seed)
     codebooks = None
     if section.id_rows == "codebooks":
         codebooks = read_codebooks(place.model, config.docids.checkpoint)

@@ -33,6 +33,7 @@ class Checkpoints:
         directory: str | os.PathLike[str],
         best_metric: str = "",
         best_mode: Literal["min", "max"] = "max",
+        best_margin: float = 0.0,
     ) -> None:
         """Opens or creates the directory.
 
@@ -40,9 +41,11 @@ class Checkpoints:
             directory: the run's directory.
             best_metric: the figure by which the best evaluation is known; empty to keep no best.
             best_mode: whether a lower ("min") or a higher ("max") figure is better.
+            best_margin: by how much at least.
         """
         self.directory = pathlib.Path(directory).absolute()
-        self._best_metric, self._best_mode = best_metric, best_mode
+        self._best_metric, self._best_margin = best_metric, best_margin
+        self._sign = -1 if best_mode == "min" else 1
         path = self.directory / "best.json"
         self._best = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
         self._managers = {which: _manager(self.directory / which) for which in ("last", "best")}
@@ -69,10 +72,10 @@ class Checkpoints:
         if self._best_metric not in figures:
             raise InputError("best_metric", repr(self._best_metric), f"one of {', '.join(figures)}")
         value, best = figures[self._best_metric], self._best
-        if best and not (
-            value < best["value"] if self._best_mode == "min" else value > best["value"]
-        ):
-            return
+        if best:
+            gain = self._sign * (value - best["value"])
+            if gain <= 0 or gain < self._best_margin:
+                return
         # After a kill between the two writes the same state is there already.
         if self._managers["best"].latest_step() != step:
             self._managers["best"].save(step, args=ocp.args.StandardSave(state))

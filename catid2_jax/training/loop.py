@@ -72,7 +72,7 @@ def train(
     specs: Any = REPLICATED,
     after_evaluation: StateHook | None = None,
 ) -> TrainState:
-    """Trains for `config.epochs` from the latest checkpoint, or from `state` where there is none.
+    """Trains to `config.total_steps` from the latest checkpoint, or from `state` where none is.
 
     A dispatch runs several steps, and its metrics are read only once the next one is under way. The
     result is the same with and without interruptions.
@@ -100,7 +100,7 @@ def train(
         if checkpoints.latest_step is not None:
             state = checkpoints.restore(state)
         done = saved = int(state.step)
-        steps = config.epochs * sampler.steps_per_epoch
+        steps = config.total_steps(sampler.steps_per_epoch)
         shardings = jax.tree.map(lambda leaf: leaf.sharding, state)
         run = _dispatcher(step_function, data, sampler, config, mesh, shardings)
         pending: Metrics = {}

@@ -1,8 +1,10 @@
 """Builds the optimizers and their learning-rate schedules."""
 
 import dataclasses
-from typing import Literal
+import math
+from typing import Any, Literal
 
+import jax
 import jax.numpy as jnp
 import optax
 
@@ -14,8 +16,10 @@ class TrainingConfig:
     """How a stage is trained.
 
     Attributes:
-        batch_size: documents or pairs per step.
+        batch_size: documents or pairs per step; 0 for about an eighth of what there is, a power of
+            two from 256 to 4,096.
         epochs: passes over the data.
+        steps: steps of the training, instead of `epochs`; 0 for those of `epochs`.
         optimizer: "adamw", or "adafactor" as T5 was trained: second moments by rows and columns
             only, and updates in proportion to the parameters' size.
         learning_rate: the highest rate of the schedule.
@@ -31,14 +35,16 @@ class TrainingConfig:
         best_metric: figure of the evaluations whose best state is kept beside the last; empty for
             the last only.
         best_mode: whether a lower ("min") or a higher ("max") figure is better.
+        best_margin: how much better than the best so far a figure has to be to count as better.
         patience: training ends once this many evaluations in a row were no better than the best;
-            0 trains to the last epoch.
+            0 trains to the last step.
         data_on: "device" keeps the data on every device, "host" streams each batch, "auto" chooses
             by whether they fit.
     """
 
     batch_size: int = 4096
     epochs: int = 300
+    steps: int = 0
     optimizer: Literal["adamw", "adafactor"] = "adamw"
     learning_rate: float = 1e-3
     weight_decay: float = 1e-4
@@ -50,12 +56,15 @@ class TrainingConfig:
     evaluate_every: int = 1000
     best_metric: str = ""
     best_mode: Literal["min", "max"] = "max"
+    best_margin: float = 0.0
     patience: int = 0
     data_on: Literal["auto", "device", "host"] = "auto"
 
     def __post_init__(self) -> None:
+        for name in ("batch_size", "steps", "best_margin"):
+            if getattr(self, name) < 0:
+                raise InputError(name, getattr(self, name), "at least 0")
         for name in (
-            "batch_size",
             "epochs",
             "steps_per_dispatch",
             "checkpoint_every",
@@ -76,6 +85,15 @@ class TrainingConfig:
                 "0, or more with a metric",
             )
 
+    def batch_of(self, examples: int) -> int:
+        """Returns the examples per step, where there are `examples` in all."""
+        eighth = 2 ** round(math.log2(max(examples / 8, 1)))
+        return self.batch_size or min(max(eighth, 256), 4096)
+
+    def total_steps(self, steps_per_epoch: int) -> int:
+        """Returns the steps of the whole training."""
+        return self.steps or self.epochs * steps_per_epoch
+
 
 def make_optimizer(config: TrainingConfig, steps: int) -> optax.GradientTransformation:
     """Builds the configured optimizer, with its schedule over `steps` steps."""
@@ -94,6 +112,24 @@ def make_optimizer(config: TrainingConfig, steps: int) -> optax.GradientTransfor
     if config.max_gradient_norm:
         return optax.chain(optax.clip_by_global_norm(config.max_gradient_norm), optimizer)
     return optimizer
+
+
+def with_rate_of(
+    optimizer: optax.GradientTransformation, name: str, share: float
+) -> optax.GradientTransformation:
+    """Gives a subtree of the parameters a share of the learning rate.
+
+    Args:
+        optimizer: one whose updates are in proportion to the rate; its state stays as it is.
+        name: the subtree, a key of the parameters.
+        share: what the subtree's updates are multiplied by.
+    """
+
+    def update(gradients: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        updates, state = optimizer.update(gradients, state, params)
+        return {**updates, name: jax.tree.map(lambda u: share * u, updates[name])}, state
+
+    return optax.GradientTransformation(optimizer.init, update)
 
 
 def _schedule(config: TrainingConfig, steps: int) -> optax.Schedule:

@@ -122,6 +122,22 @@ def test_both_checkpoints_can_be_converted(trained, tmp_path):
             np.testing.assert_array_equal(found.params[name], array, name)
 
 
+@pytest.mark.parametrize("over", ["full", "level"])
+def test_a_conversion_says_what_a_search_elsewhere_must_normalize_over(trained, tmp_path, over):
+    folder = tmp_path / "tiger"
+    shutil.copytree(trained[0] / "tiger", folder)
+    shutil.copy(trained[0] / "vocabulary.model", tmp_path)
+    path = folder / "steps/train_seq2seq.json"
+    record = json.loads(path.read_text())
+    record["config"]["seq2seq"]["objective"]["normalize_over"] = over
+    path.write_text(json.dumps(record))
+    with console.capture() as capture:
+        convert_checkpoint.main(
+            ["convert_checkpoint", f"--from={folder}", f"--to={tmp_path / 'to'}", "--format=t5x"]
+        )
+    assert ("NORMALIZE_OVER = 'level'" in capture.get()) == (over == "level")
+
+
 def test_stage_2_goes_on_from_another_run(trained):
     root, params, vocabulary = trained
     found = load_pretrained(root, CONFIG.t5, vocabulary)

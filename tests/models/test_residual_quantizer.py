@@ -34,6 +34,27 @@ def test_agrees_with_section_3_written_out(inputs):
     np.testing.assert_allclose(output.quantized, total, atol=1e-5)
 
 
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
+def test_a_temperature_in_units_of_the_level_follows_the_residuals(inputs, scale):
+    z, codebooks = inputs
+    output = quantize(
+        jnp.asarray(scale * z), jnp.asarray(scale * codebooks), 0.3, temperature_unit="level"
+    )
+    residual = z.astype(np.float64)
+    for level, codebook in enumerate(codebooks):
+        distances = np.linalg.norm(residual[:, None] - codebook[None], axis=-1)
+        unit = distances.std(axis=1).mean()
+        p = reference.code_probabilities(residual, codebook, 0.3 * unit)
+        np.testing.assert_allclose(np.exp(output.log_probabilities[:, level]), p, rtol=1e-3)
+        residual = residual - codebook[p.argmax(axis=1)]
+
+
+def test_codes_that_coincide_have_one_probability(inputs):
+    z, codebooks = jnp.asarray(inputs[0]), jnp.zeros((L, K, Z))
+    output = quantize(z, codebooks, 0.3, temperature_unit="level")
+    np.testing.assert_allclose(output.log_probabilities, -np.log(K), rtol=1e-3)
+
+
 def test_gradient_of_the_quantised_latent_is_that_of_the_latent(inputs):
     z, codebooks = map(jnp.asarray, inputs)
     weight = jnp.asarray(np.random.default_rng(1).normal(size=(B, Z)), jnp.float32)

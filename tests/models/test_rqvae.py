@@ -174,6 +174,7 @@ def test_dropout_is_in_the_encoder_and_in_the_decoder():
     ("fields", "options"),
     [
         ({"code_temperature": 0.2}, {"temperature": 0.2}),
+        ({"code_temperature_unit": "level"}, {"temperature_unit": "level"}),
         ({"code_distance": "squared"}, {"code_distance": "squared"}),
         ({"sinkhorn_epsilon": 0.02}, {"sinkhorn_epsilon": 0.02}),
     ],

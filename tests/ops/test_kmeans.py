@@ -1,9 +1,13 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
+from scipy.optimize import linear_sum_assignment
+from scipy.special import logsumexp
 from sklearn.cluster import KMeans, kmeans_plusplus
 
-from catid2_jax.ops.kmeans import kmeans
+from catid2_jax.ops import kmeans as module
+from catid2_jax.ops.kmeans import balanced_kmeans, kmeans
 
 
 def inertia(points, centroids):
@@ -43,3 +47,79 @@ def test_one_cluster_is_the_mean():
     points = np.random.default_rng(1).normal(size=(50, 3)).astype(np.float32)
     centroids = kmeans(jnp.asarray(points), 1, jax.random.key(0))
     np.testing.assert_allclose(centroids[0], points.mean(axis=0), rtol=1e-5, atol=1e-6)
+
+
+def squared_distances(points, centroids):
+    points, centroids = points.astype(np.float64), np.asarray(centroids, np.float64)
+    return ((points[:, None] - centroids[None]) ** 2).sum(axis=2)
+
+
+def skewed(count, width=6, seed=3):
+    """Points of which three in four are near the middle."""
+    generator = np.random.default_rng(seed)
+    spread = np.where(generator.uniform(size=(count, 1)) < 0.75, 0.4, 1.5)
+    return (spread * generator.normal(size=(count, width))).astype(np.float32)
+
+
+def perplexity(codes, clusters):
+    shares = np.bincount(codes, minlength=clusters) / len(codes)
+    return np.exp(-np.sum(shares[shares > 0] * np.log(shares[shares > 0])))
+
+
+def balanced(points, clusters, seed=0, iterations=25):
+    key = jax.random.key(seed)
+    return map(np.asarray, balanced_kmeans(jnp.asarray(points), clusters, key, iterations))
+
+
+def test_balanced_clusters_are_even_and_cost_as_little_as_an_exact_assignment():
+    points = skewed(120)
+    plain = squared_distances(points, kmeans(jnp.asarray(points), 12, jax.random.key(0)))
+    assert perplexity(plain.argmin(axis=1), 12) < 8
+    centroids, codes = balanced(points, 12)
+    sizes = np.bincount(codes, minlength=12)
+    assert 9 <= sizes.min() <= sizes.max() <= 11
+    assert perplexity(codes, 12) > 11.9
+    means = [points[codes == code].mean(axis=0) for code in range(12)]
+    np.testing.assert_allclose(centroids, means, rtol=1e-4, atol=1e-5)
+    costs = squared_distances(points, centroids)
+    rows, slots = linear_sum_assignment(np.repeat(costs, 10, axis=1))  # room for ten each
+    assert costs[np.arange(120), codes].sum() < 1.01 * costs[rows, slots // 10].sum()
+
+
+def test_a_round_of_balanced_clusters_written_out():
+    points, clusters = skewed(90), 7
+    centroids = points[np.asarray(jax.random.permutation(jax.random.key(2), 90))[:clusters]]
+    prices = np.zeros(clusters)
+    for share, scalings in (0.1, 10), (0.003, 200):
+        costs = squared_distances(points, centroids)
+        epsilon = share * costs.mean()
+        columns = -prices / epsilon
+        for _ in range(scalings):
+            rows = -logsumexp(columns - costs / epsilon, axis=1)
+            columns = np.log(90 / clusters) - logsumexp(rows[:, None] - costs / epsilon, axis=0)
+        prices = -epsilon * columns
+        codes = (costs + prices).argmin(axis=1)
+        centroids = np.stack([points[codes == code].mean(axis=0) for code in range(clusters)])
+    found, found_codes = balanced(points, clusters, seed=2, iterations=1)
+    np.testing.assert_array_equal(found_codes, codes)
+    np.testing.assert_allclose(found, centroids, rtol=1e-4, atol=1e-5)
+
+
+def test_balanced_clusters_do_not_depend_on_the_blocks(monkeypatch):
+    points = skewed(90)
+    whole = balanced(points, 7, iterations=1)
+    monkeypatch.setattr(module, "_BLOCK", 32)
+    balanced_kmeans.clear_cache()
+    blocks = balanced(points, 7, iterations=1)
+    balanced_kmeans.clear_cache()
+    for found, expected in zip(blocks, whole, strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("points", [np.ones((3, 2)), np.eye(2)[[0, 1, 1]]])
+def test_balanced_clusters_of_equal_or_few_points(points):
+    arguments = jnp.asarray(points, jnp.float32), 4, jax.random.key(0)
+    with jax.debug_nans(True):  # within, too, and not in the results alone
+        centroids, codes = map(np.asarray, balanced_kmeans.__wrapped__(*arguments))
+    assert {tuple(c) for c in centroids} == {tuple(p) for p in points}
+    np.testing.assert_array_equal(centroids[codes], points)

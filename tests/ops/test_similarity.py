@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.spatial.distance import cdist
 
-from catid2_jax.ops.similarity import cosine_similarity, distance, squared_distance
+from catid2_jax.ops.similarity import cosine_similarity, distance, normalize, squared_distance
 
 
 def draw(*shape, seed=0):
@@ -29,3 +29,18 @@ def test_cosine_of_a_zero_row_is_zero():
     np.testing.assert_array_equal(
         cosine_similarity(jnp.zeros((1, 3)), jnp.ones((2, 3))), np.zeros((1, 2))
     )
+
+
+def test_short_rows_are_divided_by_the_floor():
+    x = draw(6, 3)
+    x[2] *= 1e-3
+    x[4] = 0.0
+    norms = np.linalg.norm(x, axis=1, keepdims=True)
+    floor = 0.05 * np.sqrt(np.mean(norms**2))
+    assert (norms < floor).sum() == 2
+    found = normalize(jnp.asarray(x), 0.05)
+    np.testing.assert_allclose(found, x / np.maximum(norms, floor), rtol=1e-5)
+    # Without it, what is left of a row of zeros in a gradient is divided by 1e-6.
+    gradient = jax.grad(lambda x, floor: normalize(x, floor).sum())
+    assert np.abs(gradient(jnp.asarray(x), 0.0)[4]).max() > 1e5
+    np.testing.assert_allclose(gradient(jnp.asarray(x), 0.05)[4], 1 / floor, rtol=1e-5)

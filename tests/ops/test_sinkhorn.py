@@ -4,7 +4,7 @@ import ot
 import pytest
 from scipy.optimize import linear_sum_assignment, linprog
 
-from catid2_jax.ops.sinkhorn import sinkhorn
+from catid2_jax.ops.sinkhorn import column_potentials, sinkhorn
 
 
 def scaled_kernel(cost, rows, columns, epsilon, iterations):
@@ -102,3 +102,22 @@ def test_both_marginals_once_it_has_converged():
     plan = np.exp(sinkhorn(*map(jnp.asarray, (cost, rows, columns)), 0.008, 3000))
     np.testing.assert_allclose(plan.sum(axis=1), rows, rtol=2e-4)
     np.testing.assert_allclose(plan.sum(axis=0), columns, rtol=2e-4)
+
+
+@pytest.mark.parametrize("iterations", [1, 30])
+def test_column_potentials_in_blocks_are_those_of_the_whole_plan(iterations):
+    """Up to a constant, which the rows' potentials take up; rows of mass 0 are padding."""
+    generator = np.random.default_rng(6)
+    cost = generator.uniform(size=(10, 5))
+    rows, columns = np.full(10, 0.1), generator.dirichlet(np.ones(5))
+    plan = scaled_kernel(cost, rows, columns, 0.1, iterations)
+    expected = np.log(plan[0]) + cost[0] / 0.1
+
+    padded = np.concatenate([cost, np.zeros((2, 5))]).reshape(3, 4, 5)
+    masses = np.append(rows, [0, 0]).reshape(3, 4)
+    arguments = [jnp.asarray(x, jnp.float32) for x in (padded, masses, columns)]
+    found = column_potentials(*arguments, 0.1, iterations, jnp.zeros(5))
+    np.testing.assert_allclose(found - found[0], expected - expected[0], atol=1e-4)
+    half = column_potentials(*arguments, 0.1, iterations // 2, jnp.zeros(5))
+    on = column_potentials(*arguments, 0.1, iterations - iterations // 2, half)
+    np.testing.assert_allclose(on, found, atol=1e-4)

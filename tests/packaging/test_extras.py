@@ -23,6 +23,7 @@ VERBS = sorted(
 )
 WORKS = {  # what an extra is for, as a program that ends with an error unless it works
     "": "from catid2_jax.checkpoints import folder, tokenizer",
+    "bert": "import tokenizers; tokenizers.Tokenizer.encode_batch_fast",
     "benchmarks": "import torch, transformers, vector_quantize_pytorch",
     "data": "import datasets, duckdb; duckdb.sql('SELECT 1').arrow()",
     "embed": "import sentence_transformers",
@@ -35,7 +36,7 @@ WORKS = {  # what an extra is for, as a program that ends with an error unless i
 }
 COMBINATIONS = [
     *([extra] if extra else [] for extra in WORKS),
-    ["data", "embed", "inspect", "oracles", "seqio", "t5x", "tfds"],
+    ["bert", "data", "embed", "inspect", "oracles", "seqio", "t5x", "tfds"],
     sorted(filter(None, WORKS)),
 ]
 

@@ -16,4 +16,5 @@ def get_config():
     config.options.MyScheme = {"branches": 5}
     config.options.MyRetriever = {"category_weight": 0.25}
     config.seq2seq_training.epochs = 5
+    config.seq2seq.objective.normalize_over = "full"  # so that a search over either is allowed
     return config

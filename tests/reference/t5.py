@@ -95,6 +95,11 @@ def encode(p, source, heads, buckets, max_distance):
 def logits(p, source, decoder_input, heads, buckets, max_distance):
     """Logits [T, V] of a source, token ids without padding or a vector, and a target."""
     encoded = encode(p, source, heads, buckets, max_distance)
+    return decode(p, encoded, decoder_input, heads, buckets, max_distance)
+
+
+def decode(p, encoded, decoder_input, heads, buckets, max_distance):
+    """Logits [T, V] of a target, given what any encoder made of the source, [S, E]."""
     stack = p["decoder"]
     table = stack["relpos_bias"]["rel_embedding"]
 

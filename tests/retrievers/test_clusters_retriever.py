@@ -49,7 +49,7 @@ def model():
     shapes = jax.eval_shape(lambda: decoder.initialize(jax.random.key(0), source.form))
     rng = np.random.default_rng(3)
     params = jax.tree.map(lambda s: jnp.asarray(rng.normal(0, 0.5, s.shape), jnp.float32), shapes)
-    return make_model(decoder, params, source, table, "float32")
+    return make_model(decoder, params, source, table, "float32", "full")
 
 
 @pytest.fixture(scope="module")

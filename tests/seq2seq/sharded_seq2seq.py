@@ -3,6 +3,7 @@
 python sharded_seq2seq.py OUTPUT.npz MODEL_DEVICES,... RUN,... [PORT PROCESSES PROCESS]
 """
 
+import dataclasses
 import pathlib
 import sys
 
@@ -82,7 +83,7 @@ def run(folder, decoder, params, table, data, model_devices, names):
     mesh = data_mesh(model_devices)
     qrels = {f"q{n}": {f"p{data.document[n]}": 3} for n in range(10)}
     evaluator = make_recall_evaluator(
-        decoder, table, data.sources[:10], qrels, DevEvaluationConfig(10, 8, "full", (1, 5))
+        decoder, table, data.sources[:10], qrels, DevEvaluationConfig(10, 8, "full", (1, 5)), "full"
     )
     results = {}
 
@@ -94,6 +95,7 @@ def run(folder, decoder, params, table, data, model_devices, names):
     # Gradient descent at rate 1 leaves the gradient in the difference of the parameters.
     runs = {
         "gradient": (optax.sgd(1.0), 1, None),
+        "level": (optax.sgd(1.0), 1, None),
         "adamw": (make_optimizer(TrainingConfig(max_gradient_norm=1.0), 8), 8, None),
         "adafactor": (make_optimizer(TrainingConfig(optimizer="adafactor"), 8), 8, recorded),
     }
@@ -105,9 +107,11 @@ def run(folder, decoder, params, table, data, model_devices, names):
         # Enough for any texts that a device may have of a microbatch.
         rows = 16 // (mesh.shape[DATA_AXIS] * OBJECTIVE.microbatches)
         longest = np.sort(np.sum(data.sources != 0, axis=1))[-rows:]
-        data = data.replace(packed_tokens=int(longest.sum()))
+        data = data.replace(packed_tokens=int(longest.sum()), ends=name == "level")
+        over = "level" if name == "level" else "full"
+        objective = dataclasses.replace(OBJECTIVE, normalize_over=over)
         sampler = EpochSampler(PAIRS if steps > 1 else 16, 16, 0, mesh.shape[DATA_AXIS])
-        step = make_seq2seq_step(decoder, optimizer, OBJECTIVE, seed=0)
+        step = make_seq2seq_step(decoder, optimizer, objective, seed=0)
         state = TrainState(jnp.int32(0), params, optimizer.init(params))
         specs = partition_specs(state)
         with Checkpoints(folder / name) as checkpoints:

@@ -1,3 +1,4 @@
+import dataclasses
 import sys
 
 import jax
@@ -20,6 +21,7 @@ CONFIG = T5Config(
 )
 DECODER = T5Decoder(CONFIG, 40, first_id_token=20, levels=2, codebook_size=4)
 MODEL = DECODER.network
+FULL = Seq2SeqObjective(normalize_over="full")
 DATA = Seq2SeqData(
     sources=jnp.array([[5, 6, 1, 0], [7, 1, 0, 0], [8, 9, 5, 1]], jnp.int32),
     targets=jnp.array([[20, 27], [22, 25]], jnp.int32),  # codes 0 3 and 2 1 of 4, from 20 on
@@ -36,7 +38,7 @@ def params():
 
 def test_loss_is_equation_9_of_the_pairs_in_the_batch(params):
     optimizer = optax.sgd(0.1)
-    step = jax.jit(make_seq2seq_step(DECODER, optimizer, Seq2SeqObjective(), seed=0))
+    step = jax.jit(make_seq2seq_step(DECODER, optimizer, FULL, seed=0))
     rows = np.array([3, 1, 0])
     state, metrics = step(
         TrainState(jnp.int32(0), params, optimizer.init(params)), DATA.batch(rows)
@@ -84,7 +86,9 @@ def teacher_forced(params, row):
 def test_of_a_shorter_id_the_end_is_learnt_once_and_nothing_after_it(params, extra):
     decoder = T5Decoder(CONFIG, 40, first_id_token=20, levels=3, codebook_size=4)
     optimizer = optax.sgd(0.1)
-    step = jax.jit(make_seq2seq_step(decoder, optimizer, Seq2SeqObjective(**extra), seed=0))
+    step = jax.jit(
+        make_seq2seq_step(decoder, optimizer, dataclasses.replace(FULL, **extra), seed=0)
+    )
     rows = np.array([3, 0, 2])
     state = TrainState(jnp.int32(0), params, optimizer.init(params))
     _, metrics = step(state, UNEQUAL.batch(rows))
@@ -103,7 +107,7 @@ def test_unequal_ids_can_be_learnt(params):
     """With their ends: the loss nears 0 and every ID is right as a whole, up to its end."""
     decoder = T5Decoder(CONFIG, 40, first_id_token=20, levels=3, codebook_size=4)
     optimizer, rows = optax.adam(0.02), np.array([0, 1, 2])
-    step = jax.jit(make_seq2seq_step(decoder, optimizer, Seq2SeqObjective(), seed=0))
+    step = jax.jit(make_seq2seq_step(decoder, optimizer, FULL, seed=0))
     state = TrainState(jnp.int32(0), params, optimizer.init(params))
     for _ in range(80):
         state, metrics = step(state, UNEQUAL.batch(rows))
@@ -189,12 +193,13 @@ def test_packed_tokens_are_enough_for_every_batch(devices, microbatches):
     data = DATA.replace(sources=(np.arange(800) < lengths[:, None]).astype(np.int32), source=pairs)
     sampler = EpochSampler(500, 48, 7, devices)
     most = 0
-    for step in range(3 * sampler.steps_per_epoch):
+    steps = 2 * sampler.steps_per_epoch + 3
+    for step in range(steps):
         # Each device's rows lie together, and its microbatches take turns in them.
         for rows in np.split(sampler(step, 1)[0], devices):
             for part in range(microbatches):
                 most = max(most, lengths[pairs[rows[part::microbatches]]].sum())
-    found = count_packed_tokens(data, sampler, 3, devices, microbatches)
+    found = count_packed_tokens(data, sampler, steps, devices, microbatches)
     assert found % 16 == 0
     assert 0 <= found - most < 16
 

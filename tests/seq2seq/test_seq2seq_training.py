@@ -87,9 +87,10 @@ def distances(one, other):
 
 def test_the_objective_reaches_the_loss(vocabulary):
     fields = {"position_weights": (1.0, 0.25), "label_smoothing": 0.2, "z_loss": 0.1}
+    objective = Seq2SeqObjective(**fields, normalize_over="full")
     weight = np.linspace(0.5, 1.5, 9)
     still = dataclasses.replace(SHAPE, dropout_rate=0.0)
-    _, metrics = descend_once(vocabulary, still, Seq2SeqObjective(**fields), weight)
+    _, metrics = descend_once(vocabulary, still, objective, weight)
     data = pairs(vocabulary)
     inputs = jnp.pad(data.targets[:, :1], ((0, 0), (1, 0)))
     logits = Transformer(still, vocabulary.rows).apply(
@@ -208,7 +209,7 @@ def test_several_steps_in_a_dispatch_are_those_of_one_each(vocabulary, tmp_path)
 def recall_evaluator(vocabulary, beams=9, cutoffs=(1, 3, 20)):
     decoder, sources = make_decoder("t5", SHAPE, vocabulary), vocabulary.encode(TEXTS, 8)
     config = DevEvaluationConfig(9, beams, "level", cutoffs)
-    return make_recall_evaluator(decoder, TABLE, sources, QRELS, config)
+    return make_recall_evaluator(decoder, TABLE, sources, QRELS, config, "full")
 
 
 def test_recall_on_dev_is_that_of_the_teacher_forced_ranking(vocabulary, tmp_path):

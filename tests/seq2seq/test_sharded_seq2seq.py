@@ -37,19 +37,18 @@ def check(found, expected, runs):
 
 
 def test_parameters_are_those_of_one_device(tmp_path):
-    outputs = [tmp_path / name / "results.npz" for name in ("1", "8")]
+    outputs, runs = [tmp_path / name / "results.npz" for name in ("1", "8")], "adamw,level"
     wait_for(
-        [start(SCRIPT, outputs[0], 1, 1, "adamw"), start(SCRIPT, outputs[1], 8, 2, "adamw")],
-        outputs,
+        [start(SCRIPT, outputs[0], 1, 1, runs), start(SCRIPT, outputs[1], 8, 2, runs)], outputs
     )
     one, eight = load(outputs[0], 1), load(outputs[1], 2)
-    check(eight, one, ["adamw"])
+    check(eight, one, ["adamw", "level"])
     assert (one["columns_per_device"], eight["columns_per_device"]) == (16, 8)
 
 
 @pytest.mark.slow
 def test_gradients_parameters_and_recall_are_those_of_one_device_on_any_mesh(tmp_path):
-    names = ("gradient", "adamw", "adafactor")
+    names = ("gradient", "level", "adamw", "adafactor")
     runs = ",".join(names)
     outputs = [tmp_path / name / "results.npz" for name in ("1", "8", "2 x 2")]
     wait_for(

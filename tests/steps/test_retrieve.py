@@ -328,7 +328,12 @@ def test_bad_query_vectors_are_refused(made, tmp_path, array, found, expected):
         ({"k": 0}, "k", "0", "at least 1"),
         ({"max_beams": 39}, "max_beams", "39", "at least beams = 40, or 0"),
         ({"query_vectors": "x"}, "queries", "'' with query_vectors 'x'", "the path of their"),
-        ({"normalize_over": "x"}, "normalize_over", "'x'", "one of 'full', 'level', 'valid'"),
+        (
+            {"normalize_over": "x"},
+            "normalize_over",
+            "'x'",
+            "one of 'auto', 'full', 'level', 'valid'",
+        ),
         ({"param_dtype": "x"}, "param_dtype", "'x'", "one of 'float32', 'bfloat16', 'int8'"),
         ({"checkpoint": "x"}, "checkpoint", "'x'", "one of 'auto', 'last', 'best'"),
         ({"output": "a/b.trec"}, "output", "'a/b.trec'", "the name of a file, without a folder"),

@@ -9,9 +9,11 @@ import jaxtyping
 import numpy as np
 import pytest
 
+import catid2_jax
 from catid2_jax.config import default_config, freeze, view
 from catid2_jax.docids.table import read_docids
 from catid2_jax.docids.vocabulary import Vocabulary
+from catid2_jax.errors import InputError
 from catid2_jax.evaluation.run_file import read_run
 from catid2_jax.loading import TRAINED_READS, load_model
 from catid2_jax.models.t5.network import Transformer
@@ -55,6 +57,7 @@ def config(data, **changes):
     values.embedding.dim = 4
     values.docids.update(path=str(data / "ids.jsonl"), path_codebook_size=K)
     values.seq2seq.update(source_tokens=8, vocabulary_size=60)
+    values.seq2seq.objective.normalize_over = "full"
     values.t5.update(
         emb_dim=32, num_heads=2, head_dim=16, mlp_dim=32, num_encoder_layers=1, num_decoder_layers=1
     )
@@ -91,13 +94,27 @@ def done(data, tmp_path_factory):
     return workdir
 
 
+LEVEL = {"seq2seq.objective.normalize_over": "level"}
+
+
+@pytest.fixture(scope="module")
+def trained_over_level(data, tmp_path_factory):
+    """A work directory up to `retrieve` whose network has learnt nothing but its levels' codes."""
+    workdir = Workdir(tmp_path_factory.mktemp("level"))
+    run_until(config(data, **LEVEL), workdir, "retrieve")
+    return workdir
+
+
 @pytest.fixture(scope="module")
 def scores(done, data):
+    return log_probabilities(done, config(data))
+
+
+def log_probabilities(workdir, settings):
     """By what a code competes with, the log-probability of each product's ID given a query."""
-    settings = config(data)
-    place = place_of(resolve_system("given", settings), settings, done)
+    place = place_of(resolve_system("given", settings), settings, workdir)
     params = load_model(settings, place).params
-    vocabulary = Vocabulary(done.vocabulary, L, K)
+    vocabulary = Vocabulary(workdir.vocabulary, L, K)
     network = Transformer(settings.t5, vocabulary.rows)
     apply = jax.jit(functools.partial(network.apply, {"params": params}))
     sources = jnp.asarray(vocabulary.encode(TITLES, 8))
@@ -167,15 +184,36 @@ def check(run, expected):
         np.testing.assert_allclose([s for _, s in found], expected[query, best], atol=1e-4)
 
 
-def test_the_export_has_the_same_scores(done, data, scores):
-    settings = config(data)
+def test_what_is_trained_over_the_level_is_searched_over_the_level(trained_over_level, data):
+    root = trained_over_level.root
+    expected = log_probabilities(trained_over_level, config(data, **LEVEL))
+    run = read_run(root / "given/run.trec")
+    assert [run[f"q{n}"][0][0] for n in range(12)] == IDS
+    check(run, expected["level"])
+    # Of the probability of an ID, only what is shared within the levels is learnt.
+    assert np.exp(np.diagonal(expected["level"])).min() > 0.99
+    assert np.exp(np.diagonal(expected["full"])).max() < 0.9
+    assert catid2_jax.load(root, "given").retriever.model.normalize_over == "level"
+    with pytest.raises(InputError) as error:
+        catid2_jax.load(root, "given", normalize_over="full")
+    assert error.value.where == "config.retrieve.normalize_over"
+    with pytest.raises(InputError) as error:
+        run_until(config(data), trained_over_level, "retrieve")
+    assert "objective.normalize_over = 'level', and now 'full'" in error.value.found
+
+
+@pytest.mark.parametrize("over", ["full", "level"])
+def test_the_export_has_the_same_scores(request, data, over):
+    workdir = request.getfixturevalue("done" if over == "full" else "trained_over_level")
+    settings = config(data, **({} if over == "full" else LEVEL))
     system = resolve_system("given", settings)
-    place = place_of(system, settings, done)
+    place = place_of(system, settings, workdir)
     # Checks at run time know no shape with a symbol for the batch size.
     jaxtyping.config.update("jaxtyping_disable", True)
     export.run(view(settings, ("retrieve", *TRAINED_READS), "export"), place, system)
     jaxtyping.config.update("jaxtyping_disable", False)
-    folder = done.root / "given/export"
+    folder = workdir.root / "given/export"
+    assert json.loads((folder / "export.json").read_text())["normalize_over"] == over
     function = jax.export.deserialize(bytearray((folder / "retrieve.stablehlo").read_bytes()))
     tokens = Vocabulary(folder / "vocabulary.model", L, K).encode(TITLES, 8)
     with np.load(folder / "arrays.npz") as arrays:
@@ -186,5 +224,5 @@ def test_the_export_has_the_same_scores(done, data, scores):
         f"q{query}": [(products[d], s) for d, s in zip(*row, strict=True)]
         for query, row in enumerate(rows)
     }
-    check(run, scores["full"])
+    check(run, log_probabilities(workdir, settings)[over])
     assert np.asarray(found["exact"]).all()

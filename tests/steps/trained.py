@@ -38,6 +38,7 @@ def config(level=2, **changes):
     values.systems = ("cat_id2",)
     values.rqvae.update(levels=L, codebook_size=K, category_levels=2)
     values.seq2seq.source_tokens = 6
+    values.seq2seq.objective.normalize_over = "full"
     values.t5.update(
         emb_dim=16, num_heads=2, head_dim=8, mlp_dim=16, num_encoder_layers=1, num_decoder_layers=1
     )

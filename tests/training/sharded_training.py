@@ -19,6 +19,7 @@ import optax
 from catid2_jax.losses import LossWeights
 from catid2_jax.models.rqvae import RQVAE, RQVAEConfig
 from catid2_jax.ops.kmeans import kmeans
+from catid2_jax.schemes.quantized import residual_kmeans
 from catid2_jax.schemes.rqvae.evaluation import corpus_latents, make_rqvae_evaluator
 from catid2_jax.schemes.rqvae.reseeding import make_reseeding_hook
 from catid2_jax.schemes.rqvae.step import RQVAEData, initialize_codebooks, make_rqvae_step
@@ -47,8 +48,10 @@ def main(output: pathlib.Path) -> None:
 
     results = {"codebooks": params["quantizer"]["codebooks"]}
     with jax.set_mesh(data_mesh()):
-        points = place(generator.normal(size=(9001, 4)).astype(np.float32), data_mesh())
-        results["kmeans"] = kmeans(points, 32, jax.random.key(2))
+        points = generator.normal(size=(9001, 4)).astype(np.float32)
+        results["kmeans"] = kmeans(place(points, data_mesh()), 32, jax.random.key(2))
+    balanced = residual_kmeans(points[:9000], 2, 8, jax.random.key(2), balanced=True)
+    results |= {"balanced": balanced.codebooks, "balanced_codes": balanced.nearest}
 
     # Gradient descent at rate 1 leaves the gradient in the difference of the parameters.
     one = TrainingConfig(batch_size=160, epochs=1, checkpoint_every=1)

@@ -87,6 +87,20 @@ def test_a_kill_between_the_state_and_its_figure(tmp_path):
     assert json.loads(record.read_text())["value"] == 0.2
 
 
+def test_what_is_hardly_better_is_not_the_best(tmp_path):
+    values = [0.5, 0.55, 0.6, 0.65, 0.75]
+    with Checkpoints(tmp_path, "figure", best_margin=0.09) as checkpoints:
+        best = []
+        for step, value in enumerate(values, 1):
+            checkpoints.save_if_best(step, state(step, value), {"figure": value})
+            best.append(checkpoints.best_step)
+    assert best == [1, 1, 3, 3, 5]
+    with Checkpoints(tmp_path / "low", "figure", "min", best_margin=0.09) as checkpoints:
+        for step, value in enumerate([0.5, 0.45, 0.35], 1):
+            checkpoints.save_if_best(step, state(step, value), {"figure": value})
+        assert checkpoints.best_step == 3
+
+
 def test_only_the_first_process_records_the_best(tmp_path, monkeypatch):
     with Checkpoints(tmp_path, "figure") as checkpoints:
         monkeypatch.setattr(checkpoints._managers["best"], "save", lambda *_, **__: True)

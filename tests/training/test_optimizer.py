@@ -1,11 +1,14 @@
 import math
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from catid2_jax.errors import InputError
-from catid2_jax.training.optimizer import TrainingConfig, make_optimizer
+from catid2_jax.training.optimizer import TrainingConfig, make_optimizer, with_rate_of
 
 
 def updates(config, gradients, steps):
@@ -45,6 +48,23 @@ def test_warm_up_then_the_inverse_root_of_the_step():
     )
     expected = [0.1 * s / 4 for s in range(4)] + [0.1 * math.sqrt(4 / s) for s in range(4, 10)]
     np.testing.assert_allclose(updates(config, [1.0] * 10, 10), [-r for r in expected], atol=1e-6)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "adafactor"])
+def test_a_subtree_has_its_share_of_the_rate(optimizer):
+    """Its decay too; all else is as if all had the whole rate, the global norm among it."""
+    config = TrainingConfig(optimizer=optimizer, weight_decay=0.5, max_gradient_norm=1.0)
+    params = {"slow": {"w": jnp.array([2.0, -1.0])}, "w": jnp.array([3.0])}
+    gradients = {"slow": {"w": jnp.array([3.0, -4.0])}, "w": jnp.array([12.0])}
+    whole = make_optimizer(config, 10)
+    shared = with_rate_of(whole, "slow", 0.1)
+    states = [whole.init(params), shared.init(params)]
+    for _ in range(2):
+        expected, states[0] = whole.update(gradients, states[0], params)
+        found, states[1] = shared.update(gradients, states[1], params)
+        np.testing.assert_allclose(found["slow"]["w"], 0.1 * expected["slow"]["w"], rtol=1e-6)
+        np.testing.assert_array_equal(found["w"], expected["w"])
+        jax.tree.map(np.testing.assert_array_equal, *states)
 
 
 def test_adafactor_is_that_of_the_paper():
@@ -99,7 +119,28 @@ def test_what_must_go_together(fields, message):
         TrainingConfig(**fields)
 
 
-@pytest.mark.parametrize("field", ["batch_size", "epochs", "steps_per_dispatch", "learning_rate"])
+@pytest.mark.parametrize("field", ["batch_size", "steps", "best_margin"])
+def test_what_must_not_be_negative(field):
+    with pytest.raises(InputError, match=f"{field}: found -1, expected at least 0"):
+        TrainingConfig(**{field: -1})
+
+
+def test_steps_stand_in_the_place_of_epochs():
+    assert TrainingConfig(epochs=7).total_steps(5) == 35
+    assert TrainingConfig(epochs=7, steps=12).total_steps(5) == 12
+
+
+@given(st.integers(1, 10**7))
+def test_a_batch_is_about_an_eighth(examples):
+    config = TrainingConfig(batch_size=0)
+    found = config.batch_of(examples)
+    assert found in [256 * 2**i for i in range(5)]
+    near = min((abs(np.log2(b / (examples / 8))), b) for b in (256, 512, 1024, 2048, 4096))
+    assert abs(np.log2(found / (examples / 8))) == pytest.approx(near[0])
+    assert TrainingConfig(batch_size=77).batch_of(examples) == 77
+
+
+@pytest.mark.parametrize("field", ["epochs", "steps_per_dispatch", "learning_rate"])
 def test_what_must_be_positive(field):
     with pytest.raises(InputError, match=f"{field}: found 0, expected"):
         TrainingConfig(**{field: 0})

@@ -66,7 +66,8 @@ def test_every_device_has_its_share_of_the_batch(results, devices, rows):
 
 @pytest.mark.parametrize("devices", [TWO, EIGHT, "2 x 2"])
 def test_k_means_is_bit_identical_on_any_number_of_devices(results, devices):
-    np.testing.assert_array_equal(results[devices][1]["kmeans"], results["1"][1]["kmeans"])
+    for name in ("kmeans", "balanced", "balanced_codes"):
+        np.testing.assert_array_equal(results[devices][1][name], results["1"][1][name])
 
 
 @pytest.mark.parametrize("devices", [EIGHT, "2 x 2"])

@@ -25,13 +25,13 @@ KeysValues: TypeAlias = tuple[Float[Array, "... H Dh"], Float[Array, "... H Dh"]
 """Projected keys and values, [*batch, K, H, Dh] each."""
 
 
-def dense(features: int, **options: Any) -> nn.Dense:
-    """Returns a projection without bias, whose kernel's gradient is one product over all tokens.
+def dense(features: int, use_bias: bool = False, **options: Any) -> nn.Dense:
+    """Returns a projection whose kernel's gradient is one product over all tokens.
 
     Where the axes before the last are joined into one, XLA's CPU kernels read tokens and cotangents
     in place; with several axes XLA would transpose copies of them.
     """
-    return nn.Dense(features, use_bias=False, dot_general=_dot_general_of_rows, **options)
+    return nn.Dense(features, use_bias=use_bias, dot_general=_dot_general_of_rows, **options)
 
 
 def _dot_general_of_rows(

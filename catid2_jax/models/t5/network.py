@@ -281,11 +281,30 @@ class Transformer(nn.Module):
         Returns:
             Logits of each next token, float32.
         """
+        return self.logits(
+            self.decode(
+                encoder_tokens, encoder_mask, decoder_input_tokens, deterministic, packed_tokens
+            )
+        )
+
+    def decode(
+        self,
+        encoder_tokens: Source,
+        encoder_mask: Bool[Array, "B S"],
+        decoder_input_tokens: Int[Array, "B T"],
+        deterministic: bool = True,
+        packed_tokens: int = 0,
+    ) -> Float[Array, "B T E"]:
+        """Decodes all positions at once, of the arguments of a call.
+
+        Returns:
+            What `logits` takes for each next token.
+        """
         packing = make_packing(encoder_mask, packed_tokens) if packed_tokens else None
         encoded = self._encode(encoder_tokens, encoder_mask, deterministic, packing)
         cross = self.decoder.cross_keys_values(encoded, packing)
         x = self.token_embedder(decoder_input_tokens)
-        return self.logits(self.decoder(x, cross, encoder_mask, deterministic))
+        return self.decoder(x, cross, encoder_mask, deterministic)
 
     def encode(
         self,

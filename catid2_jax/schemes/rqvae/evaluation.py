@@ -1,16 +1,18 @@
 """Measures the IDs of the whole corpus while stage 1 trains, so that a collapse is seen."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from catid2_jax.docids.collisions import collision_rate
 from catid2_jax.docids.quality import docid_quality, neighbor_pairs, quantization_error
 from catid2_jax.models.residual_quantizer import quantize
 from catid2_jax.models.rqvae import RQVAE
+from catid2_jax.ops.similarity import normalize
 from catid2_jax.progress import console
 from catid2_jax.schemes.rqvae.step import RQVAEData, in_batches
 from catid2_jax.training.loop import Evaluator, TrainState
@@ -37,7 +39,25 @@ def _codes(latents: jax.Array, codebooks: jax.Array) -> jax.Array:
     return quantize(latents, codebooks).codes
 
 
-def make_rqvae_evaluator(model: RQVAE, data: RQVAEData, seed: int) -> Evaluator:
+def reconstruction_cosine(model: RQVAE, params: dict, embeddings: np.ndarray) -> float:
+    """Averages the cosine between standardised embeddings [N, D] and their reconstructions."""
+    cosines = in_batches(_cosines(model), embeddings, {"params": params})
+    return float(np.mean(cosines, dtype=np.float64))
+
+
+@functools.cache
+def _cosines(model: RQVAE) -> Callable[[jax.Array, dict], Any]:
+    def cosines(batch: jax.Array, variables: dict) -> jax.Array:
+        output: Any = model.apply(variables, batch)
+        reconstructions = normalize(output.reconstructions.astype(batch.dtype))
+        return jnp.sum(normalize(batch) * reconstructions, axis=1)
+
+    return cosines
+
+
+def make_rqvae_evaluator(
+    model: RQVAE, data: RQVAEData, seed: int, held_out: Sequence[int] | np.ndarray = ()
+) -> Evaluator:
     """Makes an evaluator for the training loop: what `docids.quality` says of the nearest codes.
 
     It adds `collision_rate` and `quantization_error/level_l`, prints a line, and warns once per
@@ -47,6 +67,8 @@ def make_rqvae_evaluator(model: RQVAE, data: RQVAEData, seed: int) -> Evaluator:
         model: the RQ-VAE.
         data: the corpus, on the host.
         seed: seed of the choice of documents whose neighbours are looked at.
+        held_out: rows of the documents that are not trained on; with any, there is
+            `held_out/cosine`, too.
     """
     embeddings, categories = np.asarray(data.embeddings), np.asarray(data.categories)
     neighbors = neighbor_pairs(embeddings, seed=seed)
@@ -61,6 +83,9 @@ def make_rqvae_evaluator(model: RQVAE, data: RQVAEData, seed: int) -> Evaluator:
             **quantization_error(latents, codebooks, codes),
             **docid_quality(codes, model.config.codebook_size, categories, neighbors),
         }
+        if len(held_out):
+            rows = embeddings[np.asarray(held_out)]
+            figures["held_out/cosine"] = reconstruction_cosine(model, state.params, rows)
         _report(int(state.step), figures, model.config.levels)
         _warn(figures, model, len(codes), warned)
         return figures
@@ -75,10 +100,12 @@ def _report(step: int, figures: dict[str, float], levels: int) -> None:
         values = (figures.get(f"{name}/level_{level}") for level in range(1, levels + 1))
         return " ".join(format(scale * value, form) for value in values if value is not None)
 
+    held_out = {name: value for name, value in figures.items() if name.startswith("held_out")}
     console.print(
         f"step {step:,}: collisions {figures['collision_rate']:.2%}, perplexity "
         f"{each('perplexity', '.0f')}, dead codes {each('dead_codes', '.0f')}, error "
-        f"{each('quantization_error', '.3f')}, category AMI {each('category_ami', '.2f')}",
+        f"{each('quantization_error', '.3f')}, category AMI {each('category_ami', '.2f')}"
+        + "".join(f", {name} {value:.4f}" for name, value in held_out.items()),
         highlight=False,
     )
 

@@ -8,15 +8,15 @@ import shutil
 import numpy as np
 
 from catid2_jax.data.corpus import Corpus
-from catid2_jax.docids.collisions import check_room, collision_rate, resolve_collisions
+from catid2_jax.docids.collisions import check_room
 from catid2_jax.docids.living import read_resting, resting_path, update_docids, write_resting
-from catid2_jax.docids.quality import codebook_usage, quantization_error
 from catid2_jax.docids.table import DocidTable, read_docids
 from catid2_jax.errors import InputError
 from catid2_jax.losses import LossWeights
 from catid2_jax.models.rqvae import RQVAEConfig
 from catid2_jax.processes import first_alone
 from catid2_jax.schemes.config import DocidsConfig
+from catid2_jax.schemes.quantized import Quantized, quantization_figures, unique_docids
 from catid2_jax.schemes.rqvae.evaluation import corpus_latents, nearest_codes
 from catid2_jax.schemes.rqvae.training import load_rqvae, train_rqvae
 from catid2_jax.schemes.scheme import Run
@@ -26,21 +26,6 @@ CHECKPOINTS = "rqvae"
 """Name of the folder of stage 1's checkpoints."""
 
 _PREVIOUS = "previous.txt"  # in a copied stage 1: where it comes from
-
-
-@dataclasses.dataclass(frozen=True)
-class Quantized:
-    """The corpus as a trained RQ-VAE sees it.
-
-    Attributes:
-        latents: z, float32 [N, Z].
-        codebooks: float32 [L, K, Z].
-        nearest: nearest codes, int32 [N, L].
-    """
-
-    latents: np.ndarray
-    codebooks: np.ndarray
-    nearest: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,18 +46,13 @@ class RQVAEScheme:
 
     def fit(self, corpus: Corpus, run: Run) -> DocidTable:
         """Trains the RQ-VAE and assigns unique IDs, or goes on from an earlier catalogue's."""
-        levels, size = self.rqvae.levels, self.rqvae.codebook_size
-        check_room(len(corpus), levels, size)
+        check_room(len(corpus), self.rqvae.levels, self.rqvae.codebook_size)
         if self.docids.previous:
             return self._update(corpus, run)
         directory = run.directory / CHECKPOINTS
         train_rqvae(corpus, self.rqvae, self.loss_weights, self.rqvae_training, directory, run.seed)
         found = self._quantize(corpus, run)
-        codes = resolve_collisions(
-            found.latents, found.codebooks, found.nearest, self.docids.collisions
-        )
-        run.figures.update(_figures(found, codes, size))
-        return DocidTable(corpus.catalog.ids, codes, found.nearest, size)
+        return unique_docids(corpus, found, self.docids.collisions, run.figures)
 
     def _quantize(self, corpus: Corpus, run: Run) -> Quantized:
         embeddings = np.asarray(corpus.embeddings)
@@ -118,22 +98,8 @@ class RQVAEScheme:
         # Before the table: where that is missing, both are written again.
         write_resting(resting_path(run.directory / "docids.jsonl"), resting)
         run.figures.update(counts)
-        run.figures.update(_figures(found, table.codes, self.rqvae.codebook_size))
+        run.figures.update(quantization_figures(found, table.codes))
         return table
-
-
-def _figures(found: Quantized, codes: np.ndarray, codebook_size: int) -> dict[str, float]:
-    """What uniqueness costs; the IDs themselves are measured by whoever reads them."""
-    before = {
-        **codebook_usage(found.nearest, codebook_size),
-        **quantization_error(found.latents, found.codebooks, found.nearest),
-    }
-    return {
-        "collision_rate": collision_rate(found.nearest),
-        "documents_reassigned": float(np.mean((codes != found.nearest).any(axis=1))),
-        **quantization_error(found.latents, found.codebooks, codes),
-        **{f"before_reassignment/{name}": value for name, value in before.items()},
-    }
 
 
 def _bring(source: pathlib.Path, target: pathlib.Path) -> None:

@@ -14,9 +14,8 @@ from jaxtyping import Array, Float, Int
 from catid2_jax import losses
 from catid2_jax.losses import LossWeights
 from catid2_jax.models.rqvae import RQVAE, RQVAEOutput
-from catid2_jax.ops.kmeans import kmeans
 from catid2_jax.ops.mesh import DATA_AXIS
-from catid2_jax.ops.similarity import squared_distance
+from catid2_jax.schemes.quantized import residual_kmeans
 from catid2_jax.training.loop import Metrics, StepFunction, TrainState
 from catid2_jax.training.sharding import data_mesh, place
 from catid2_jax.types import CategoryIds, Embeddings, Scalar
@@ -131,24 +130,28 @@ def initialize_codebooks(params: dict, latents: np.ndarray, key: jax.Array) -> d
         latents: z of the whole corpus under `params`, float32 [N, Z].
         key: random key.
     """
-    levels, codes, _ = params["quantizer"]["codebooks"].shape
-    mesh = data_mesh()
-    with jax.set_mesh(mesh):
-        rows = PartitionSpec(DATA_AXIS if len(latents) % mesh.size == 0 else None)
-        residuals = place(latents, mesh, rows)
-        codebooks = []
-        for level in range(levels):
-            codebook = kmeans(residuals, codes, jax.random.fold_in(key, level))
-            residuals = _subtract_nearest(residuals, codebook)
-            codebooks.append(np.asarray(codebook))
-    return {**params, "quantizer": {"codebooks": jnp.asarray(np.stack(codebooks))}}
+    levels, codebook_size, _ = params["quantizer"]["codebooks"].shape
+    codebooks = residual_kmeans(latents, levels, codebook_size, key).codebooks
+    return {**params, "quantizer": {"codebooks": jnp.asarray(codebooks)}}
 
 
-@jax.jit
-def _subtract_nearest(
-    residuals: Float[Array, "N Z"], codebook: Float[Array, "K Z"]
-) -> Float[Array, "N Z"]:
-    return residuals - codebook[jnp.argmin(squared_distance(residuals, codebook), axis=1)]
+def start_at_principal_components(params: dict, embeddings: np.ndarray) -> dict:
+    """Returns parameters whose linear paths are the principal components of the corpus.
+
+    Args:
+        params: parameters of an `RQVAE` with `linear_path` "pca".
+        embeddings: standardised embeddings of the whole corpus, float32 [N, D], of mean 0.
+    """
+    width, latent_dim = params["encoder_path"]["kernel"].shape
+    centred = embeddings - embeddings.mean(axis=0, dtype=np.float64)
+    _, vectors = np.linalg.eigh(centred.T @ centred)  # in rising order
+    components = vectors[:, ::-1][:, :latent_dim]
+    # Eigenvectors have no sign of their own.
+    largest = np.take_along_axis(components, np.abs(components).argmax(axis=0)[None], axis=0)
+    components = np.pad(components * np.sign(largest), ((0, 0), (0, max(latent_dim - width, 0))))
+    components = components.astype(np.float32)
+    paths = {"encoder_path": components, "decoder_path": components.T}
+    return params | {name: {"kernel": jnp.asarray(kernel)} for name, kernel in paths.items()}
 
 
 def in_batches(

