@@ -46,7 +46,7 @@ from catid2_jax.types import Qrels
 
 SCHEMES = (
     *("random_ids", "category_prefix", "rq_kmeans", "rq_kmeans:codebook_size=64"),
-    *("rq_kmeans_balanced", "tiger", "cost", "cat_id2_literal", "cat_id2"),
+    *("rq_kmeans_balanced", "tiger", "cost", "cat_id2"),
 )
 CUTOFFS = (1, 5, 10, 100)
 MAX_TOKENS = 128
@@ -131,8 +131,8 @@ def find(folder: pathlib.Path, name: str) -> pathlib.Path:
 def parse(scheme: str) -> tuple[str, dict[str, Any]]:
     """Name and settings of `name:field=value,field=value`."""
     name, _, settings = scheme.partition(":")
-    pairs = (setting.split("=", 1) for setting in settings.split(",") if setting)
-    return name, {field: ast.literal_eval(value) for field, value in pairs}
+    call: Any = ast.parse(f"settings({settings})", mode="eval").body
+    return name, {keyword.arg: ast.literal_eval(keyword.value) for keyword in call.keywords}
 
 
 def run(data: Data, scheme: str, seed: int, folder: pathlib.Path) -> None:

@@ -13,7 +13,10 @@ from catid2_jax.files import write_json
 FORMAT = 2
 """Format of a work directory; one of another format is refused."""
 
-SYSTEM_ORDER = ("cat_id2", "tiger", "cost", "bm25", "given", "clusters")
+SYSTEM_ORDER = (
+    *("cat_id2", "tiger", "cost", "bm25", "rq_kmeans", "rq_kmeans_balanced"),
+    *("category_prefix", "random_ids", "given", "clusters"),
+)
 """The systems that come first where one is to be chosen: the first rows of `systems.SYSTEMS`."""
 
 _OWN_STEPS = ("docids", "train_seq2seq", "retrieve")  # each system has its own

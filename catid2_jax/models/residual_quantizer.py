@@ -67,12 +67,11 @@ def quantize(
     measure = distance if code_distance == "euclidean" else squared_distance
     for level, codebook in enumerate(codebooks, 1):
         distances = measure(residual, codebook)
-        unit = jnp.float32(1)
+        logits = -distances / temperature
         if temperature_unit == "level":
             spread, mean = jnp.mean(jnp.std(distances, axis=1)), jnp.mean(distances)
             # Where codes coincide there is hardly a spread.
-            unit = jax.lax.stop_gradient(jnp.maximum(spread, 1e-3 * mean))
-        logits = -distances / (temperature * unit)
+            logits /= jax.lax.stop_gradient(jnp.maximum(spread, 1e-3 * mean))
         # The gradient of a plain difference takes a fourth of jax.nn.log_softmax's time on CPUs.
         log_p = logits - jax.nn.logsumexp(logits, axis=-1, keepdims=True)
         balanced = sinkhorn_epsilon > 0 and level == len(codebooks)
