@@ -9,7 +9,8 @@ A set is a folder with catalog.jsonl, queries.SPLIT.jsonl and qrels.SPLIT.txt, e
 splits are train and any of dev, test and unseen. Vectors of the products (of their category paths,
 too, unless told otherwise) and of the queries are made once, by all-MiniLM-L6-v2. A scheme is a
 name that `learn_docids` takes, with settings after a colon. Every scheme learns its IDs from the
-products' vectors; the decoder that then learns the IDs from query vectors is the same for all.
+products' vectors, some from those of the training queries, too; the decoder that then learns the
+IDs from query vectors is the same for all.
 
 What is done of RUNS/SET/SCHEME-SEED is not done again; --read does nothing else. Prints Markdown:
 figures of the IDs alone and their rank correlation with Recall, then Recall of every split and its
@@ -141,12 +142,20 @@ def run(data: Data, scheme: str, seed: int, folder: pathlib.Path) -> None:
         return
     name, settings = parse(scheme)
     start = time.perf_counter()
+    train = data.splits["train"]
     table = catid2_jax.learn_docids(
-        data.catalog, data.vectors, name, seed=seed, directory=folder / "stage_1", **settings
+        data.catalog,
+        data.vectors,
+        name,
+        queries=train.texts,
+        qrels=train.qrels,
+        query_vectors=train.vectors,
+        seed=seed,
+        directory=folder / "stage_1",
+        **settings,
     )
     write_docids(folder / "docids.jsonl", table)
     learnt = time.perf_counter()
-    train = data.splits["train"]
     retriever = catid2_jax.train_retriever(
         data.catalog,
         table,

@@ -101,6 +101,9 @@ def learn_docids(
     embeddings: np.ndarray,
     scheme: str = "cat_id2",
     *,
+    queries: Mapping[str, str] | Sequence[Query] = (),
+    qrels: Qrels | None = None,
+    query_vectors: np.ndarray | None = None,
     seed: int = 0,
     directory: str | os.PathLike[str] | None = None,
     **settings: Any,
@@ -112,6 +115,11 @@ def learn_docids(
         embeddings: float [N, D], row n of product n.
         scheme: a system with IDs ("cat_id2", "tiger"), a scheme ("rqvae"), or the dotted path of a
             system or a scheme of your own.
+        queries: the training queries, from which a scheme may learn what belongs together: id ->
+            text, or records.
+        qrels: query id -> product id -> grade; 3 (exact) and 2 (substitute) count.
+        query_vectors: float [Q, D], a row per query of `queries`, made by the encoder of the
+            embeddings.
         seed: seed of everything random.
         directory: where checkpoints are kept, from which an interrupted call goes on when it is
             made again with the same arguments; None to keep none.
@@ -129,8 +137,12 @@ def learn_docids(
     )
     options = {**option_changes(changes, name), **options}
     made = make_scheme(factory, sections, options)
-    call = (scheme, seed, sections, options)
-    with _folder(directory, catalog, call, corpus.embeddings) as folder:
+    if query_vectors is not None:
+        known = _training_queries(corpus, queries, qrels or {}, query_vectors)
+        corpus = Corpus(catalog, corpus.embeddings, known)
+    call = (scheme, seed, sections, options, corpus.queries and corpus.queries.qrels)
+    arrays = (corpus.embeddings, *(() if query_vectors is None else (np.asarray(query_vectors),)))
+    with _folder(directory, catalog, call, *arrays) as folder:
         return check_table(made.fit(corpus, Run(scheme, folder, seed)), corpus, scheme)
 
 

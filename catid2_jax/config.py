@@ -25,7 +25,7 @@ from catid2_jax.models.t5.config import T5Config
 from catid2_jax.plugins import check_name
 from catid2_jax.retrievers.config import RetrieveConfig
 from catid2_jax.retrievers.retriever import RETRIEVERS, retriever_options
-from catid2_jax.schemes.config import DocidsConfig
+from catid2_jax.schemes.config import RQVAE_TRAINING, DocidsConfig
 from catid2_jax.schemes.scheme import SCHEMES, resolve_scheme, scheme_options
 from catid2_jax.seq2seq.config import Seq2SeqConfig
 from catid2_jax.seq2seq.decoder import DECODERS, resolve_normalize_over
@@ -65,7 +65,7 @@ class Config:
     embedding: EmbeddingConfig = EmbeddingConfig()
     rqvae: RQVAEConfig = RQVAEConfig()
     loss_weights: LossWeights = LossWeights()
-    rqvae_training: TrainingConfig = TrainingConfig()
+    rqvae_training: TrainingConfig = RQVAE_TRAINING
     docids: DocidsConfig = DocidsConfig()
     seq2seq: Seq2SeqConfig = Seq2SeqConfig()
     t5: T5Config = T5Config()

@@ -11,6 +11,8 @@
     8    docid_loss                             stage 1
     9    sequence_loss                          stage 2
 
+Beyond the paper: query_alignment_loss, one more term of Eq. 8, with which codes know the queries.
+
 A term of Eq. 8 is one function here, one row of `TERMS` and one weight in `LossWeights`.
 
 B, L, K, H, D, Z are those of `catid2_jax.types`; losses are in nats or squared units of the input.
@@ -36,15 +38,18 @@ Reduction = Literal["mean", "sum"]
 
 @dataclasses.dataclass(frozen=True)
 class LossWeights:
-    """Weights of Eq. 8's terms beside L_rq, and their options; the defaults are the paper's.
+    """Weights of Eq. 8's terms beside L_rq, and their options.
 
-    A term of weight 0 is not computed.
+    The defaults are those with which each term acts; `LITERAL` has the paper's. A term of weight 0
+    is not computed.
 
     Attributes:
         reconstruction: weight of L_recon; 0 in the full model, where L_Dis replaces it, else 1.
         dispersion: alpha, weight of L_Dis.
         hierarchical_class: beta, weight of L_HCC.
         cluster_scale: gamma, weight of L_CSC.
+        query_alignment: weight of the InfoNCE between what products are searched with and their
+            codes, which the paper does not have; without query vectors there is no such term.
         commitment: eta of Eq. 2; the paper is silent, related code has 0.25.
         temperature: tau of both contrastive losses; the paper is silent, related code has 0.1.
         negatives: "hard" takes L_HCC's negatives within the parent category from level 1 on
@@ -60,13 +65,14 @@ class LossWeights:
 
     reconstruction: float = 0.0
     dispersion: float = 0.1
-    hierarchical_class: float = 1e-4
-    cluster_scale: float = 1.0
+    hierarchical_class: float = 1e-2
+    cluster_scale: float = 0.3
+    query_alignment: float = 0.3
     commitment: float = 0.25
     temperature: float = 0.1
     negatives: Negatives = "hard"
     positives: Positives = "all"
-    norm_floor: float = 0.0
+    norm_floor: float = 0.05
     reduction: Reduction = "mean"
 
     def __post_init__(self) -> None:
@@ -76,7 +82,18 @@ class LossWeights:
             raise InputError("norm_floor", self.norm_floor, "at least 0 and less than 1")
 
 
-TIGER = LossWeights(reconstruction=1.0, dispersion=0.0, hierarchical_class=0.0, cluster_scale=0.0)
+LITERAL = LossWeights(
+    hierarchical_class=1e-4, cluster_scale=1.0, query_alignment=0.0, norm_floor=0.0
+)
+"""The weights of section 4.1."""
+
+TIGER = LossWeights(
+    reconstruction=1.0,
+    dispersion=0.0,
+    hierarchical_class=0.0,
+    cluster_scale=0.0,
+    query_alignment=0.0,
+)
 """The weights with which Eq. 8 is Eq. 3."""
 
 
@@ -178,6 +195,24 @@ def dispersion_loss(
     return jnp.mean(instance_info_nce(normalize(reconstructions), candidates, temperature))
 
 
+def query_alignment_loss(
+    queries: Latents, quantized: Latents, known: Bool[Array, " B"], temperature: float
+) -> Scalar:
+    """InfoNCE in which what a product is searched with must find its codes among all of the batch.
+
+    The alignment of CQ-SID and LETTER with queries in the place of users; the mean is over the
+    products that were searched for.
+
+    Args:
+        queries: E(q), q the mean vector of a product's training queries, [B, Z].
+        quantized: z^, [B, Z].
+        known: whether a product has training queries; `queries` says nothing where it has none.
+        temperature: tau.
+    """
+    losses = instance_info_nce(normalize(queries), normalize(quantized), temperature)
+    return jnp.sum(jnp.where(known, losses, 0.0)) / jnp.maximum(jnp.sum(known), 1)
+
+
 @dataclasses.dataclass(frozen=True)
 class TermInputs:
     """The arrays of a step from which the terms of Eq. 8 are computed.
@@ -187,17 +222,24 @@ class TermInputs:
         reconstructions: d^ = D(z^), [B, D].
         residuals: r^l before quantisation, [B, Z] for each level.
         log_probabilities: log p^l, [B, K] for each level.
+        quantized: z^, straight-through, [B, Z].
         categories: node id of the path prefix at each of the H category levels; -1 where the path
             is shorter.
         key: random key of the step.
+        queries: E(q), [B, Z], with q the mean vector of a document's training queries; None where
+            no term asks for it.
+        searched: whether a document has training queries, [B]; None with `queries`.
     """
 
     embeddings: Embeddings
     reconstructions: Embeddings
     residuals: Sequence[Latents]
     log_probabilities: Sequence[Float[Array, "B K"]]
+    quantized: Latents
     categories: CategoryIds
     key: jax.Array
+    queries: Latents | None = None
+    searched: Bool[Array, " B"] | None = None
 
 
 def _reconstruction_term(inputs: TermInputs, weights: LossWeights) -> Scalar:
@@ -231,11 +273,20 @@ def _cluster_scale_term(inputs: TermInputs, weights: LossWeights) -> Scalar:
     return sum(map(cluster_scale_constraint_loss, inputs.log_probabilities), start=jnp.zeros(()))
 
 
+def _query_alignment_term(inputs: TermInputs, weights: LossWeights) -> Scalar:
+    if inputs.queries is None or inputs.searched is None:
+        return jnp.zeros(())
+    return query_alignment_loss(
+        inputs.queries, inputs.quantized, inputs.searched, weights.temperature
+    )
+
+
 TERMS: Mapping[str, Callable[[TermInputs, LossWeights], Scalar]] = {
     "reconstruction": _reconstruction_term,
     "dispersion": _dispersion_term,
     "hierarchical_class": _hierarchical_class_term,
     "cluster_scale": _cluster_scale_term,
+    "query_alignment": _query_alignment_term,
 }
 """The function of each term of Eq. 8 beside L_rq, by the name of its weight in `LossWeights`."""
 

@@ -10,7 +10,7 @@ import inspect
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from catid2_jax.ablations import ABLATIONS, DISPERSION_ALONE, TIGER_LOSS
+from catid2_jax.ablations import ABLATIONS, DISPERSION_ALONE, LITERAL, TIGER_LOSS
 from catid2_jax.config import SECTIONS, Config, as_nested_dict, build
 from catid2_jax.encoders.config import PRECOMPUTED
 from catid2_jax.errors import InputError
@@ -71,7 +71,13 @@ SYSTEMS: Mapping[str, System] = {
             "6.09 10.14 15.97 24.79 32.10",
             "4.90 7.89 12.39 20.23 26.61",
         ),
-        source="Liu et al., 2025 (K = 256)",
+        source="after Liu et al., 2025 (K = 256), with losses that act and a term of the queries",
+    ),
+    "cat_id2_literal": System(
+        "CAT-ID2, literal",
+        scheme="rqvae",
+        changes=LITERAL,
+        source="Liu et al., 2025, to the letter: docs/results/ids.md says what that does",
     ),
     "tiger": System(
         "TIGER",

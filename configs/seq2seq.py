@@ -17,12 +17,6 @@ def get_config(system: str = "cat_id2") -> ml_collections.ConfigDict:
     config.systems = (system,)
     config.stage = "seq2seq"
 
-    # Stage 1, as in configs/rqvae.py.
-    config.rqvae.hidden_dims = (512, 256, 128, 64)
-    config.rqvae_training.batch_size = 1024
-    config.rqvae_training.checkpoint_every = 200
-    config.rqvae_training.evaluate_every = 500
-
     # Stage 2. A network of T5 1.1's shape that learns language from the catalogue and the queries
     # alone; the paper fine-tunes T5 base.
     config.t5.emb_dim = 128

@@ -9,6 +9,7 @@ from catid2_jax import cli
 from catid2_jax.ablations import ABLATIONS
 from catid2_jax.config import Config
 from catid2_jax.errors import InputError
+from catid2_jax.losses import LITERAL
 from catid2_jax.systems import SYSTEMS, resolve_system, resolve_systems
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -19,17 +20,19 @@ ALPHA, BETA, GAMMA = (
 )
 RECONSTRUCTION = "loss_weights.reconstruction"
 
-# The defaults are CAT-ID2 of section 4.1: alpha 0.1, beta 0.0001, gamma 1, L_Dis for L_recon. What
-# TIGER (Eq. 3) has else is L_recon and none of the three; a "+" of Table 3 brings one of them back.
-TIGER = {RECONSTRUCTION: 1.0, ALPHA: 0.0, BETA: 0.0, GAMMA: 0.0}
+QUERIES = "loss_weights.query_alignment"
+
+# The defaults are CAT-ID2 with a term of the queries, L_Dis in the place of L_recon. What TIGER
+# (Eq. 3) has else is L_recon and none of the terms; a "+" of Table 3 leaves one of them on.
+TIGER = {RECONSTRUCTION: 1.0, ALPHA: 0.0, BETA: 0.0, GAMMA: 0.0, QUERIES: 0.0}
 TABLE_3 = {
     "tiger": TIGER,  # (0)
-    "hccl": {RECONSTRUCTION: 1.0, ALPHA: 0.0, GAMMA: 0.0},  # (1) = (0) + HCCL
-    "cscl": {RECONSTRUCTION: 1.0, ALPHA: 0.0, BETA: 0.0},  # (2) = (0) + CSCL
-    "hccl_cscl": {RECONSTRUCTION: 1.0, ALPHA: 0.0},  # (3) = (1) + CSCL
-    "disl": {BETA: 0.0, GAMMA: 0.0},  # (4) = (0) + DisL, in the place of L_recon
-    "hccl_disl": {GAMMA: 0.0},  # (5) = (1) + DisL
-    "cat_id2": {},  # (6)
+    "hccl": {RECONSTRUCTION: 1.0, ALPHA: 0.0, GAMMA: 0.0, QUERIES: 0.0},  # (1) = (0) + HCCL
+    "cscl": {RECONSTRUCTION: 1.0, ALPHA: 0.0, BETA: 0.0, QUERIES: 0.0},  # (2) = (0) + CSCL
+    "hccl_cscl": {RECONSTRUCTION: 1.0, ALPHA: 0.0, QUERIES: 0.0},  # (3) = (1) + CSCL
+    "disl": {BETA: 0.0, GAMMA: 0.0, QUERIES: 0.0},  # (4) = (0) + DisL, in the place of L_recon
+    "hccl_disl": {GAMMA: 0.0, QUERIES: 0.0},  # (5) = (1) + DisL
+    "cat_id2": {QUERIES: 0.0},  # (6)
 }
 WITHOUT_CATEGORIES = {"embedding.with_categories": False}
 TABLE_4 = {
@@ -64,13 +67,14 @@ FIGURE_5 = {
     "depth": ("rqvae.category_levels", ("1", "2", "3")),
 }
 OF_THE_PAPER = {"alpha": 0.1, "beta": 1e-4, "gamma": 1.0, "codebook_size": 256, "depth": 3}
+DEFAULT = OF_THE_PAPER | {"beta": 1e-2, "gamma": 0.3}
 
 
 def figure_5():
     rows = {}
     for name, (field, points) in FIGURE_5.items():
         for point in points:
-            changed = float(point) != OF_THE_PAPER[name]
+            changed = float(point) != DEFAULT[name]
             rows[f"{name}_{point}"] = {field: float(point)} if changed else {}
     for point in FIGURE_5["codebook_size"][1]:
         rows[f"tiger_codebook_size_{point}"] = TIGER | rows[f"codebook_size_{point}"]
@@ -119,15 +123,27 @@ def test_every_row_is_a_system():
         assert (SYSTEMS[name].scheme, SYSTEMS[name].retriever) == ("rqvae", "generative")
 
 
-def test_the_rows_start_from_the_paper_s_cat_id2():
+def test_the_rows_start_from_cat_id2():
     fields = flat(Config())
     assert {name: fields[name] for name in TIGER} == {
-        RECONSTRUCTION: 0.0, ALPHA: 0.1, BETA: 1e-4, GAMMA: 1.0
+        RECONSTRUCTION: 0.0, ALPHA: 0.1, BETA: 1e-2, GAMMA: 0.3, QUERIES: 0.3
     }  # fmt: skip
     assert (fields["rqvae.levels"], fields["rqvae.codebook_size"]) == (4, 256)
     assert fields["rqvae.category_levels"] == 3
     assert fields["loss_weights.negatives"] == "hard"
     assert (fields["rqvae.masked_categories"], fields["embedding.with_categories"]) == (0.0, True)
+
+
+def test_the_literal_row_is_section_4_1_s():
+    config = resolve_system("cat_id2_literal", Config()).config
+    weights, rqvae, training = config.loss_weights, config.rqvae, config.rqvae_training
+    assert weights == LITERAL
+    assert (rqvae.levels, rqvae.codebook_size, rqvae.category_levels) == (4, 256, 3)
+    assert (*rqvae.hidden_dims, rqvae.latent_dim) == (2048, 1024, 512, 256, 128, 64, 32)
+    assert (rqvae.code_temperature, rqvae.code_temperature_unit) == (1.0, "one")
+    assert (rqvae.linear_path, rqvae.held_out) == ("none", 0.0)
+    assert (training.batch_size, training.epochs, training.steps) == (4096, 300, 0)
+    assert (training.schedule, training.warmup_steps, training.patience) == ("constant", 0, 0)
 
 
 # CoST's loss is Table 3's row 4 (Zhu et al., 2024).
@@ -166,7 +182,7 @@ def test_a_row_holds_beside_what_the_command_line_says():
     run, _ = from_command_line("", "--config.systems=('cat_id2','table3_hccl')", *fields)
     ours, row = (system.config for system in resolve_systems(run).values())
     assert changes(ours, run) == {}
-    assert changes(row, run) == {RECONSTRUCTION: 1.0, ALPHA: 0.0, BETA: 1e-4, GAMMA: 0.0}
+    assert changes(row, run) == {RECONSTRUCTION: 1.0, ALPHA: 0.0, GAMMA: 0.0, QUERIES: 0.0}
     run, _ = from_command_line("table3_disl", "--config.loss_weights.commitment=0.5")
     (row,) = resolve_systems(run).values()
     assert row.config.loss_weights.commitment == 0.5
@@ -184,7 +200,8 @@ def test_an_unknown_row_is_one_clear_line(capsys):
     assert exit_.value.code == 2
     assert len(lines) == 1
     assert lines[0].startswith(
-        "error: config.systems: found 'table7_cat_id2', expected some of cat_id2, tiger, "
+        "error: config.systems: found 'table7_cat_id2', expected some of cat_id2, "
+        "cat_id2_literal, tiger, "
     )
 
 

@@ -30,8 +30,10 @@ STAGE_1 = {
     "latent_dim": 8,
     "hidden_dims": (16,),
     "batch_size": 32,
-    "epochs": 10,
+    "steps": 10,
     "steps_per_dispatch": 4,
+    "warmup_steps": 1,
+    "learning_rate": 0.01,
 }
 STAGE_2 = {
     "emb_dim": 32,
@@ -307,7 +309,7 @@ def whole(exhaustive, catalog, queries):
 def test_proven_is_right(tiny_workdir, whole, bm25, queries):
     texts = [query.text for query in queries]
     assert all(hits.proven for hits in whole)
-    narrow = catid2_jax.load(tiny_workdir, beams=12).search(texts, k=3)
+    narrow = catid2_jax.load(tiny_workdir, beams=5).search(texts, k=3)
     proven = [hits.proven for hits in narrow]
     assert any(proven)
     assert not all(proven)
@@ -557,20 +559,20 @@ def test_float16_and_lists_are_embeddings(catalog, embeddings):
 
 
 def test_a_directory_keeps_the_training(tmp_path, capsys, catalog, embeddings):
-    first = learn(catalog, embeddings, directory=tmp_path, epochs=2)
+    first = learn(catalog, embeddings, directory=tmp_path, steps=2)
     assert (tmp_path / "rqvae").is_dir()
     capsys.readouterr()
-    again = learn(catalog, embeddings, directory=tmp_path, epochs=2)
+    again = learn(catalog, embeddings, directory=tmp_path, steps=2)
     np.testing.assert_array_equal(again.codes, first.codes)
     assert "k-means" not in capsys.readouterr().out  # which a training begins with
     for changed in (
-        {"epochs": 3},
+        {"steps": 3},
         {"seed": 1},
         {"scheme": "tiger"},
         {"embeddings": embeddings + 1},
         {"catalog": catid2_jax.Catalog.from_products(catalog[::-1])},
     ):
-        call = {"catalog": catalog, "embeddings": embeddings, "epochs": 2} | changed
+        call = {"catalog": catalog, "embeddings": embeddings, "steps": 2} | changed
         error = refused(learn, directory=tmp_path, **call)
         assert error.found == "the work of a call with other arguments"
 
@@ -696,7 +698,7 @@ def test_a_directory_keeps_the_network(tmp_path, retriever, catalog, training):
         for number, (query, judged) in enumerate(qrels.items())
     }
     more |= {"irrelevant": {catalog.ids[0]: 0}, "unknown": {catalog.ids[0]: 1}}
-    again = fit(catalog, retriever.table, (texts, more), **short, beams=7)
+    again = fit(catalog, retriever.table, (texts, more), **short, beams=19)
     np.testing.assert_allclose(scores(again.search("tea", k=3)), scores(first), rtol=1e-5)
     assert (tmp_path / "vocabulary.model").stat().st_mtime_ns == made
 

@@ -1,5 +1,6 @@
 """Benchmarks say what they take, configurations can be frozen, and the commands on paper exist."""
 
+import dataclasses
 import pathlib
 import re
 import runpy
@@ -8,7 +9,7 @@ import sys
 import pytest
 
 from catid2_jax.config import freeze
-from catid2_jax.losses import TIGER, LossWeights
+from catid2_jax.losses import LITERAL, TIGER, LossWeights
 from catid2_jax.systems import resolve_systems
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -85,7 +86,12 @@ def test_a_configuration_is_of_the_system_that_is_asked_for(path, system, monkey
     first, *others = resolve_systems(config).values()
     assert first.name == (system or "cat_id2")
     assert [other.name for other in others] in ([], ["bm25"])
-    assert first.config.loss_weights == (TIGER if system else LossWeights())
+    literal = path.name == "table2.py"
+    expected = LITERAL if literal else LossWeights()
+    if system:
+        expected = dataclasses.replace(TIGER, norm_floor=expected.norm_floor)
+    assert first.config.loss_weights == expected
+    assert (first.config.rqvae.linear_path == "none") == literal
     assert (first.config.rqvae.levels, first.config.rqvae.category_levels) == (4, 3)
 
 

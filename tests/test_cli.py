@@ -271,7 +271,7 @@ BAD_ARGUMENTS = {
     ),
     "--config.retrieve.k=101": "config.retrieve.k: found 101, expected 1 to beams = 100",
     "--config.retrieve.beams=0": "config.retrieve.beams: found 0, expected at least 1",
-    "--config.systems=('dpr',)": "config.systems: found 'dpr', expected some of cat_id2, tiger, ",
+    "--config.systems=('dpr',)": "config.systems: found 'dpr', expected some of cat_id2, cat_id2_literal, tiger, ",
     "--config.systems=no.such:System": "config.systems: found 'no.such:System', whose import fails",
     "--config.systems=collections:Counter": (
         "config.systems: found 'collections:Counter', a type, expected a scheme, a retriever or a S"
@@ -385,7 +385,11 @@ def test_names_of_configurations_are_listed_where_one_is_wrong(capsys):
 
 def test_a_configuration_file_for_a_system_that_there_is_not(data, capsys):
     code = run(data, config=f"{CONFIG}:nonsense")
-    refused(capsys, code, "config.systems: found 'nonsense', expected some of cat_id2, tiger, ")
+    refused(
+        capsys,
+        code,
+        "config.systems: found 'nonsense', expected some of cat_id2, cat_id2_literal, tiger, ",
+    )
 
 
 def test_no_configuration(capsys):
@@ -486,11 +490,11 @@ def test_the_help_of_a_verb_lists_every_field(verb, call, monkeypatch, capsys):
 
 @pytest.mark.parametrize("flag", ["--help", "-h"])
 def test_the_help_has_the_values_of_the_configuration(flag, capsys):
-    cli.main(None, "About.", ["verb", "--config=rqvae:tiger", "--config.seed=7", flag])
+    cli.main(None, "About.", ["verb", "--config=seq2seq:tiger", "--config.seed=7", flag])
     shown = capsys.readouterr().out
     assert "--config.seed=7\n" in shown
     assert "--config.systems=('tiger',)\n" in shown
-    assert "--config.rqvae_training.batch_size=1024\n" in shown
+    assert "--config.seq2seq_training.batch_size=128\n" in shown
 
 
 @pytest.mark.parametrize("verb", ["import_data", "convert_checkpoint"])

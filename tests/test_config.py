@@ -66,7 +66,7 @@ def test_cat_id2_is_all_of_equation_8_and_tiger_is_equation_3(name):
     w = ours.loss_weights
     assert (w.reconstruction, w.dispersion, w.hierarchical_class, w.cluster_scale) == (
         *(0.0, 0.1),
-        *(1e-4, 1.0),
+        *(1e-2, 0.3),
     )
     w = tiger.loss_weights
     assert w.reconstruction == 1.0
@@ -79,7 +79,9 @@ def test_the_argument_of_a_file_is_its_first_system(name):
     ours, tiger = freeze(load(name)), freeze(load(name, "tiger"))
     assert tiger.systems[0] == "tiger"
     assert dataclasses.replace(tiger, systems=ours.systems) == ours
-    with pytest.raises(InputError, match="'nonsense', expected some of cat_id2, tiger"):
+    with pytest.raises(
+        InputError, match="'nonsense', expected some of cat_id2, cat_id2_literal, tiger"
+    ):
         resolve_systems(freeze(load(name, "nonsense")))
 
 
@@ -98,7 +100,7 @@ def test_nested_dict_holds_every_field_once():
     nested = as_nested_dict(Config())
     assert set(nested) == {field.name for field in dataclasses.fields(Config)}
     assert nested["data"]["preprocessing"]["minimum_depth"] == 3
-    assert nested["rqvae"]["hidden_dims"] == (2048, 1024, 512, 256, 128, 64)
+    assert nested["rqvae"]["hidden_dims"] == (512, 256, 128)
 
 
 def test_unknown_fields_are_refused_and_like_ones_named():
@@ -360,7 +362,7 @@ def test_declared_values_are_plain_and_by_their_path():
     names = ("loss_weights", "data.on_error", "options.clusters", "options.bm25")
     values = declared_values(config, names)
     assert list(values) == ["seed", *names]
-    assert values["loss_weights"]["cluster_scale"] == 1.0
+    assert values["loss_weights"]["cluster_scale"] == 0.3
     assert values["data.on_error"] == "raise"
     assert (values["options.clusters"], values["options.bm25"]) == ({"level": 3}, {})
 
@@ -384,7 +386,7 @@ def test_every_field_is_described_once_in_the_order_of_its_class():
         "category_prefix": "category_levels codebook_size levels",
         "clusters": "level",
         "random": "codebook_size levels",
-        "residual_kmeans": "balanced category_weight codebook_size levels standardize",
+        "residual_kmeans": "balanced category_weight codebook_size levels query_weight standardize",
     }
     assert options == [f"config.options.{n}.{option}" for n in named for option in named[n].split()]
     expected = [*all_fields(Config, "config")]

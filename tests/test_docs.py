@@ -414,7 +414,7 @@ def test_the_loss_term_of_the_page(folder, monkeypatch):
         nothing, levels = jnp.zeros((3, 1)), [log_probabilities] * 2
         categories = jnp.zeros((3, 1), jnp.int32)
         inputs = losses.TermInputs(
-            nothing, nothing, [nothing] * 2, levels, categories, jax.random.key(0)
+            nothing, nothing, [nothing] * 2, levels, nothing, categories, jax.random.key(0)
         )
         loss = names["usage_term"](inputs, WithUsage())
         assert float(loss) == pytest.approx(2 * expected, abs=1e-5)

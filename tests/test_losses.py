@@ -233,21 +233,57 @@ def test_every_term_has_a_weight():
     assert losses.TERMS.keys() <= {field.name for field in dataclasses.fields(losses.LossWeights)}
 
 
+def query_alignment(queries, quantized, searched, temperature):
+    """Each searched product's query among all products, by plain exponentials."""
+    cosines = unit(queries) @ unit(quantized).T / temperature
+    own = np.exp(np.diag(cosines)) / np.exp(cosines).sum(axis=1)
+    return -np.mean(np.log(own[searched]))
+
+
+def unit(x):
+    return x / np.linalg.norm(x, axis=1, keepdims=True)
+
+
+def test_query_alignment_of_unknown_queries_says_nothing():
+    queries, quantized = draw(8, 6), draw(8, 6, seed=1)
+    searched = np.arange(8) % 3 == 0
+
+    def loss(queries, searched):
+        return losses.query_alignment_loss(
+            jnp.asarray(queries), jnp.asarray(quantized), jnp.asarray(searched), 0.2
+        )
+
+    value = loss(queries, searched)
+    np.testing.assert_allclose(
+        value, query_alignment(queries, quantized, searched, 0.2), rtol=1e-10
+    )
+    other = np.where(searched[:, None], queries, draw(8, 6, seed=2))
+    assert loss(other, searched) == value
+    gradient = jax.grad(lambda q: loss(q, searched))(jnp.asarray(queries))
+    assert np.array_equal(np.abs(gradient).sum(axis=1) > 0, searched)
+    assert loss(queries, np.zeros(8, bool)) == 0
+
+
 def test_terms_are_sums_over_their_levels():
     """Three category levels, four code levels."""
     key = jax.random.key(5)
     codebook, levels = draw(4, 6, seed=3), [draw(8, 6, seed=seed) for seed in range(4)]
     probabilities = [reference.code_probabilities(r, codebook) for r in levels]
     d, reconstructions = draw(8, 7), draw(8, 7, seed=1)
+    quantized, queries = draw(8, 6, seed=6), draw(8, 6, seed=7)
+    searched = np.array([True, False, True, True, False, True, False, True])
     inputs = losses.TermInputs(
         jnp.asarray(d),
         jnp.asarray(reconstructions),
         [jnp.asarray(r) for r in levels],
         [jnp.log(p) for p in probabilities],
+        jnp.asarray(quantized),
         jnp.asarray(CATEGORIES),
         key,
+        jnp.asarray(queries),
+        jnp.asarray(searched),
     )
-    weights = losses.LossWeights(temperature=0.3, negatives="global")
+    weights = losses.LossWeights(norm_floor=0.0, temperature=0.3, negatives="global")
     expected = {
         "reconstruction": reference.reconstruction(d, reconstructions),
         "dispersion": reference.dispersion(reconstructions, d, 0.3),
@@ -256,6 +292,7 @@ def test_terms_are_sums_over_their_levels():
             for level in range(3)
         ),
         "cluster_scale": sum(map(reference.cluster_scale, probabilities)),
+        "query_alignment": query_alignment(queries, quantized, searched, 0.3),
     }
     found = {name: term(inputs, weights) for name, term in losses.TERMS.items()}
     assert found.keys() == expected.keys()
@@ -267,10 +304,10 @@ def test_terms_are_sums_over_their_levels():
     assert losses.TERMS["hierarchical_class"](none, weights) == 0
 
 
-def test_default_weights_are_those_of_section_4_1():
-    weights = losses.LossWeights()
+def test_literal_weights_are_those_of_section_4_1():
+    weights = losses.LITERAL
     assert (weights.dispersion, weights.hierarchical_class, weights.cluster_scale) == (0.1, 1e-4, 1)
-    assert weights.reconstruction == 0
+    assert weights.reconstruction == weights.query_alignment == weights.norm_floor == 0
 
 
 def test_sequence_loss():

@@ -27,13 +27,6 @@ def get_config(system: str = "cat_id2") -> ml_collections.ConfigDict:
         config.data[f"{split}_qrels"] = f"{data}/qrels.{split}.txt"
         config.embedding[f"{split}_query_vectors"] = f"{data}/queries.{split}.minilm.npy"
 
-    # Stage 1, as in grocery.py.
-    config.rqvae.hidden_dims = (512, 256, 128, 64)
-    config.rqvae_training.batch_size = 1024
-    config.rqvae_training.epochs = 100
-    config.rqvae_training.checkpoint_every = 200
-    config.rqvae_training.evaluate_every = 500
-
     # Stage 2. Two decoder layers over four tokens projected from the vector, whose encoder is the
     # encoder; the paper fine-tunes T5 base on text.
     config.t5.memory_tokens = 4
@@ -43,11 +36,11 @@ def get_config(system: str = "cat_id2") -> ml_collections.ConfigDict:
     config.t5.mlp_dim = 256
     config.t5.num_encoder_layers = 0
     config.t5.num_decoder_layers = 2
-    config.t5.dropout_rate = 0.1
-    config.seq2seq_training.batch_size = 256
-    config.seq2seq_training.epochs = 6
-    config.seq2seq_training.learning_rate = 2e-3
-    config.seq2seq_training.warmup_steps = 60
+    config.t5.dropout_rate = 0.0
+    config.seq2seq_training.batch_size = 512
+    config.seq2seq_training.epochs = 16
+    config.seq2seq_training.learning_rate = 3e-3
+    config.seq2seq_training.warmup_steps = 100
     config.seq2seq_training.schedule = "cosine"
     config.seq2seq_training.checkpoint_every = 200
     return config

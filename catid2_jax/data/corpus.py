@@ -124,14 +124,22 @@ class Corpus:
 
     Attributes:
         catalog: the products.
+        queries: the training queries with their relevant products; None where they are unknown.
     """
 
-    def __init__(self, catalog: Catalog, embeddings: np.ndarray | None = None) -> None:
+    def __init__(
+        self,
+        catalog: Catalog,
+        embeddings: np.ndarray | None = None,
+        queries: "QuerySet | None" = None,
+    ) -> None:
         """Checks that there is an embedding per product.
 
         Args:
             catalog: N products.
             embeddings: float [N, D], maybe memory-mapped; None where nobody asks for them.
+            queries: the training queries with their relevant products, none but the catalogue's;
+                None where they are unknown.
 
         Raises:
             InputError: another number of embeddings, or an array of another kind.
@@ -146,6 +154,7 @@ class Corpus:
             )
         self.catalog = catalog
         self._embeddings = embeddings
+        self.queries = queries
 
     @property
     def embeddings(self) -> np.ndarray:

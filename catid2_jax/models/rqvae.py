@@ -21,7 +21,9 @@ from catid2_jax.types import CategoryIdentity, Embeddings, Latents
 
 @dataclasses.dataclass(frozen=True)
 class RQVAEConfig:
-    """Shape of the RQ-VAE; defaults are the paper's or, where it is silent, related work's.
+    """Shape of the RQ-VAE, and how it starts.
+
+    The defaults are those that work (docs/results/ids.md); `ablations.LITERAL` has the paper's.
 
     Attributes:
         levels: L, tokens of a document ID.
@@ -53,31 +55,32 @@ class RQVAEConfig:
             them, or their "name" and level (the same name recurs under different parents).
         masked_categories: share of the categories of level H, drawn at random, that L_HCC does not
             see (Table 5's "2&3 level" has one half).
-        held_out: share of the documents, 4,096 at most, that are not trained on: evaluations
-            measure how alike they and their reconstructions are, as `held_out/cosine`.
+        held_out: share of the documents, 1 to 4,096 of them, that are not trained on: evaluations
+            measure how alike they and their reconstructions are, as `reconstruction_cosine`; 0 to
+            train on all and measure it there.
     """
 
     levels: int = 4
     codebook_size: int = 256
     category_levels: int = 3
-    latent_dim: int = 32
-    hidden_dims: tuple[int, ...] = (2048, 1024, 512, 256, 128, 64)
+    latent_dim: int = 64
+    hidden_dims: tuple[int, ...] = (512, 256, 128)
     activation: str = "relu"
     kernel: str = "xavier_normal"
     dropout_rate: float = 0.0
     dtype: Literal["float32", "bfloat16"] = "float32"
     codebook_start: Literal["kmeans", "random"] = "kmeans"
     code_distance: CodeDistance = "euclidean"
-    code_temperature: float = 1.0
-    code_temperature_unit: TemperatureUnit = "one"
-    linear_path: Literal["none", "pca"] = "none"
+    code_temperature: float = 0.3
+    code_temperature_unit: TemperatureUnit = "level"
+    linear_path: Literal["none", "pca"] = "pca"
     residual_gradient: ResidualGradient = "stop_codes"
     sinkhorn_epsilon: float = 0.0
     standardize: bool = True
     reseed_dead_codes: bool = False
     category_identity: CategoryIdentity = "path"
     masked_categories: float = 0.0
-    held_out: float = 0.0
+    held_out: float = 0.02
 
     def __post_init__(self) -> None:
         if not 0 <= self.category_levels < self.levels:

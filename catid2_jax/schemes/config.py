@@ -5,6 +5,21 @@ import dataclasses
 from catid2_jax.docids.collisions import CollisionConfig
 from catid2_jax.errors import InputError
 from catid2_jax.training.checkpoint import Which
+from catid2_jax.training.optimizer import TrainingConfig
+
+RQVAE_TRAINING = TrainingConfig(
+    batch_size=0,
+    epochs=0,
+    steps=3000,
+    warmup_steps=100,
+    schedule="inverse_sqrt",
+    checkpoint_every=500,
+    evaluate_every=250,
+    best_metric="reconstruction_cosine",
+    best_margin=0.002,
+    patience=2,
+)
+"""Stage 1 in steps to a plateau, for a catalogue of any size."""
 
 
 @dataclasses.dataclass(frozen=True)

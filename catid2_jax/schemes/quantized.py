@@ -91,6 +91,28 @@ def group_means(vectors: np.ndarray, groups: np.ndarray) -> np.ndarray:
     return (sums / counts[:, None]).astype(np.float32)[numbers]
 
 
+def query_means(corpus: Corpus) -> tuple[np.ndarray, np.ndarray]:
+    """What each product is searched with.
+
+    A query counts for each of its relevant products, the less the more they are.
+
+    Returns:
+        (the mean vector of each product's training queries, float32 [N, D], 0 where there is none;
+        whether there is any, bool [N]).
+    """
+    rows, queries = corpus.catalog.rows, corpus.queries
+    means = np.zeros(corpus.embeddings.shape, np.float32)
+    total = np.zeros(len(corpus), np.float32)
+    if queries is not None and queries.vectors is not None:
+        for query, vector in zip(queries.ids, np.asarray(queries.vectors), strict=True):
+            found = [rows[product] for product in queries.qrels.get(query, ())]
+            means[found] += vector / max(len(found), 1)
+            total[found] += 1 / max(len(found), 1)
+    searched = total > 0
+    means[searched] /= total[searched, None]
+    return means, searched
+
+
 def unique_docids(
     corpus: Corpus, found: Quantized, config: CollisionConfig, figures: dict[str, float]
 ) -> DocidTable:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import numbers
+from typing import Any
 
 import jax
 import numpy as np
@@ -11,7 +12,12 @@ from catid2_jax.docids.collisions import check_room
 from catid2_jax.docids.table import DocidTable, check_shape
 from catid2_jax.errors import InputError
 from catid2_jax.schemes.config import DocidsConfig, refuse_previous
-from catid2_jax.schemes.quantized import group_means, residual_kmeans, unique_docids
+from catid2_jax.schemes.quantized import (
+    group_means,
+    query_means,
+    residual_kmeans,
+    unique_docids,
+)
 from catid2_jax.schemes.rqvae.standardization import fit_standardization
 from catid2_jax.schemes.scheme import Run
 
@@ -27,6 +33,8 @@ class ResidualKMeans:
             transport plan (as in OneRec, Deng et al., 2025); without it, a few codes may get most.
         category_weight: weight w of the category: what is clustered is d + w m, where m is the mean
             vector of the documents of the same category path; 0 for d alone.
+        query_weight: weight w of the training queries: what is clustered is d + w q, where q is the
+            mean vector of the document's training queries; 0 for d alone.
         standardize: whether embeddings get unit variance per dimension first.
         docids: how collisions are resolved.
     """
@@ -35,24 +43,33 @@ class ResidualKMeans:
     codebook_size: int = 256
     balanced: bool = False
     category_weight: float = 0.0
+    query_weight: float = 0.0
     standardize: bool = False
     docids: DocidsConfig = DocidsConfig()
 
     def __post_init__(self) -> None:
         check_shape(self.levels, self.codebook_size)
-        weight = self.category_weight
-        if not (isinstance(weight, numbers.Real) and 0 <= weight < float("inf")):
-            raise InputError("category_weight", repr(weight), "a finite number of at least 0")
+        for name in ("category_weight", "query_weight"):
+            weight: Any = getattr(self, name)
+            if not (isinstance(weight, numbers.Real) and 0 <= float(weight) < float("inf")):
+                raise InputError(name, repr(weight), "a finite number of at least 0")
 
     def fit(self, corpus: Corpus, run: Run) -> DocidTable:
         """Clusters the embeddings level by level and assigns unique IDs.
 
         Raises:
-            InputError: more documents than IDs, or an earlier state to continue.
+            InputError: more documents than IDs, an earlier state to continue, or a weight of the
+                queries without vectors of them.
         """
         refuse_previous(self.docids)
         check_room(len(corpus), self.levels, self.codebook_size)
         vectors = np.asarray(corpus.embeddings)
+        if self.query_weight:
+            if corpus.queries is None or corpus.queries.vectors is None:
+                raise InputError(
+                    "query_weight", self.query_weight, "0, for there are no query vectors"
+                )
+            vectors = vectors + np.float32(self.query_weight) * query_means(corpus)[0]
         if self.standardize:
             vectors = fit_standardization(vectors)(vectors)
         vectors = with_categories(vectors, corpus.catalog.paths, self.category_weight)

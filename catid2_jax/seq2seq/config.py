@@ -35,7 +35,7 @@ class Seq2SeqObjective:
     label_smoothing: float = 0.0
     z_loss: float = 0.0
     microbatches: int = 1
-    normalize_over: TrainedNormalizeOver = "full"
+    normalize_over: TrainedNormalizeOver = "level"
 
     def __post_init__(self) -> None:
         for name in ("source_dropout", "label_smoothing"):

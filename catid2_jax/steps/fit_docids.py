@@ -11,6 +11,7 @@ from catid2_jax.data.corpus import Catalog, Corpus
 from catid2_jax.docids.table import DocidTable, write_docids
 from catid2_jax.errors import InputError
 from catid2_jax.files import write_json
+from catid2_jax.loading import load_queries
 from catid2_jax.processes import is_first
 from catid2_jax.progress import console
 from catid2_jax.schemes.scheme import Run, check_table, make_scheme, resolve_scheme
@@ -27,7 +28,8 @@ def run(config: Config, place: Place, system: ResolvedSystem) -> Mapping[str, An
         The shape of the IDs: `levels` and `codebook_size`.
     """
     embeddings = np.load(place.embeddings, allow_pickle=False, mmap_mode="r")
-    corpus = Corpus(Catalog.open(place.workdir.catalog), embeddings)
+    queries = load_queries(place, "train") if place.query_vectors("train").exists() else None
+    corpus = Corpus(Catalog.open(place.workdir.catalog), embeddings, queries)
     sections = {name: getattr(config, name) for name in system.sections}
     fit = Run(system.name, place.folder, config.seed)
     try:

@@ -10,7 +10,7 @@ import optax
 from jax.sharding import Mesh, PartitionSpec
 
 from catid2_jax.ops.mesh import DATA_AXIS
-from catid2_jax.progress import Progress
+from catid2_jax.progress import Progress, console
 from catid2_jax.training.checkpoint import Checkpoints
 from catid2_jax.training.metric_writer import MetricWriter
 from catid2_jax.training.optimizer import TrainingConfig
@@ -138,6 +138,11 @@ def train(
                 if ends or done - saved >= config.checkpoint_every:
                     checkpoints.save(done, state)
                     saved = done
+    if config.patience and evaluator and not _has_settled(config, checkpoints, steps):
+        console.print(
+            f"{description} ends at its last step, {steps:,}, before {config.best_metric} has been "
+            f"level for {config.patience} evaluations: more steps may help"
+        )
     return state
 
 

@@ -16,10 +16,10 @@ class TrainingConfig:
     """How a stage is trained.
 
     Attributes:
-        batch_size: documents or pairs per step; 0 for about an eighth of what there is, a power of
+        batch_size: documents or pairs per step; 0 for about a 32nd of what there is, a power of
             two from 256 to 4,096.
-        epochs: passes over the data.
-        steps: steps of the training, instead of `epochs`; 0 for those of `epochs`.
+        epochs: passes over the data; 0 where `steps` says how long.
+        steps: steps of the training; 0 where `epochs` says how long.
         optimizer: "adamw", or "adafactor" as T5 was trained: second moments by rows and columns
             only, and updates in proportion to the parameters' size.
         learning_rate: the highest rate of the schedule.
@@ -61,15 +61,14 @@ class TrainingConfig:
     data_on: Literal["auto", "device", "host"] = "auto"
 
     def __post_init__(self) -> None:
-        for name in ("batch_size", "steps", "best_margin"):
+        for name in ("batch_size", "epochs", "steps", "best_margin"):
             if getattr(self, name) < 0:
                 raise InputError(name, getattr(self, name), "at least 0")
-        for name in (
-            "epochs",
-            "steps_per_dispatch",
-            "checkpoint_every",
-            "evaluate_every",
-        ):
+        if bool(self.epochs) == bool(self.steps):
+            raise InputError(
+                "epochs", f"{self.epochs} with steps = {self.steps}", "one of them, and the other 0"
+            )
+        for name in ("steps_per_dispatch", "checkpoint_every", "evaluate_every"):
             if getattr(self, name) < 1:
                 raise InputError(name, getattr(self, name), "at least 1")
         if self.learning_rate <= 0:
@@ -87,8 +86,8 @@ class TrainingConfig:
 
     def batch_of(self, examples: int) -> int:
         """Returns the examples per step, where there are `examples` in all."""
-        eighth = 2 ** round(math.log2(max(examples / 8, 1)))
-        return self.batch_size or min(max(eighth, 256), 4096)
+        part = 2 ** round(math.log2(max(examples / 32, 1)))
+        return self.batch_size or min(max(part, 256), 4096)
 
     def total_steps(self, steps_per_epoch: int) -> int:
         """Returns the steps of the whole training."""

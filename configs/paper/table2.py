@@ -13,6 +13,7 @@ Hardware: eight A100 80GB in the paper.  Time and Recall: not yet measured here.
 
 import ml_collections
 
+from catid2_jax.ablations import LITERAL
 from catid2_jax.config import default_config
 
 
@@ -21,7 +22,7 @@ def get_config(preset: str = "cat_id2_256") -> ml_collections.ConfigDict:
     system, _, codebook_size = preset.rpartition("_")
     config = default_config()
     config.systems = (system, "bm25")
-    # Stage 1's other defaults (L = 4, H = 3, batch 4096, 300 epochs, the MLP) are the paper's.
+    config.update_from_flattened_dict(LITERAL)
     config.rqvae.codebook_size = int(codebook_size)
     config.embedding.encoder = "precomputed"
 

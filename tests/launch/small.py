@@ -10,7 +10,7 @@ def get_config():
     config.rqvae.update(
         levels=3, category_levels=2, codebook_size=8, latent_dim=8, hidden_dims=(16,)
     )
-    config.rqvae_training.update(batch_size=32, epochs=10, steps_per_dispatch=4)
+    config.rqvae_training.update(batch_size=32, steps=10, steps_per_dispatch=4)
     config.seq2seq.vocabulary_size = 300
     config.t5.update(
         emb_dim=32,

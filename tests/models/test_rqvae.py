@@ -5,12 +5,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from catid2_jax.ablations import LITERAL
 from catid2_jax.errors import InputError
 from catid2_jax.models.mlp import MLP
 from catid2_jax.models.residual_quantizer import quantize
 from catid2_jax.models.rqvae import RQVAE, RQVAEConfig
+from tests.plain import plain_rqvae
 
-CONFIG = RQVAEConfig(levels=3, codebook_size=5, category_levels=2, latent_dim=4, hidden_dims=(8, 6))
+CONFIG = plain_rqvae(levels=3, codebook_size=5, category_levels=2, latent_dim=4, hidden_dims=(8, 6))
 
 
 def dense(params, x):
@@ -40,8 +42,15 @@ def test_forward_is_encoder_quantiser_decoder_written_out():
 
 
 def test_default_shape_is_the_paper_s():
-    config = RQVAEConfig()
+    config = RQVAEConfig(
+        **{
+            path.removeprefix("rqvae."): value
+            for path, value in LITERAL.items()
+            if path.startswith("rqvae.")
+        }
+    )
     assert (config.levels, config.codebook_size, config.category_levels) == (4, 256, 3)
+    assert (config.code_temperature, config.code_temperature_unit) == (1, "one")
     assert (*config.hidden_dims, config.latent_dim) == (2048, 1024, 512, 256, 128, 64, 32)
 
 
@@ -65,14 +74,14 @@ def test_default_shape_is_the_paper_s():
 def test_bad_shapes_are_refused(fields, message):
     found, expected = message
     with pytest.raises(InputError) as error:
-        RQVAEConfig(**fields)
+        plain_rqvae(**fields)
     assert (error.value.where, error.value.found) == (*fields, found)
     assert error.value.expected.startswith(expected)
 
 
 def test_fewer_levels_than_the_default_categories_need():
     with pytest.raises(InputError, match="category_levels: found 3 with 3 levels"):
-        RQVAEConfig(levels=3)
+        plain_rqvae(levels=3)
 
 
 @pytest.mark.parametrize(
@@ -106,7 +115,7 @@ def test_activation_lies_between_the_layers_and_not_after_the_last(activation, f
 )
 def test_kernels_start_with_the_deviation_of_their_papers(kernel, deviation):
     """He et al. (2015); LeCun et al. (1998); Glorot and Bengio (2010); of 300 inputs to 200."""
-    config = RQVAEConfig(hidden_dims=(200,), latent_dim=300, codebook_size=2, kernel=kernel)
+    config = plain_rqvae(hidden_dims=(200,), latent_dim=300, codebook_size=2, kernel=kernel)
     params = RQVAE(config, 300).init(jax.random.key(0), jnp.zeros((1, 300)))["params"]
     start = np.asarray(params["encoder"]["Dense_0"]["kernel"])
     assert start.shape == (300, 200)

@@ -10,7 +10,9 @@ def get_config():
     config.rqvae.update(
         levels=3, category_levels=2, codebook_size=8, latent_dim=8, hidden_dims=(16,)
     )
-    config.rqvae_training.update(batch_size=32, epochs=10, steps_per_dispatch=4)
+    config.rqvae_training.update(
+        batch_size=32, steps=10, steps_per_dispatch=4, warmup_steps=1, learning_rate=0.01
+    )
     config.seq2seq.vocabulary_size = 300
     config.t5.update(
         emb_dim=32, num_heads=2, head_dim=16, mlp_dim=32, num_encoder_layers=1, num_decoder_layers=1

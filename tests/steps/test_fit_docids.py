@@ -31,7 +31,8 @@ def config(**changes):
     values = default_config()
     values.embedding.encoder, values.embedding.path = "precomputed", "vectors.npy"
     values.rqvae.update(levels=2, codebook_size=4, category_levels=1, latent_dim=2, hidden_dims=())
-    values.rqvae_training.epochs = 7  # the checkpoint of `write_stage_1` is at the end of them
+    values.rqvae.linear_path = "none"
+    values.rqvae_training.steps = 7  # the checkpoint of `write_stage_1` is at the end of them
     for name, value in changes.items():
         if name == "encoder":
             values.embedding.update(encoder=value, path="")

@@ -89,7 +89,10 @@ def test_an_unknown_system_is_told_which_there_are(tmp_path):
     with pytest.raises(InputError) as error:
         run_until(config("cat_id2", "lightgcn"), Workdir(tmp_path), "embed")
     assert (error.value.where, error.value.found) == ("config.systems", "'lightgcn'")
-    assert "cat_id2, tiger, cost, bm25, rq_kmeans, rq_kmeans_balanced" in error.value.expected
+    assert (
+        "cat_id2, cat_id2_literal, tiger, cost, bm25, rq_kmeans, rq_kmeans_balanced"
+        in error.value.expected
+    )
     assert "table3_hccl" in error.value.expected
     assert "package.module:Name" in error.value.expected
     assert not list(tmp_path.iterdir())

@@ -16,8 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from catid2_jax.losses import LossWeights
-from catid2_jax.models.rqvae import RQVAE, RQVAEConfig
+from catid2_jax.models.rqvae import RQVAE
 from catid2_jax.ops.kmeans import kmeans
 from catid2_jax.schemes.quantized import residual_kmeans
 from catid2_jax.schemes.rqvae.evaluation import corpus_latents, make_rqvae_evaluator
@@ -28,9 +27,10 @@ from catid2_jax.training.loop import TrainState, train
 from catid2_jax.training.optimizer import TrainingConfig, make_optimizer
 from catid2_jax.training.sampler import EpochSampler
 from catid2_jax.training.sharding import data_mesh, place
+from tests.plain import plain_rqvae, plain_weights
 
-WEIGHTS = LossWeights(reconstruction=0.5, hierarchical_class=0.1, cluster_scale=1.0)
-CONFIG = RQVAEConfig(levels=3, codebook_size=16, category_levels=2, latent_dim=8, hidden_dims=(32,))
+WEIGHTS = plain_weights(reconstruction=0.5, hierarchical_class=0.1, cluster_scale=1.0)
+CONFIG = plain_rqvae(levels=3, codebook_size=16, category_levels=2, latent_dim=8, hidden_dims=(32,))
 
 
 def main(output: pathlib.Path) -> None:
@@ -74,7 +74,7 @@ def main(output: pathlib.Path) -> None:
 
     optimizer = make_optimizer(training, 20)
     step = make_rqvae_step(model, optimizer, WEIGHTS)
-    evaluator = make_rqvae_evaluator(model, data, seed=0)
+    evaluator = make_rqvae_evaluator(model, data, WEIGHTS, seed=0)
     reseed = make_reseeding_hook(model, optimizer, data.embeddings, seed=0)
     losses = []
 

@@ -127,20 +127,28 @@ def test_what_must_not_be_negative(field):
 
 def test_steps_stand_in_the_place_of_epochs():
     assert TrainingConfig(epochs=7).total_steps(5) == 35
-    assert TrainingConfig(epochs=7, steps=12).total_steps(5) == 12
+    assert TrainingConfig(epochs=0, steps=12).total_steps(5) == 12
 
 
 @given(st.integers(1, 10**7))
-def test_a_batch_is_about_an_eighth(examples):
+def test_a_batch_is_about_a_32nd(examples):
     config = TrainingConfig(batch_size=0)
     found = config.batch_of(examples)
     assert found in [256 * 2**i for i in range(5)]
-    near = min((abs(np.log2(b / (examples / 8))), b) for b in (256, 512, 1024, 2048, 4096))
-    assert abs(np.log2(found / (examples / 8))) == pytest.approx(near[0])
+    near = min((abs(np.log2(b / (examples / 32))), b) for b in (256, 512, 1024, 2048, 4096))
+    assert abs(np.log2(found / (examples / 32))) == pytest.approx(near[0])
     assert TrainingConfig(batch_size=77).batch_of(examples) == 77
 
 
-@pytest.mark.parametrize("field", ["epochs", "steps_per_dispatch", "learning_rate"])
+@pytest.mark.parametrize(
+    ("epochs", "steps", "found"), [(7, 12, "7 with steps = 12"), (0, 0, "0 with steps = 0")]
+)
+def test_a_training_has_epochs_or_steps(epochs, steps, found):
+    with pytest.raises(InputError, match=f"epochs: found {found}, expected one of them"):
+        TrainingConfig(epochs=epochs, steps=steps)
+
+
+@pytest.mark.parametrize("field", ["steps_per_dispatch", "learning_rate"])
 def test_what_must_be_positive(field):
     with pytest.raises(InputError, match=f"{field}: found 0, expected"):
         TrainingConfig(**{field: 0})

@@ -10,10 +10,12 @@ import numpy as np
 
 from catid2_jax.docids.collisions import collision_rate
 from catid2_jax.docids.quality import docid_quality, neighbor_pairs, quantization_error
+from catid2_jax.losses import LossWeights
 from catid2_jax.models.residual_quantizer import quantize
 from catid2_jax.models.rqvae import RQVAE
 from catid2_jax.ops.similarity import normalize
 from catid2_jax.progress import console
+from catid2_jax.schemes.rqvae.diagnosis import make_diagnosis, term_problems
 from catid2_jax.schemes.rqvae.step import RQVAEData, in_batches
 from catid2_jax.training.loop import Evaluator, TrainState
 
@@ -56,23 +58,30 @@ def _cosines(model: RQVAE) -> Callable[[jax.Array, dict], Any]:
 
 
 def make_rqvae_evaluator(
-    model: RQVAE, data: RQVAEData, seed: int, held_out: Sequence[int] | np.ndarray = ()
+    model: RQVAE,
+    data: RQVAEData,
+    weights: LossWeights,
+    seed: int,
+    held_out: Sequence[int] | np.ndarray = (),
 ) -> Evaluator:
     """Makes an evaluator for the training loop: what `docids.quality` says of the nearest codes.
 
-    It adds `collision_rate` and `quantization_error/level_l`, prints a line, and warns once per
-    level whose codebook is dying.
+    It adds `collision_rate`, `quantization_error/level_l`, `reconstruction_cosine` and what
+    `diagnosis` finds, prints a line, and warns, once of each, of a dying codebook and of a term
+    that is idle or rules.
 
     Args:
         model: the RQ-VAE.
         data: the corpus, on the host.
+        weights: the terms of the loss.
         seed: seed of the choice of documents whose neighbours are looked at.
-        held_out: rows of the documents that are not trained on; with any, there is
-            `held_out/cosine`, too.
+        held_out: rows of the documents that are not trained on, whose `reconstruction_cosine` is
+            measured; none for that of all.
     """
     embeddings, categories = np.asarray(data.embeddings), np.asarray(data.categories)
     neighbors = neighbor_pairs(embeddings, seed=seed)
-    warned: set[int] = set()
+    diagnose = make_diagnosis(model, weights, data, seed)
+    warned: set[int | str] = set()
 
     def evaluate(state: TrainState) -> dict[str, float]:
         latents = corpus_latents(model, state.params, embeddings)
@@ -82,12 +91,16 @@ def make_rqvae_evaluator(
             "collision_rate": collision_rate(codes),
             **quantization_error(latents, codebooks, codes),
             **docid_quality(codes, model.config.codebook_size, categories, neighbors),
+            **diagnose(state.params),
         }
-        if len(held_out):
-            rows = embeddings[np.asarray(held_out)]
-            figures["held_out/cosine"] = reconstruction_cosine(model, state.params, rows)
+        rows = embeddings[np.asarray(held_out)] if len(held_out) else embeddings
+        figures["reconstruction_cosine"] = reconstruction_cosine(model, state.params, rows)
         _report(int(state.step), figures, model.config.levels)
         _warn(figures, model, len(codes), warned)
+        for name, problem in term_problems(figures).items():
+            if name not in warned and state.step:
+                warned.add(name)
+                console.print(f"warning: {problem}", style="yellow", highlight=False)
         return figures
 
     return evaluate
@@ -100,17 +113,16 @@ def _report(step: int, figures: dict[str, float], levels: int) -> None:
         values = (figures.get(f"{name}/level_{level}") for level in range(1, levels + 1))
         return " ".join(format(scale * value, form) for value in values if value is not None)
 
-    held_out = {name: value for name, value in figures.items() if name.startswith("held_out")}
     console.print(
         f"step {step:,}: collisions {figures['collision_rate']:.2%}, perplexity "
         f"{each('perplexity', '.0f')}, dead codes {each('dead_codes', '.0f')}, error "
-        f"{each('quantization_error', '.3f')}, category AMI {each('category_ami', '.2f')}"
-        + "".join(f", {name} {value:.4f}" for name, value in held_out.items()),
+        f"{each('quantization_error', '.3f')}, category AMI {each('category_ami', '.2f')}, "
+        f"reconstruction {figures['reconstruction_cosine']:.4f}",
         highlight=False,
     )
 
 
-def _warn(figures: dict[str, float], model: RQVAE, documents: int, warned: set[int]) -> None:
+def _warn(figures: dict[str, float], model: RQVAE, documents: int, warned: set[int | str]) -> None:
     """Names each level whose codebook is dying, once, and what to change."""
     possible = min(model.config.codebook_size, documents)
     for level in range(1, model.config.levels + 1):

@@ -15,7 +15,7 @@ from catid2_jax.errors import InputError
 from catid2_jax.losses import LossWeights
 from catid2_jax.models.rqvae import RQVAEConfig
 from catid2_jax.processes import first_alone
-from catid2_jax.schemes.config import DocidsConfig
+from catid2_jax.schemes.config import RQVAE_TRAINING, DocidsConfig
 from catid2_jax.schemes.quantized import Quantized, quantization_figures, unique_docids
 from catid2_jax.schemes.rqvae.evaluation import corpus_latents, nearest_codes
 from catid2_jax.schemes.rqvae.training import load_rqvae, train_rqvae
@@ -41,7 +41,7 @@ class RQVAEScheme:
 
     rqvae: RQVAEConfig = RQVAEConfig()
     loss_weights: LossWeights = LossWeights()
-    rqvae_training: TrainingConfig = TrainingConfig()
+    rqvae_training: TrainingConfig = RQVAE_TRAINING
     docids: DocidsConfig = DocidsConfig()
 
     def fit(self, corpus: Corpus, run: Run) -> DocidTable:

@@ -18,7 +18,7 @@ from catid2_jax.ops.mesh import DATA_AXIS
 from catid2_jax.schemes.quantized import residual_kmeans
 from catid2_jax.training.loop import Metrics, StepFunction, TrainState
 from catid2_jax.training.sharding import data_mesh, place
-from catid2_jax.types import CategoryIds, Embeddings, Scalar
+from catid2_jax.types import Latents, Scalar
 
 
 @flax.struct.dataclass
@@ -29,37 +29,46 @@ class RQVAEData:
         embeddings: standardised embeddings, float [N, D], on the host or on devices.
         categories: ids of the category path's prefixes, int [N, H], on the host or on devices; -1
             where there is no such level.
+        queries: standardised mean vector of each document's training queries, float [N, D]; None
+            where no term reads them.
+        searched: whether a document has training queries, bool [N]; None with `queries`.
     """
 
     embeddings: Any
     categories: Any
+    queries: Any = None
+    searched: Any = None
 
     def batch(self, indices: Any) -> "RQVAEData":
         """Returns the documents of `indices`."""
-        return RQVAEData(self.embeddings[indices], self.categories[indices])
+        return jax.tree.map(lambda rows: rows[indices], self)
 
 
 def docid_loss_terms(
     output: RQVAEOutput,
-    embeddings: Embeddings,
-    categories: CategoryIds,
+    batch: RQVAEData,
+    queries: Latents | None,
     weights: LossWeights,
     key: jax.Array,
 ) -> dict[str, Scalar]:
     """Computes the terms of Eq. 8 by the argument names of `losses.docid_loss`.
 
-    Terms of weight 0 are left out. The category levels are those of `categories`; L_CSC is over all
-    code levels. `key` draws positives if `weights.positives` is "one".
+    Terms of weight 0 are left out. The category levels are those of the batch; L_CSC is over all
+    code levels. `queries` is E of the batch's queries, if it has any. `key` draws positives if
+    `weights.positives` is "one".
     """
     quantization = output.quantization
     inputs = losses.TermInputs(
-        embeddings=embeddings,
+        embeddings=batch.embeddings,
         reconstructions=output.reconstructions,
         # Unstacked, so that what the quantiser stacked costs nothing, forward or backward: the
         # gradient of a slice would be padded to all levels.
         residuals=jnp.unstack(quantization.residuals, axis=1),
         log_probabilities=jnp.unstack(quantization.log_probabilities, axis=1),
-        categories=categories,
+        quantized=quantization.quantized,
+        categories=batch.categories,
+        queries=queries,
+        searched=batch.searched,
         key=key,
     )
     terms = {
@@ -73,6 +82,23 @@ def docid_loss_terms(
     return terms
 
 
+def forward(
+    model: RQVAE,
+    params: dict,
+    batch: RQVAEData,
+    weights: LossWeights,
+    dropout_key: jax.Array,
+    positives_key: jax.Array,
+) -> tuple[RQVAEOutput, dict[str, Scalar]]:
+    """Runs the network in training, and computes the terms of its loss."""
+    variables, rngs = {"params": params}, {"dropout": dropout_key}
+    output: Any = model.apply(variables, batch.embeddings, training=True, rngs=rngs)
+    queries: Any = None
+    if batch.queries is not None:
+        queries = model.apply(variables, batch.queries, True, rngs=rngs, method=RQVAE.encode)
+    return output, docid_loss_terms(output, batch, queries, weights, positives_key)
+
+
 def make_rqvae_step(
     model: RQVAE, optimizer: optax.GradientTransformation, weights: LossWeights, seed: int = 0
 ) -> StepFunction:
@@ -83,10 +109,7 @@ def make_rqvae_step(
 
     def loss_function(params: dict, batch: RQVAEData, key: jax.Array) -> tuple[Scalar, Metrics]:
         dropout_key, positives_key = jax.random.split(key)
-        output: Any = model.apply(
-            {"params": params}, batch.embeddings, training=True, rngs={"dropout": dropout_key}
-        )
-        terms = docid_loss_terms(output, batch.embeddings, batch.categories, weights, positives_key)
+        output, terms = forward(model, params, batch, weights, dropout_key, positives_key)
         loss = losses.docid_loss(weights, **terms)
         usage = usage_perplexities(output.quantization.codes, model.config.codebook_size)
         log_probabilities = output.quantization.log_probabilities

@@ -1,16 +1,20 @@
 """Trains the RQ-VAE of stage 1 (Eq. 8), and loads what was trained."""
 
+import dataclasses
 import pathlib
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from catid2_jax.data.category_tree import category_ids
-from catid2_jax.data.corpus import Corpus
+from catid2_jax.data.corpus import Corpus, QuerySet
+from catid2_jax.errors import InputError
 from catid2_jax.losses import LossWeights
 from catid2_jax.models.rqvae import RQVAE, RQVAEConfig
 from catid2_jax.progress import console
+from catid2_jax.schemes.quantized import query_means
 from catid2_jax.schemes.rqvae.evaluation import corpus_latents, make_rqvae_evaluator
 from catid2_jax.schemes.rqvae.reseeding import make_reseeding_hook
 from catid2_jax.schemes.rqvae.standardization import (
@@ -49,12 +53,17 @@ def train_rqvae(
         seed: seed of everything random.
     """
     embeddings = np.asarray(corpus.embeddings)
+    _check_spread(embeddings)
     width = embeddings.shape[1]
     standardization = (
         fit_standardization(embeddings) if config.standardize else no_standardization(width)
     )
     categories = training_categories(config, corpus.catalog.paths, seed)
+    weights = acting(weights, categories, corpus.queries)
     data = RQVAEData(standardization(embeddings), categories)
+    if weights.query_alignment:
+        queries, searched = query_means(corpus)
+        data = RQVAEData(data.embeddings, categories, standardization(queries), searched)
 
     model = RQVAE(config, width)
     held_out = held_out_rows(len(embeddings), config.held_out, seed)
@@ -82,14 +91,45 @@ def train_rqvae(
             training,
             checkpoints,
             "training the RQ-VAE",
-            make_rqvae_evaluator(model, data, seed, held_out),
+            make_rqvae_evaluator(model, data, weights, seed, held_out),
             after_evaluation=reseed,
         )
 
 
+def _check_spread(embeddings: np.ndarray) -> None:
+    """Raises InputError for embeddings that tell no product from another."""
+    if len(embeddings) > 1 and (embeddings == embeddings[:1]).all():
+        raise InputError(
+            "embeddings", f"{len(embeddings):,} equal rows", "vectors that tell products apart"
+        )
+
+
+def acting(weights: LossWeights, categories: np.ndarray, queries: QuerySet | None) -> LossWeights:
+    """The weights without those of terms that have nothing to act on, which it says.
+
+    Args:
+        weights: as configured.
+        categories: category ids, [N, H].
+        queries: the training queries, if there are any.
+    """
+    off: dict[str, Any] = {}
+    told_apart = [bool(np.unique(level[level >= 0]).size > 1) for level in categories.T]
+    if weights.hierarchical_class and not any(told_apart):
+        if categories.shape[1]:
+            console.print("no two products have different categories: L_HCC is off")
+        off["hierarchical_class"] = 0.0
+    elif weights.hierarchical_class and not all(told_apart):
+        kept = ", ".join(str(level) for level, there in enumerate(told_apart, 1) if there)
+        console.print(f"the categories tell products apart at level {kept} only: so does L_HCC")
+    if weights.query_alignment and (queries is None or queries.vectors is None):
+        console.print("no vectors of training queries: the codes learn from the products alone")
+        off["query_alignment"] = 0.0
+    return dataclasses.replace(weights, **off)
+
+
 def held_out_rows(documents: int, share: float, seed: int) -> np.ndarray:
     """Draws the rows of the documents that are not trained on, in rising order."""
-    count = min(round(share * documents), 4096, documents - 1)
+    count = min(max(round(share * documents), int(share > 0)), 4096, documents - 1)
     generator = np.random.default_rng([seed, 11])
     return np.sort(generator.choice(documents, count, replace=False))
 

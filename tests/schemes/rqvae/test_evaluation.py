@@ -12,8 +12,7 @@ from scipy.spatial.distance import cdist
 from scipy.stats import chisquare, entropy
 from sklearn.metrics import adjusted_mutual_info_score, normalized_mutual_info_score
 
-from catid2_jax.losses import LossWeights
-from catid2_jax.models.rqvae import RQVAE, RQVAEConfig
+from catid2_jax.models.rqvae import RQVAE
 from catid2_jax.schemes.rqvae import evaluation
 from catid2_jax.schemes.rqvae.evaluation import (
     corpus_latents,
@@ -26,9 +25,10 @@ from catid2_jax.training.checkpoint import Checkpoints
 from catid2_jax.training.loop import TrainState, train
 from catid2_jax.training.optimizer import TrainingConfig, make_optimizer
 from catid2_jax.training.sampler import EpochSampler
+from tests.plain import plain_rqvae, plain_weights
 
 N, L, K, Z = 40, 3, 8, 3
-CONFIG = RQVAEConfig(levels=L, codebook_size=K, category_levels=2, latent_dim=Z, hidden_dims=(6,))
+CONFIG = plain_rqvae(levels=L, codebook_size=K, category_levels=2, latent_dim=Z, hidden_dims=(6,))
 MODEL = RQVAE(CONFIG, embedding_dim=5)
 GENERATOR = np.random.default_rng(0)
 X = GENERATOR.normal(size=(N, 5)).astype(np.float32)
@@ -81,9 +81,19 @@ def spoken(monkeypatch):
     return lines
 
 
+def cosine_by_hand(state):
+    """Mean cosine of the documents and their reconstructions."""
+    latents, _, lefts = by_hand(state)
+    decoder = jax.tree.map(np.asarray, state.params["decoder"])
+    hidden = (latents - lefts[-1]) @ decoder["Dense_0"]["kernel"] + decoder["Dense_0"]["bias"]
+    found = np.maximum(hidden, 0) @ decoder["Dense_1"]["kernel"] + decoder["Dense_1"]["bias"]
+    norms = np.linalg.norm(found, axis=1) * np.linalg.norm(X, axis=1)
+    return np.mean(np.sum(found * X, axis=1) / norms)
+
+
 def test_figures_are_those_of_independent_computations(spoken):
     state, _ = start()
-    figures = make_rqvae_evaluator(MODEL, DATA, seed=0)(state)
+    figures = make_rqvae_evaluator(MODEL, DATA, plain_weights(), seed=0)(state)
     latents, codes, lefts = by_hand(state)
     np.testing.assert_allclose(corpus_latents(MODEL, state.params, X), latents, atol=1e-5)
     codebooks = np.asarray(state.params["quantizer"]["codebooks"])
@@ -125,7 +135,10 @@ def test_figures_are_those_of_independent_computations(spoken):
     expected["common_prefix/within_leaf"] = shared([p for p in pairs if leaf(p[0]) == leaf(p[1])])
     expected["common_prefix/across_leaves"] = shared([p for p in pairs if leaf(p[0]) != leaf(p[1])])
     expected["common_prefix/nearest_neighbors"] = shared(near)
-    assert figures.keys() == expected.keys()
+    diagnosed = {n for n in figures if n.startswith(("gradient_norm/", "usage_correlation/"))}
+    expected["reconstruction_cosine"] = cosine_by_hand(state)
+    assert len(diagnosed) == 4 + L  # `test_diagnosis.py` has their values
+    assert figures.keys() - diagnosed == expected.keys()
     for name, value in expected.items():
         np.testing.assert_allclose(figures[name], value, rtol=1e-5, atol=1e-9, err_msg=name)
 
@@ -145,9 +158,9 @@ def test_a_dying_codebook_is_named_once_with_what_to_change(spoken):
         spoken.clear()
         params = {**state.params, "quantizer": {"codebooks": jnp.asarray(codebooks)}}
         evaluate(state.replace(params=params))
-        return [line for line in spoken if line.startswith("warning")]
+        return [line for line in spoken if line.startswith("warning: the codebook")]
 
-    evaluate = make_rqvae_evaluator(MODEL, DATA, seed=0)
+    evaluate = make_rqvae_evaluator(MODEL, DATA, plain_weights(), seed=0)
     (line,) = warnings(evaluate, codebooks)
     assert line.startswith("warning: the codebook of level 2 is dying: 3 of 8 codes in use, perp")
     for field in ("reseed_dead_codes", "cluster_scale", "dispersion",
@@ -158,7 +171,7 @@ def test_a_dying_codebook_is_named_once_with_what_to_change(spoken):
     (line,) = warnings(evaluate, codebooks)  # another level is another warning
     assert line.startswith("warning: the codebook of level 3 is dying: 1 of 8 codes in use, perp")
     assert line.count("perplexity 1.") == 1
-    assert len(warnings(make_rqvae_evaluator(MODEL, DATA, seed=0), codebooks)) == 2
+    assert len(warnings(make_rqvae_evaluator(MODEL, DATA, plain_weights(), seed=0), codebooks)) == 2
 
 
 @pytest.mark.parametrize(
@@ -171,7 +184,7 @@ def test_a_dying_codebook_is_named_once_with_what_to_change(spoken):
     ],
 )
 def test_alarm_below_half_of_the_codes_or_a_tenth_of_the_perplexity(spoken, codes, usage, alarm):
-    model = RQVAE(RQVAEConfig(levels=1, codebook_size=codes, category_levels=0), 5)
+    model = RQVAE(plain_rqvae(levels=1, codebook_size=codes, category_levels=0), 5)
     figures = {
         "perplexity/level_1": float(np.exp(entropy(usage))),
         "dead_codes/level_1": float(codes - len(usage)),
@@ -181,7 +194,7 @@ def test_alarm_below_half_of_the_codes_or_a_tenth_of_the_perplexity(spoken, code
 
 
 def test_the_alarm_asks_for_no_more_codes_than_documents(spoken):
-    model = RQVAE(RQVAEConfig(levels=1, codebook_size=256, category_levels=0), 5)
+    model = RQVAE(plain_rqvae(levels=1, codebook_size=256, category_levels=0), 5)
     figures = {"perplexity/level_1": 20.0, "dead_codes/level_1": 236.0}
     evaluation._warn(figures, model, 40, set())  # 20 of 40 possible ones
     assert spoken == []
@@ -332,11 +345,11 @@ def test_resumed_training_with_reseeding_is_bit_identical(tmp_path, spoken, monk
     )  # fmt: skip
     model = RQVAE(dataclasses.replace(CONFIG, dropout_rate=0.1), embedding_dim=5)
     optimizer = make_optimizer(training, 18)
-    step = make_rqvae_step(model, optimizer, LossWeights(hierarchical_class=0.0), seed=0)
+    step = make_rqvae_step(model, optimizer, plain_weights(hierarchical_class=0.0), seed=0)
     params = start()[0].params
 
     def run(directory):
-        evaluator = make_rqvae_evaluator(model, DATA, seed=0)
+        evaluator = make_rqvae_evaluator(model, DATA, plain_weights(), seed=0)
         hook = make_reseeding_hook(model, optimizer, X, seed=0)
         state = TrainState(jnp.int32(0), jax.tree.map(jnp.copy, params), optimizer.init(params))
         sampler = EpochSampler(N, 16, seed=0)

@@ -9,8 +9,8 @@ import pytest
 from scipy.stats import entropy
 
 from catid2_jax import losses
-from catid2_jax.losses import TIGER, LossWeights, docid_loss
-from catid2_jax.models.rqvae import RQVAE, RQVAEConfig
+from catid2_jax.losses import TIGER, docid_loss
+from catid2_jax.models.rqvae import RQVAE
 from catid2_jax.schemes.rqvae.step import (
     RQVAEData,
     docid_loss_terms,
@@ -19,9 +19,10 @@ from catid2_jax.schemes.rqvae.step import (
     make_rqvae_step,
 )
 from catid2_jax.training.loop import TrainState
+from tests.plain import plain_rqvae, plain_weights
 from tests.reference import losses as reference
 
-CONFIG = RQVAEConfig(levels=3, codebook_size=6, category_levels=2, latent_dim=4, hidden_dims=(12,))
+CONFIG = plain_rqvae(levels=3, codebook_size=6, category_levels=2, latent_dim=4, hidden_dims=(12,))
 GENERATOR = np.random.default_rng(0)
 X = GENERATOR.normal(size=(10, 8)).astype(np.float32)
 CATEGORIES = np.array([[i % 2, i % 4] for i in range(10)], np.int32)
@@ -36,6 +37,14 @@ def params():
 
 
 OPTIMIZER = optax.sgd(0.1)
+ALL_TERMS = plain_weights(
+    reconstruction=0.5,
+    dispersion=0.3,
+    hierarchical_class=0.2,
+    cluster_scale=0.7,
+    commitment=0.4,
+    temperature=0.5,
+)
 
 
 @functools.cache
@@ -70,7 +79,7 @@ def expected_loss(params, weights, rows):
 
 @pytest.mark.parametrize(
     "weights",
-    [LossWeights(), TIGER, LossWeights(0.5, 0.3, 0.2, 0.7, 0.4, 0.5, "global")],
+    [plain_weights(), TIGER, dataclasses.replace(ALL_TERMS, negatives="global")],
     ids=["CAT-ID2", "TIGER", "all terms"],
 )
 def test_loss_is_equation_8_on_the_batch(params, weights):
@@ -80,7 +89,7 @@ def test_loss_is_equation_8_on_the_batch(params, weights):
 
 
 def test_step_descends_along_the_gradient_of_every_parameter(params):
-    weights = LossWeights(reconstruction=0.5)
+    weights = plain_weights(reconstruction=0.5)
     rows = np.arange(10)
     state, metrics = run_step(params, weights, rows)
     leaves = zip(jax.tree.leaves(state.params), jax.tree.leaves(params), strict=True)
@@ -91,7 +100,7 @@ def test_step_descends_along_the_gradient_of_every_parameter(params):
 
 def test_perplexity_of_the_batch_by_hand(params):
     rows = np.arange(10)
-    _, metrics = run_step(params, LossWeights(reconstruction=0.5), rows)
+    _, metrics = run_step(params, plain_weights(reconstruction=0.5), rows)
     quantization = MODEL.apply({"params": params}, jnp.asarray(X)).quantization
     codes = np.asarray(quantization.codes)
     for level in range(3):
@@ -127,16 +136,13 @@ def test_in_batches_is_the_function_of_all_rows():
     np.testing.assert_allclose(result, rows.sum(axis=1) * 2, rtol=1e-6)
 
 
-ALL_TERMS = LossWeights(0.5, 0.3, 0.2, 0.7, 0.4, 0.5)
-
-
 @functools.partial(jax.jit, static_argnames=("weights", "config"))
 def loss_and_gradients(params, x, categories, weights, config=CONFIG):
     """What a step descends along."""
 
     def loss(params):
         output = RQVAE(config, 8).apply({"params": params}, x)
-        terms = docid_loss_terms(output, x, categories, weights, jax.random.key(0))
+        terms = docid_loss_terms(output, RQVAEData(x, categories), None, weights, jax.random.key(0))
         return docid_loss(weights, **terms)
 
     return jax.value_and_grad(loss)(params)
@@ -301,14 +307,15 @@ def test_a_term_of_weight_zero_is_not_computed(params, monkeypatch):
         terms = {name: lambda *_, name=name: calls.append(name) for name in losses.TERMS}
         monkeypatch.setattr(losses, "TERMS", terms)
         output = MODEL.apply({"params": params}, jnp.asarray(X))
-        arguments = jnp.asarray(X), jnp.asarray(CATEGORIES), weights, jax.random.key(0)
+        batch = RQVAEData(jnp.asarray(X), jnp.asarray(CATEGORIES))
+        arguments = batch, None, weights, jax.random.key(0)
         found = docid_loss_terms(output, *arguments)
         assert list(found) == ["residual_quantization", *calls]
         return calls
 
-    assert computed(LossWeights()) == ["dispersion", "hierarchical_class", "cluster_scale"]
+    assert computed(plain_weights()) == ["dispersion", "hierarchical_class", "cluster_scale"]
     assert computed(TIGER) == ["reconstruction"]
-    assert computed(LossWeights(0.0, 0.0, 0.0, 0.0)) == []
+    assert computed(dataclasses.replace(TIGER, reconstruction=0.0)) == []
 
 
 def test_global_negatives_are_those_of_other_parents_too(params):
@@ -346,7 +353,9 @@ def test_each_step_draws_its_own_positives_and_dropout():
         states = [state, state, state.replace(step=jnp.int32(1))]
         return [float(step(s, RQVAEData(X, CATEGORIES))[1][name]) for s in states]
 
-    drawn = LossWeights(0.0, 0.0, 1.0, 0.0, positives="one")
+    drawn = plain_weights(
+        dispersion=0.0, hierarchical_class=1.0, cluster_scale=0.0, positives="one"
+    )
     for name, weights, rate in (
         ("hierarchical_class", drawn, 0.0),
         ("reconstruction", TIGER, 0.5),

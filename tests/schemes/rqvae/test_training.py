@@ -9,17 +9,24 @@ import pytest
 from scipy.spatial.distance import cdist
 from sklearn.decomposition import PCA
 
-from catid2_jax.data.corpus import Catalog, Corpus
+from catid2_jax.data.corpus import Catalog, Corpus, QuerySet
+from catid2_jax.errors import InputError
 from catid2_jax.losses import LossWeights
-from catid2_jax.models.rqvae import RQVAE, RQVAEConfig
-from catid2_jax.schemes.quantized import residual_kmeans
+from catid2_jax.models.rqvae import RQVAE
+from catid2_jax.schemes.quantized import query_means, residual_kmeans
 from catid2_jax.schemes.rqvae import training
-from catid2_jax.schemes.rqvae.training import held_out_rows, train_rqvae, training_categories
+from catid2_jax.schemes.rqvae.training import (
+    acting,
+    held_out_rows,
+    train_rqvae,
+    training_categories,
+)
 from catid2_jax.training.optimizer import TrainingConfig
-from catid2_jax.types import Product
+from catid2_jax.types import Product, Query
+from tests.plain import plain_rqvae, plain_weights
 
 PATHS = [(f"a{i % 2}", f"b{i % 4 // 2}", f"c{i % 10}") for i in range(40)]
-CONFIG = RQVAEConfig(levels=3, codebook_size=4, category_levels=2, latent_dim=3, hidden_dims=(6,))
+CONFIG = plain_rqvae(levels=3, codebook_size=4, category_levels=2, latent_dim=3, hidden_dims=(6,))
 
 
 def configured(**fields):
@@ -79,7 +86,7 @@ def caught(monkeypatch, directory, config, embeddings, settings, seed=0):
     starts = []
     monkeypatch.setattr(training, "train", lambda *arguments, **_: starts.append(arguments))
     corpus = Corpus(Catalog.from_products(products), embeddings)
-    train_rqvae(corpus, config, LossWeights(), settings, directory, seed)
+    train_rqvae(corpus, config, plain_weights(), settings, directory, seed)
     ((_, state, data, sampler, *_),) = starts
     return state, data, sampler
 
@@ -136,7 +143,7 @@ def test_codebook_start(tmp_path, monkeypatch):
 
         monkeypatch.setattr(training, "train", catch)
         config = configured(codebook_start=way)
-        train_rqvae(corpus, config, LossWeights(), settings, tmp_path / way, 0)
+        train_rqvae(corpus, config, plain_weights(), settings, tmp_path / way, 0)
     (kmeans, data), (random, _) = starts["kmeans"], starts["random"]
     np.testing.assert_allclose(
         data.embeddings, (embeddings - embeddings.mean(0)) / embeddings.std(0), atol=1e-5
@@ -158,3 +165,95 @@ def test_codebook_start(tmp_path, monkeypatch):
     codebooks = np.asarray(random.params["quantizer"]["codebooks"])
     assert 0.15 < codebooks.std() < 0.35
     np.testing.assert_array_equal(random.params["encoder"]["Dense_0"]["kernel"], first["kernel"])
+
+
+def corpus(paths=PATHS, embeddings=None, queries=None):
+    products = [Product(f"p{i}", "t", "", path) for i, path in enumerate(paths)]
+    return Corpus(Catalog.from_products(products), embeddings, queries)
+
+
+@pytest.fixture
+def spoken(monkeypatch):
+    lines = []
+    monkeypatch.setattr(training.console, "print", lambda text, **style: lines.append(text))
+    return lines
+
+
+VECTORS = np.zeros((1, 5), np.float32)
+KNOWN = QuerySet([Query("q", "tea")], {"q": {"p0": 3}}, VECTORS)
+
+
+@pytest.mark.parametrize(
+    ("paths", "queries", "off", "said"),
+    [
+        ([("a", "x"), ("b", "y")], KNOWN, set(), []),
+        (
+            [("a", "x"), ("a", "y")],
+            KNOWN,
+            set(),
+            ["the categories tell products apart at level 2 "],
+        ),
+        ([("a", "x"), ("b",)], KNOWN, set(), ["the categories tell products apart at level 1 "]),
+        (
+            [("a", "x"), ("a", "x")],
+            KNOWN,
+            {"hierarchical_class"},
+            ["no two products have different"],
+        ),
+        ([(), ()], KNOWN, {"hierarchical_class"}, ["no two products have different categories"]),
+        ([("a", "x"), ("b", "y")], None, {"query_alignment"}, ["no vectors of training queries"]),
+        (
+            [("a", "x"), ("b", "y")],
+            dataclasses.replace(KNOWN, vectors=None),
+            {"query_alignment"},
+            ["no vectors of training queries"],
+        ),
+    ],
+)
+def test_terms_with_nothing_to_act_on_are_off(spoken, paths, queries, off, said):
+    weights = LossWeights()
+    categories = training_categories(configured(), paths, 0)
+    found = acting(weights, categories, queries)
+    assert found == dataclasses.replace(weights, **dict.fromkeys(off, 0.0))
+    assert len(spoken) == len(said)
+    assert all(line.startswith(start) for line, start in zip(spoken, said, strict=True))
+
+
+def test_nothing_is_said_of_terms_that_are_off(spoken):
+    weights = LossWeights(hierarchical_class=0.0, query_alignment=0.0)
+    assert acting(weights, training_categories(configured(), [(), ()], 0), None) == weights
+    assert spoken == []
+
+
+def test_query_means_count_a_query_of_many_products_less():
+    vectors = np.array([[1.0, 0.0], [0.0, 1.0], [4.0, 4.0]], np.float32)
+    queries = [Query("a", "x"), Query("b", "y"), Query("c", "z")]
+    qrels = {"a": {"p0": 3, "p1": 2}, "b": {"p1": 3}}
+    known = QuerySet(queries, qrels, vectors)
+    means, searched = query_means(corpus(PATHS[:3], np.ones((3, 2), np.float32), known))
+    # p1: half of a and all of b.
+    np.testing.assert_allclose(means, [[1, 0], [1 / 3, 2 / 3], [0, 0]], rtol=1e-6)
+    assert searched.tolist() == [True, True, False]
+
+
+def test_equal_embeddings_are_refused(tmp_path):
+    equal = corpus(embeddings=np.full((40, 5), 0.5, np.float32))
+    with pytest.raises(InputError) as error:
+        train_rqvae(equal, CONFIG, LossWeights(), TrainingConfig(epochs=1), tmp_path / "x", 0)
+    assert (error.value.where, error.value.found) == ("embeddings", "40 equal rows")
+    assert not (tmp_path / "x").exists()
+
+
+def test_queries_are_standardised_like_the_products(tmp_path, monkeypatch):
+    embeddings = np.random.default_rng(0).normal(2.0, 3.0, size=(40, 5)).astype(np.float32)
+    known = QuerySet([Query("q", "tea")], {"q": {"p3": 3}}, embeddings[3:4])
+    starts = []
+    monkeypatch.setattr(training, "train", lambda *arguments, **_: starts.append(arguments))
+    settings = TrainingConfig(batch_size=20, epochs=1)
+    whole = corpus(embeddings=embeddings, queries=known)
+    train_rqvae(whole, CONFIG, LossWeights(), settings, tmp_path / "a", 0)
+    train_rqvae(whole, CONFIG, plain_weights(), settings, tmp_path / "b", 0)
+    (_, _, data, *_), (_, _, without, *_) = starts
+    np.testing.assert_allclose(data.queries[3], data.embeddings[3], rtol=1e-5)
+    assert data.searched.tolist() == [row == 3 for row in range(40)]
+    assert without.queries is None
