@@ -19,6 +19,15 @@ from catid2_jax.files import atomic_write
 
 JSON_SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".json.gz")
 
+_JSON_KINDS = {
+    type(None): "null",
+    bool: "true or false",
+    int: "a number",
+    float: "a number",
+    list: "a list",
+    dict: "an object",
+}
+
 
 def check_suffix(path: str | PathLike[str], suffixes: Iterable[str]) -> None:
     """Raises InputError unless the name of `path` ends in one of `suffixes`."""
@@ -60,7 +69,8 @@ def read_lines(path: str | PathLike[str]) -> Iterator[tuple[int, bytes]]:
     Only "\n" ends a line, since a title may contain Unicode's other line separators.
 
     Raises:
-        InputError: the file is missing, unreadable or a damaged gzip, or changes while it is read.
+        InputError: the file is missing, unreadable or a damaged gzip, changes while it is read, or
+            has lines that end in a carriage return alone.
     """
     opener: Any = gzip.open if str(path).endswith(".gz") else open
     try:
@@ -68,6 +78,7 @@ def read_lines(path: str | PathLike[str]) -> Iterator[tuple[int, bytes]]:
             for number, line in enumerate(file, 1):
                 if number == 1:
                     line = line.removeprefix(codecs.BOM_UTF8)
+                    check_line_end(line, f"{path}:{number}")
                 if line.strip():
                     yield number, line
     except FileNotFoundError as error:
@@ -76,6 +87,18 @@ def read_lines(path: str | PathLike[str]) -> Iterator[tuple[int, bytes]]:
         raise InputError(path, f"a damaged gzip ({error})", "a whole one") from error
     except OSError as error:
         raise InputError(path, error.strerror or error, "a file to read") from error
+
+
+def check_line_end(line: bytes, where: object) -> None:
+    """Raises `line_end_error` if a carriage return, by which old programs end lines, is inside."""
+    if b"\r" in line.rstrip(b"\r\n"):
+        raise line_end_error(where)
+
+
+def line_end_error(where: object) -> InputError:
+    """Returns the error of a file in which a carriage return alone ends lines."""
+    expected = r"LF or CR LF: convert the file with tr '\r' '\n'"
+    return InputError(where, "lines that end in CR alone", expected)
 
 
 def decode_line(line: bytes, where: str) -> str:
@@ -143,7 +166,10 @@ def parse_text(value: Any, field: str, where: str) -> str:
     Raises:
         InputError: the field is blank or not text.
     """
-    if not isinstance(value, str) or not value.strip():
+    if not isinstance(value, str):
+        kind = _JSON_KINDS.get(type(value), type(value).__name__)
+        raise InputError(where, f"{field} {value!r:.60}, which is {kind}", "text")
+    if not value.strip():
         raise InputError(where, f"{field} {value!r:.60}", "text that is not blank")
     return value
 

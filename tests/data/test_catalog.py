@@ -120,12 +120,15 @@ BAD_RECORDS = {
     "boolean id": (MUG | {"id": True}, "found id True, expected text"),
     "fractional id": (MUG | {"id": 1.5}, "found id 1.5, expected text"),
     "blank title": (MUG | {"title": " \t"}, r"found title ' \t', expected text that is not blank"),
-    "title no text": (MUG | {"title": 3}, "found title 3, expected text that is not blank"),
+    "title no text": (MUG | {"title": 3}, "found title 3, which is a number, expected text"),
     "text no text": (MUG | {"text": ["a"]}, "found text ['a'], expected text or null"),
     "no category": (MUG | {"categories": []}, "found categories [], expected a list of names"),
     "one category": (MUG | {"categories": "A"}, "found categories 'A', expected a list of names"),
     "blank category": (MUG | {"categories": ["A", " "]}, "found category ' ', expected text"),
-    "numeric category": (MUG | {"categories": [3]}, "found category 3, expected text"),
+    "numeric category": (
+        MUG | {"categories": [3]},
+        "found category 3, which is a number, expected text",
+    ),
     "duplicate": (PEN, "found id 'p2' again, expected unique ids (first at"),
 }
 

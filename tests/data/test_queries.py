@@ -73,7 +73,9 @@ def test_queries_are_read_in_order(tmp_path, suffix):
         (b"{}", "found the fields 'none', expected also 'id'"),
         (b'{"id": "q 2", "text": "mug"}', "found id 'q 2', expected text without white space"),
         (b'{"id": "q2", "text": " "}', "found text ' ', expected text that is not blank"),
-        (b'{"id": "q2", "text": null}', "found text None, expected text that is not blank"),
+        (b'{"id": "q2", "text": null}', "found text None, which is null, expected text"),
+        (b'{"id": "q2", "text": 12345}', "found text 12345, which is a number, expected text"),
+        (b'{"id": "q2", "text": [1]}', "found text [1], which is a list, expected text"),
         (b'{"id": "q1", "text": "pen"}', "found id 'q1' again, expected unique ids"),
     ],
 )
@@ -84,6 +86,14 @@ def test_a_bad_query_is_named_with_its_line(tmp_path, line, expected):
     assert expected in message
     if "again" in expected:
         assert message.endswith(f"(first at {path}:1)")
+
+
+def test_lines_that_end_in_a_carriage_return(tmp_path):
+    expected = "found lines that end in CR alone, expected LF or CR LF: convert the file with tr"
+    path = write(tmp_path / "queries.jsonl", b'{"id": "q1", "text": "mug"}\r{"id": "q2"}\r')
+    assert error_of(read_queries, path).startswith(f"{path}:1: {expected}")
+    path = write(tmp_path / "qrels.txt", b"q1 0 p1 3\rq1 0 p2 2\r")
+    assert error_of(read_qrels, path).startswith(f"{path}:1: {expected}")
 
 
 def test_files_that_hold_no_query(tmp_path):

@@ -14,7 +14,13 @@ import pyarrow as pa
 import pyarrow.json
 import pyarrow.parquet
 
-from catid2_jax.data.lines import decode_line, parse_json_object, unchanged
+from catid2_jax.data.lines import (
+    check_line_end,
+    decode_line,
+    line_end_error,
+    parse_json_object,
+    unchanged,
+)
 from catid2_jax.errors import InputError
 
 BATCH_ROWS = 16_384  # rows in memory at a time
@@ -85,6 +91,7 @@ def json_batches(path: Path, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
             # Arrow counts rows from the start of a block, so search for the bad line again.
             for number, line in _lines(path):
                 where = f"{path}:{number}"
+                check_line_end(line, where)
                 _check_fields(parse_json_object(line.rstrip(), where), schema, where)
             raise
 
@@ -100,45 +107,65 @@ def csv_batches(
 
     Cells that contain the delimiter, a quote or a line end are quoted, with quotes inside doubled
     (RFC 4180). Python's reader is used because it refuses a quote that is never closed; Arrow's
-    takes everything after it for one cell.
+    takes everything after it for one cell. White space around the header's names is passed over,
+    and so is a space after every delimiter if the header has it.
 
     Args:
         path: file with a header, plain or compressed (.gz, .zst).
-        columns: names of columns that it must have.
+        columns: names of columns that it must have; a name that the header has several times is
+            named as often here.
         delimiter: the character between two cells.
         encoding: the file's encoding under Python's name for it.
         optional: names of columns to read if it has them.
 
     Raises:
-        InputError: a missing column (named, with those found), another delimiter, bytes of another
-            encoding or a row of another length (both with their line), or see `reading`.
+        InputError: a missing column (named, with those found), another delimiter, lines that end in
+            CR alone, bytes of another encoding or a row of another length (both with their line),
+            or see `reading`.
     """
     csv.field_size_limit(1 << 30)
     with reading(path):
         lines = _TextLines(path, encoding)
         first = next(lines, "")
         _check_delimiter(first, columns, delimiter, path)
-        rows = csv.reader(itertools.chain([first], lines), delimiter=delimiter, strict=True)
+        spaced = all(cell.startswith(" ") for cell in first.split(delimiter)[1:])
+        rows = csv.reader(
+            itertools.chain([first], lines),
+            delimiter=delimiter,
+            skipinitialspace=spaced,
+            strict=True,
+        )
         try:
-            header = next(rows)
-            require_columns(columns, header, path)
-            wanted = _distinct(columns, optional, header)
-            places = [header.index(name) for name in wanted]
+            asked = {*columns, *optional}
+            header = [name if name in asked else name.strip() for name in next(rows)]
+            wanted = [*columns, *(n for n in optional if n in header and n not in columns)]
+            require_columns(wanted, header, path)
+            places_of = {name: iter(_places(header, name)) for name in wanted}
+            places = [next(places_of[name]) for name in wanted]
             whole = _whole_rows(rows, len(header), lines)
             while batch := list(itertools.islice(whole, BATCH_ROWS)):
                 cells = list(zip(*batch, strict=True))
                 values = [pa.array(cells[place], pa.string()) for place in places]
                 yield pa.RecordBatch.from_arrays(values, wanted)
         except csv.Error as error:
+            if "new-line" in str(error):
+                raise line_end_error(lines.where) from error
             raise InputError(lines.where, error, "cells quoted as in RFC 4180") from error
 
 
 def require_columns(columns: Collection[str], found: Sequence[str], path: Path) -> None:
-    """Raises InputError, with the columns found, if one of `columns` is not among them."""
+    """Checks that a table has columns, each as often as it is asked for.
+
+    Raises:
+        InputError: one is missing (named, with those found), or there several times.
+    """
     for name in columns:
         if name not in found:
             names = ", ".join(found) or "none"
             raise InputError(path, f"the columns {names:.300}", f"also {name!r}")
+        there, asked = len(_places(found, name)), list(columns).count(name)
+        if there != asked:
+            raise InputError(path, f"{there} columns named {name!r}", f"{asked} of that name")
 
 
 def files_of(path: Path, pattern: str) -> list[pathlib.Path]:
@@ -165,6 +192,10 @@ def files_of(path: Path, pattern: str) -> list[pathlib.Path]:
 
 def _distinct(columns: Sequence[str], optional: Sequence[str], found: Sequence[str]) -> list[str]:
     return list(dict.fromkeys([*columns, *(name for name in optional if name in found)]))
+
+
+def _places(names: Sequence[str], name: str) -> list[int]:
+    return [place for place, found in enumerate(names) if found == name]
 
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:

@@ -219,6 +219,17 @@ def test_a_byte_order_mark_is_no_part_of_the_first_column(tmp_path):
         ("sku\n1\n", ": found the columns sku, expected also 'id'"),
         ("", ": found the columns none, expected also 'id'"),
         (
+            "id,title\r1,a\r2,b\r",
+            ":1: found lines that end in CR alone, expected LF or CR LF: convert the file with "
+            "tr '\\r' '\\n'",
+        ),
+        (
+            '"id","title"\r"1","a"\r',
+            ":1: found lines that end in CR alone, expected LF or CR LF: convert the file with "
+            "tr '\\r' '\\n'",
+        ),
+        ("id,title,id\n1,a,2\n", ": found 2 columns named 'id', expected 1 of that name"),
+        (
             "id,title\n1,a\n\n2,b,c\n",
             ":4: found 3 cells, expected 2 as in the header",
         ),
@@ -235,6 +246,35 @@ def test_a_byte_order_mark_is_no_part_of_the_first_column(tmp_path):
 def test_a_bad_csv_is_named(tmp_path, text, expected):
     path = write(tmp_path / "items.csv", text)
     assert error_of(csv_batches(path, ["id", "title"])) == f"{path}{expected}"
+
+
+def test_white_space_around_the_names_and_after_the_delimiters(tmp_path):
+    path = write(tmp_path / "items.csv", 'id, title , "a, b"\n1, "Oak, large", x\n2, Desk, \n')
+    assert rows_of(csv_batches(path, ["id", "title", "a, b"])) == [
+        {"id": "1", "title": "Oak, large", "a, b": "x"},
+        {"id": "2", "title": "Desk", "a, b": ""},
+    ]
+    path = write(tmp_path / "items.csv", "id,title ,title\n1, a,b\n")
+    assert rows_of(csv_batches(path, ["title ", "title"])) == [{"title ": " a", "title": "b"}]
+
+
+def test_a_name_that_the_header_has_several_times(tmp_path):
+    path = write(tmp_path / "items.csv", "l,id,l,l\nA,1,B,C\n")
+    (batch,) = csv_batches(path, ["l", "id", "l", "l"])
+    assert batch.schema.names == ["l", "id", "l", "l"]
+    assert [column.to_pylist() for column in batch.columns] == [["A"], ["1"], ["B"], ["C"]]
+    for asked in (["id", "l"], ["l", "l"], ["l", "l", "l", "l"]):
+        count = asked.count("l")
+        expected = f"{path}: found 3 columns named 'l', expected {count} of that name"
+        assert error_of(csv_batches(path, asked)) == expected
+    assert "found 3 columns named 'l'" in error_of(csv_batches(path, ["id"], optional=["l"]))
+
+
+def test_json_lines_that_end_in_a_carriage_return(tmp_path):
+    path = write(tmp_path / "items.jsonl", '{"id": "a"}\r{"id": "b"}\r')
+    assert [row["id"] for row in rows_of(json_batches(path, SCHEMA))] == ["a", "b"]
+    path = write(tmp_path / "items.jsonl", '{"id": "a"}\r{"id": 7}\r')
+    assert "found lines that end in CR alone" in error_of(json_batches(path, SCHEMA))
 
 
 def test_parquet_is_read_in_order_and_in_batches(tmp_path):
