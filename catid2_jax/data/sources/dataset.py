@@ -1,6 +1,7 @@
 """What every reader returns, and how it is written in the project's own format."""
 
 import dataclasses
+import itertools
 import pathlib
 from collections.abc import Iterable, Iterator
 
@@ -11,37 +12,32 @@ import pyarrow.parquet
 
 from catid2_jax.data.queries import write_qrels, write_queries
 from catid2_jax.data.sources.judgements import SPLITS, JudgementCounts, split_judgements
-from catid2_jax.data.text import clean, labelled_text
+from catid2_jax.data.text import (
+    clean,
+    clean_text,
+    count_angle_brackets,
+    count_repaired,
+    labelled_text,
+)
 from catid2_jax.errors import InputError
 from catid2_jax.files import atomic_write
 from catid2_jax.progress import console
 
 CATALOG = "catalog.parquet"
+
+OTHER_CATEGORIES = "other_categories"
+"""Column of the paths of products that have several: those beside `categories`."""
+
+_NAMES = pa.list_(pa.string())
+
 SCHEMA = pa.schema(
     [
         ("id", pa.string()),
         ("title", pa.string()),
         ("text", pa.string()),
-        ("categories", pa.list_(pa.string())),
+        ("categories", _NAMES),
     ]
 )
-
-
-@dataclasses.dataclass(frozen=True)
-class Source:
-    """A data set as published, under known column names.
-
-    Attributes:
-        products: batches with the columns `id`, `title`, `categories` (list of names, root first)
-            and any others, which make up the product's text: the name of each is its label there.
-        judgements: batches with the columns `query_id`, `query`, `product_id`, `label` and
-            optionally `split`; `split_judgements` says which values they take.
-        name: subfolder for the files, if a reader returns several sources; empty for none.
-    """
-
-    products: Iterable[pa.RecordBatch]
-    judgements: Iterable[pa.RecordBatch] = ()
-    name: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,6 +74,11 @@ class ProductCounts:
         without_category: products left out because they have no category path.
         repeated: products left out because an earlier one was written under the same id.
         values_cut: values of text fields that were cut to the longest allowed.
+        variants: products that are variants of another, whose title and categories they have.
+        with_several_paths: products with further category paths, in the field `other_categories`.
+        with_gaps_in_path: products with an empty level above another, which was closed up.
+        values_repaired: values of texts with bytes in a wrong encoding, which were read again.
+        values_with_angle_brackets: values of texts with words in angle brackets that are no markup.
     """
 
     products: int = 0
@@ -86,6 +87,32 @@ class ProductCounts:
     without_category: int = 0
     repeated: int = 0
     values_cut: int = 0
+    variants: int = 0
+    with_several_paths: int = 0
+    with_gaps_in_path: int = 0
+    values_repaired: int = 0
+    values_with_angle_brackets: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """A data set as published, under known column names.
+
+    Attributes:
+        products: batches with the columns `id`, `title`, `categories` (list of names, root first)
+            and any others, which make up the product's text: the name of each is its label there.
+            OTHER_CATEGORIES (list of paths such as "A > B"), in all batches or in none, becomes a
+            field of its own.
+        judgements: batches with the columns `query_id`, `query`, `product_id`, `label` and
+            optionally `split`; `split_judgements` says which values they take.
+        counts: counts that the reader adds to while its products are read, and the writer after it.
+        name: subfolder for the files, if a reader returns several sources; empty for none.
+    """
+
+    products: Iterable[pa.RecordBatch]
+    judgements: Iterable[pa.RecordBatch] = ()
+    name: str = ""
+    counts: ProductCounts = dataclasses.field(default_factory=ProductCounts)
 
 
 def write_dataset(
@@ -110,13 +137,17 @@ def write_dataset(
             or of `split_judgements`.
     """
     directory = directory / source.name
-    counts = ProductCounts()
+    counts = source.counts
     seen: set[str] = set()
+    products = iter(source.products)
+    first = next(products, None)  # a schema is needed before anything is written
+    schema = SCHEMA if first is None else _schema(first)
+    batches = itertools.chain([] if first is None else [first], products)
     with (
         atomic_write(directory / CATALOG, "wb") as file,
-        pa.parquet.ParquetWriter(file, SCHEMA, compression="zstd") as writer,
+        pa.parquet.ParquetWriter(file, schema, compression="zstd") as writer,
     ):
-        for batch in _usable_products(source.products, seen, config.max_characters, counts):
+        for batch in _usable_products(batches, seen, config.max_characters, counts):
             writer.write_batch(batch)
         if not seen:
             raise InputError("products", f"none to keep ({_listed(counts)})", "at least one")
@@ -160,25 +191,49 @@ def clean_paths(paths: pa.Array) -> pa.Array:
     return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), names.drop_null())
 
 
+def _schema(batch: pa.RecordBatch) -> pa.Schema:
+    several = OTHER_CATEGORIES in batch.schema.names
+    return SCHEMA.append(pa.field(OTHER_CATEGORIES, _NAMES)) if several else SCHEMA
+
+
 def _usable_products(
     batches: Iterable[pa.RecordBatch], seen: set[str], max_characters: int, counts: ProductCounts
 ) -> Iterator[pa.RecordBatch]:
-    """Yields batches with SCHEMA and adds their ids to `seen`."""
+    """Yields batches with the schema of `_schema` and adds their ids to `seen`."""
     for batch in batches:
         ids = _clean_ids(batch.column("id"))
         titles = clean(batch.column("title"))
         paths = clean_paths(batch.column("categories"))
         rows = pa.array(_usable_rows(ids, titles, paths, seen, counts), pa.int64())
-        fields = {
-            name: clean(batch.column(name).take(rows))
+        raw = {"title": batch.column("title").take(rows)} | {
+            name: batch.column(name).take(rows)
             for name in batch.schema.names
-            if name not in ("id", "title", "categories")
+            if name not in ("id", "categories", "title", OTHER_CATEGORIES)
         }
+        fields = {name: clean(column) for name, column in raw.items()}
+        counts.values_repaired += sum(map(count_repaired, raw.values()))
+        counts.values_with_angle_brackets += sum(map(count_angle_brackets, fields.values()))
+        counts.with_gaps_in_path += _count_gaps(batch.column("categories"), paths, rows)
+        titles = fields.pop("title")
         text, cut = labelled_text(fields, len(rows), max_characters)
         counts.values_cut += cut
         counts.products += len(rows)
-        columns = [ids.take(rows), titles.take(rows), text, paths.take(rows)]
-        yield pa.RecordBatch.from_arrays(columns, schema=SCHEMA)
+        columns = [ids.take(rows), titles, text, paths.take(rows)]
+        if OTHER_CATEGORIES in batch.schema.names:
+            columns.append(batch.column(OTHER_CATEGORIES).take(rows))
+            counts.with_several_paths += len(rows) - columns[-1].null_count
+        yield pa.RecordBatch.from_arrays(columns, schema=_schema(batch))
+
+
+def _count_gaps(paths: pa.Array, cleaned: pa.Array, rows: pa.Array) -> int:
+    """Counts the paths of some rows in which a dropped name stands before one that stays."""
+    shorter = pc.less(pc.list_value_length(cleaned), pc.list_value_length(paths))
+    rows = rows.filter(shorter.take(rows))
+    gaps = 0
+    for names in paths.take(rows).to_pylist():
+        kept = [name is not None and bool(clean_text(str(name))) for name in names]
+        gaps += kept != sorted(kept, reverse=True)
+    return gaps
 
 
 def _usable_rows(

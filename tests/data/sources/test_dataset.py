@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from catid2_jax.data.catalog import stream_products
 from catid2_jax.data.queries import read_qrels, read_queries
 from catid2_jax.data.sources.dataset import (
+    OTHER_CATEGORIES,
     ProductCounts,
     Source,
     WritingConfig,
@@ -83,6 +84,43 @@ def test_long_fields_are_cut_and_counted(tmp_path):
         ("B", "brand: Acme; notes: abcd"),
     ]
     assert counts.values_cut == 1
+
+
+def test_what_cleaning_keeps_or_repairs_is_counted(tmp_path):
+    rows = batch(
+        ("p1", "Kabel <NEU>", PATH, "It\x92s", "a <b>b</b>"),
+        ("p2", "Pen", PATH, "<x> <y>", "5\x80 <z>"),
+        (None, "Left out <NEU>", PATH, "\x80", None),
+    )
+    counts, _ = write_dataset(Source([rows]), tmp_path)
+    assert counts == ProductCounts(
+        products=2, without_id=1, values_repaired=2, values_with_angle_brackets=3
+    )
+
+
+def test_gaps_in_a_path_are_closed_up_and_counted(tmp_path):
+    paths = [["A", None, "B"], ["", "A"], ["A", "B", None, " "], ["<p>", "A"], ["A"]]
+    rows = batch(*((f"p{n}", "Pen", path, None, None) for n, path in enumerate(paths)))
+    counts, _ = write_dataset(Source([rows]), tmp_path)
+    found = [product.categories for product in stream_products(tmp_path / "catalog.parquet")]
+    assert found == [("A", "B"), ("A",), ("A", "B"), ("A",), ("A",)]
+    assert counts == ProductCounts(products=5, with_gaps_in_path=3)
+
+
+def test_other_categories_are_a_field_of_their_own(tmp_path):
+    rows = batch(MUG, ("p2", "Pen", PATH, None, None))
+    others = pa.array([["X > Y", "Z"], None], pa.list_(pa.string()))
+    counts, _ = write_dataset(Source([rows.append_column(OTHER_CATEGORIES, others)]), tmp_path)
+    mug, pen = stream_products(tmp_path / "catalog.parquet")
+    assert (mug.text, mug.extra) == ("brand: Acme", {"other_categories": ["X > Y", "Z"]})
+    assert pen.extra == {"other_categories": None}
+    assert counts == ProductCounts(products=2, with_several_paths=1)
+
+
+def test_the_readers_counts_are_reported_with_the_writers(tmp_path):
+    source = Source([batch(MUG)], counts=ProductCounts(variants=3))
+    counts, _ = write_dataset(source, tmp_path)
+    assert counts == ProductCounts(products=1, variants=3)
 
 
 def test_judgements_go_with_the_catalogue(tmp_path):

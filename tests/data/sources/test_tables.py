@@ -95,7 +95,7 @@ def test_csv_in_latin_1_with_a_column_per_level_and_another_separator(tmp_path):
 
 def test_a_file_that_changes_while_it_is_read_leaves_the_earlier_import(tmp_path):
     path = write_csv(tmp_path / "shop.csv")
-    config = CsvConfig(path=path, **COLUMNS)
+    config = CsvConfig(path=path, **COLUMNS | {"categories": ("path", "brand")})  # read as streamed
     out = tmp_path / "out"
     (source,) = read_csv(config)
     write_dataset(source, out)
@@ -315,10 +315,27 @@ def test_a_missing_package_is_named_with_the_way_to_get_it(monkeypatch, package,
     assert message.endswith("pip install 'catid2_jax[data]'")
 
 
+def test_columns_that_share_a_name_are_the_levels(tmp_path):
+    path = tmp_path / "shop.csv"
+    path.write_text("id,title,c,c,c\n1,Oak shelf,Home,Storage,Shelves\n2,Desk,Home,,Desks\n")
+    config = CsvConfig(path=str(path), categories=("c", "c", "c"))
+    (source,) = read_csv(config)
+    counts, _ = write_dataset(source, tmp_path)
+    assert [product.categories for product in stream_products(tmp_path / "catalog.parquet")] == [
+        ("Home", "Storage", "Shelves"),
+        ("Home", "Desks"),
+    ]
+    assert counts.with_gaps_in_path == 1
+    assert error_of(read_csv, CsvConfig(path=str(path), categories=("c",))) == (
+        f"{path}: found 3 columns named 'c', expected 1 of that name"
+    )
+
+
 @pytest.mark.parametrize(
     ("field", "value", "found"),
     [
         ("categories", (), "no column"),
+        ("kept_path", "last", "'last'"),
         ("separator", "", "''"),
         ("text", ("brand", "title"), "the column 'title'"),
     ],
