@@ -3,8 +3,10 @@
 import ast
 import csv
 import dataclasses
+import io
 import json
 import re
+import tokenize
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -133,7 +135,7 @@ def parse_list(text: str) -> Any:
         for parse in (json.loads, _python):
             try:
                 value = parse(form)
-            except (ValueError, SyntaxError, RecursionError, MemoryError):
+            except (ValueError, SyntaxError, tokenize.TokenError, RecursionError, MemoryError):
                 continue
             return value if isinstance(value, list | tuple | Mapping) else text
     names = without_markup(text)[1:-1]
@@ -141,13 +143,17 @@ def parse_list(text: str) -> Any:
 
 
 def _python(text: str) -> Any:
-    """Parses a list as Python or NumPy prints it, which may have no commas."""
-    text = re.sub(r"(?<=['\"])\s+(?=['\"])", ", ", text)
-    text = re.sub(r"\bnan\b(?=\s*[,\])])", "None", text)
-    if text[0] == "{" and ":" not in text:
-        text = f"[{text[1:-1]}]"  # a set has no order
+    """Parses a list as Python or NumPy prints it; NumPy puts no commas between its texts."""
+    words: list[str] = []
+    before = tokenize.ENDMARKER
     with warnings.catch_warnings(action="ignore"):  # of unknown escapes
-        return ast.literal_eval(text)
+        for token in tokenize.generate_tokens(io.StringIO(text).readline):
+            words += [","] * (before == token.type == tokenize.STRING)
+            words.append("None" if token.string == "nan" else token.string)
+            before = before if token.type == tokenize.NL else token.type
+        if words[0] == "{" and ":" not in words:
+            words[0], words[words.index("}")] = "[", "]"  # a set has no order
+        return ast.literal_eval(" ".join(words).strip())
 
 
 def _unquoted(text: str) -> list[str]:
