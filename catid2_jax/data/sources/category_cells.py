@@ -15,7 +15,8 @@ from catid2_jax.data.text import without_markup
 
 Path = tuple[str, ...]
 
-SEPARATORS = (">>", "::", "->", ">", "|", "»", "\u203a", "→", "/", "\\", ";", ":", ",")
+RARE_IN_NAMES = (">>", "::", "->", ">", "|", "»", "\u203a", "→")
+SEPARATORS = (*RARE_IN_NAMES, "/", "\\", ";", ":", ",")
 """What usually stands between two names of a path."""
 
 PATH_SEPARATORS = (",", ";", "|", "\n")
