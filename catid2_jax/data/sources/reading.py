@@ -153,6 +153,24 @@ def csv_batches(
             raise InputError(lines.where, error, "cells quoted as in RFC 4180") from error
 
 
+def csv_header(path: Path, delimiter: str, encoding: str = "utf-8") -> list[str]:
+    """Returns the names in the header of a file of separated values, without white space around.
+
+    Raises:
+        InputError: the file is empty or its header cannot be read, or see `reading`.
+    """
+    csv.field_size_limit(1 << 30)
+    with reading(path):
+        lines = _TextLines(path, encoding)
+        try:
+            names = next(csv.reader(lines, delimiter=delimiter, skipinitialspace=True), [])
+        except csv.Error as error:
+            raise line_end_error(lines.where) from error
+    if not names:
+        raise InputError(path, "no line", "a header and rows")
+    return [name.strip() for name in names]
+
+
 def require_columns(columns: Collection[str], found: Sequence[str], path: Path) -> None:
     """Checks that a table has columns, each as often as it is asked for.
 
