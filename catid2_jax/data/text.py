@@ -49,6 +49,9 @@ _TAG = re.compile(
     rf"(?:(?:{_ATTRIBUTE})*\s*/?\s*|{_ATTRIBUTE}[^<>]*)>|<!doctype\b[^<>]*>",
     re.IGNORECASE,
 )
+MARKUP = re.compile(rf"{_TAG.pattern}|<!--|<!\[CDATA\[", re.IGNORECASE)
+"""Matches what `clean_text` removes as markup."""
+
 _IN_ANGLE_BRACKETS = r"</?[\p{L}!][^<>]*>"
 _INSIDE_WORDS = frozenset({"b", "i", "em", "strong", "sub", "sup", "span", "font", "u", "wbr"})
 # Bytes above 7F that were read as Latin-1, one of them as a control character.

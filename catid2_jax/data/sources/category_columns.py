@@ -69,7 +69,13 @@ class CategoryColumn:
                         yield batch, kept, others if several else None
 
     def _add(self, batch: pa.RecordBatch) -> None:
-        cells, rows = _distinct(batch.column(self._name))
+        column = batch.column(self._name)
+        try:
+            if pa.types.is_map(column.type):
+                raise TypeError("a map has no order")
+            cells, rows = _distinct(column)
+        except (pa.ArrowException, TypeError) as error:
+            raise self._wrong(batch, column[0].as_py(), 0) from error
         first, counts = np.unique(rows, return_index=True, return_counts=True)[1:]
         for cell, row, count in zip(cells, first.tolist(), counts.tolist(), strict=True):
             with_product = batch.column(self._ids)[row].as_py()
@@ -115,7 +121,9 @@ class CategoryColumn:
 def _distinct(column: pa.Array) -> tuple[list[Any], np.ndarray]:
     """Returns the different cells of a column, and the number of each row's cell, [rows]."""
     if not pa.types.is_nested(column.type):
-        encoded = pc.dictionary_encode(pc.cast(column, pa.string()), null_encoding="encode")
+        texts = pc.cast(column, pa.string())
+        texts.validate(full=True)
+        encoded = pc.dictionary_encode(texts, null_encoding="encode")
         return encoded.dictionary.to_pylist(), encoded.indices.to_numpy()
     numbers: dict[str, int] = {}
     cells: list[Any] = []
