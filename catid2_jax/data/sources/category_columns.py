@@ -1,5 +1,6 @@
 """Turns a column of category cells into a path for each product, once all of them were seen."""
 
+import dataclasses
 import tempfile
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -8,11 +9,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from catid2_jax.data.sources.category_cells import CellForm, Path
+from catid2_jax.data.sources.category_cells import Path
 from catid2_jax.data.sources.category_survey import CategorySurvey
 from catid2_jax.data.text import clean_text
 from catid2_jax.errors import InputError
 
+_LEVEL_END = "\x1f"  # a control character, so no part of a cleaned name
+_LISTS_OF_TEXT = (pa.list_(pa.string()), pa.large_list(pa.string()))
 _COMPRESSED = pa.ipc.IpcWriteOptions(compression="lz4")
 
 
@@ -31,7 +34,9 @@ class CategoryColumn:
         self, name: str, ids: str, separator: str, path_separator: str, kept_path: str
     ) -> None:
         self._name, self._ids, self._kept_path = name, ids, kept_path
-        self._survey = CategorySurvey(separator, path_separator)
+        self._separator, self._path_separator = separator, path_separator
+        self._numbers: dict[str, int] = {}  # key of each different cell -> its number
+        self._cells: list[_Cell] = []
 
     def read(
         self, batches: Iterable[pa.RecordBatch], notes: list[str]
@@ -52,49 +57,50 @@ class CategoryColumn:
             InputError: a cell of no known form, or see `CategorySurvey.settle`.
         """
         with tempfile.TemporaryFile() as file:
-            count = 0
+            numbers = []
             for batch in batches:
-                self._add(batch)
+                numbers.append(self._number_rows(batch))
                 with pa.ipc.new_stream(file, batch.schema, options=_COMPRESSED) as writer:
                     writer.write_batch(batch)
-                count += 1
-            form, found = self._survey.settle()
-            notes += found
-            several = self._survey.has_several(form)
+            kept, others = self._choose_paths(notes)
             file.seek(0)
-            for _ in range(count):
+            for rows in numbers:
                 with pa.ipc.open_stream(file) as reader:
                     for batch in reader:
-                        kept, others = self._paths(batch, form)
-                        yield batch, kept, others if several else None
+                        several = others.null_count < len(others)
+                        yield batch, kept.take(rows), others.take(rows) if several else None
 
-    def _add(self, batch: pa.RecordBatch) -> None:
-        column = batch.column(self._name)
+    def _number_rows(self, batch: pa.RecordBatch) -> pa.Array:
+        """Adds the cells of a batch to those seen, and returns the number of each row's."""
+        column, ids = batch.column(self._name), batch.column(self._ids)
+        if not len(column):
+            return pa.array([], pa.int32())
         try:
-            if pa.types.is_map(column.type):
-                raise TypeError("a map has no order")
-            cells, rows = _distinct(column)
+            keys, cells, rows = _distinct(column)
         except (pa.ArrowException, TypeError) as error:
-            raise self._wrong(batch, column[0].as_py(), 0) from error
-        first, counts = np.unique(rows, return_index=True, return_counts=True)[1:]
-        for cell, row, count in zip(cells, first.tolist(), counts.tolist(), strict=True):
-            with_product = batch.column(self._ids)[row].as_py()
-            try:
-                self._survey.add(cell, count, str(with_product))
-            except ValueError as error:
-                raise self._wrong(batch, cell, row) from error
+            raise self._wrong(_Cell(column[0].as_py(), column.type, ids[0].as_py())) from error
+        places = []
+        for key, cell, count, row in zip(keys, cells, *_counts_and_first(rows), strict=True):
+            if key not in self._numbers:
+                self._numbers[key] = len(self._cells)
+                self._cells.append(_Cell(cell, column.type, ids[row].as_py()))
+            self._cells[self._numbers[key]].count += count
+            places.append(self._numbers[key])
+        return pa.array(np.array(places, np.int32)[rows])
 
-    def _paths(self, batch: pa.RecordBatch, form: CellForm) -> tuple[pa.Array, pa.Array]:
-        cells, rows = _distinct(batch.column(self._name))
-        found = []
-        for place, cell in enumerate(cells):
+    def _choose_paths(self, notes: list[str]) -> tuple[pa.Array, pa.Array]:
+        """Returns the path and the other paths of each different cell."""
+        survey = CategorySurvey(self._separator, self._path_separator)
+        for cell in self._cells:
             try:
-                found.append(self._choose(form.paths(cell)))
+                survey.add(cell.value, cell.count, str(cell.product))
             except ValueError as error:
-                raise self._wrong(batch, cell, int(np.argmax(rows == place))) from error
-        kind = pa.list_(pa.string())
-        kept, others = (pa.array([pair[i] for pair in found], kind) for i in (0, 1))
-        return kept.take(pa.array(rows)), others.take(pa.array(rows))
+                raise self._wrong(cell) from error
+        form, found = survey.settle()
+        notes += found
+        chosen = [self._choose(form.paths(cell.value)) for cell in self._cells]
+        kept, others = ([pair[place] for pair in chosen] for place in (0, 1))
+        return pa.array(kept, pa.list_(pa.string())), pa.array(others, pa.list_(pa.string()))
 
     def _choose(self, paths: list[Path]) -> tuple[Path | None, list[str] | None]:
         """Returns the product's path, and the others that are no part of another."""
@@ -109,30 +115,54 @@ class CategoryColumn:
         names = ([clean_text(name) for name in path] for path in others)
         return kept, [" > ".join(filter(None, path)) for path in names] or None
 
-    def _wrong(self, batch: pa.RecordBatch, cell: Any, row: int) -> InputError:
-        kind, product = batch.column(self._name).type, batch.column(self._ids)[row].as_py()
+    def _wrong(self, cell: "_Cell") -> InputError:
         return InputError(
-            f"products: column {self._name!r} of type {kind}",
-            f"{cell!r:.60} of product {product!r:.60}",
+            f"products: column {self._name!r} of type {cell.kind}",
+            f"{cell.value!r:.60} of product {cell.product!r:.60}",
             "a path as text, a list of names, a list of paths, or objects with a name",
         )
 
 
-def _distinct(column: pa.Array) -> tuple[list[Any], np.ndarray]:
-    """Returns the different cells of a column, and the number of each row's cell, [rows]."""
+@dataclasses.dataclass
+class _Cell:
+    """One of the different cells: its value and type, the first product with it, how many have."""
+
+    value: Any
+    kind: pa.DataType
+    product: Any
+    count: int = 0
+
+
+def _distinct(column: pa.Array) -> tuple[list[str], list[Any], np.ndarray]:
+    """Returns a key and the value of each different cell, and the place of each row's, [rows]."""
+    if pa.types.is_map(column.type):
+        raise TypeError("a map has no order")
     if not pa.types.is_nested(column.type):
         texts = pc.cast(column, pa.string())
         texts.validate(full=True)
-        encoded = pc.dictionary_encode(texts, null_encoding="encode")
-        return encoded.dictionary.to_pylist(), encoded.indices.to_numpy()
-    numbers: dict[str, int] = {}
-    cells: list[Any] = []
-    rows: list[int] = []
-    for cell in column.to_pylist():
-        rows.append(numbers.setdefault(repr(cell), len(numbers)))
-        if rows[-1] == len(cells):
-            cells.append(cell)
-    return cells, np.array(rows, np.int64)
+        cells, rows = _encoded(texts)
+        return list(map(repr, cells)), cells, rows
+    if column.type in _LISTS_OF_TEXT:
+        joined = pc.binary_join(column.cast(pa.list_(pa.string())), _LEVEL_END)
+        if joined.null_count == column.null_count:  # no name is null
+            cells, rows = _encoded(joined)
+            lists = [None if cell is None else cell.split(_LEVEL_END) for cell in cells]
+            return [f"{cell!r} joined" for cell in cells], lists, rows
+    values = {repr(cell): cell for cell in column.to_pylist()}
+    places = {key: place for place, key in enumerate(values)}
+    rows = np.array([places[repr(cell)] for cell in column.to_pylist()], np.int64)
+    return list(values), list(values.values()), rows
+
+
+def _encoded(texts: pa.Array) -> tuple[list[str | None], np.ndarray]:
+    encoded = pc.dictionary_encode(texts, null_encoding="encode")
+    return encoded.dictionary.to_pylist(), encoded.indices.to_numpy()
+
+
+def _counts_and_first(rows: np.ndarray) -> tuple[list[int], list[int]]:
+    """Returns how often each number occurs, and the first row with it."""
+    _, first, counts = np.unique(rows, return_index=True, return_counts=True)
+    return counts.tolist(), first.tolist()
 
 
 def _depth(path: Path) -> int:

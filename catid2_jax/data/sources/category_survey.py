@@ -31,7 +31,7 @@ class CategorySurvey:
         self._form = CellForm(self._separator)
         self._counts: collections.Counter[str] = collections.Counter()
         self._first: dict[str, str] = {}
-        self._lists, self._several = 0, False
+        self._lists = 0
 
     def add(self, cell: object, count: int, product: str) -> None:
         """Adds `count` equal cells, the first of which is that of `product`.
@@ -42,7 +42,7 @@ class CategorySurvey:
         text = _only_text(parse_list(cell) if isinstance(cell, str) else cell)
         if text is None:
             self._lists += count
-            self._several |= len(self._form.paths(cell)) > 1
+            self._form.paths(cell)
         elif text.strip():
             text = self._form.plain(text)
             self._counts[text] += count
@@ -61,10 +61,6 @@ class CategorySurvey:
             path_separator, notes = self._settle_path_separator()
         form = CellForm(self._separator, path_separator)
         return form, [*self._doubts_of_separator(path_separator), *notes]
-
-    def has_several(self, form: CellForm) -> bool:
-        """Tells whether a cell of this form may have several paths."""
-        return self._several or any(len(form.paths_of_text(text)) > 1 for text in self._counts)
 
     def _settle_path_separator(self) -> tuple[str, list[str]]:
         """Takes a usual one that is escaped in names, or after which most cells have a root."""
