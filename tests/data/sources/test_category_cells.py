@@ -206,3 +206,24 @@ def test_a_cell_of_no_known_form_is_named(tmp_path, cell, kind):
         "path as text, a list of names, a list of paths, or objects with a name"
     )
     assert not (tmp_path / "catalog.parquet").exists()
+
+
+anything = st.none() | st.text(st.sampled_from("ab >,;|/\\[]{}'\"\n&lt;<"), max_size=12)
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.lists(anything | st.lists(anything, max_size=3).map(str), min_size=1, max_size=5))
+def test_whatever_is_in_the_cells_is_read_or_refused_in_one_line(cells):
+    table = pa.table({"id": [f"p{n}" for n in range(len(cells))], "title": ["t"] * len(cells)})
+    batches = table.append_column("categories", pa.array(cells, pa.string())).to_batches()
+    batches = mapped_source(batches, ColumnMap()).products
+    try:
+        with console.capture():
+            read = [row["categories"] for batch in batches for row in batch.to_pylist()]
+    except InputError as error:
+        read, said = [None] * len(cells), str(error)
+    else:
+        said = ""
+    assert "\n" not in said
+    assert len(read) == len(cells)
+    assert all(name == name.strip() for path in read for name in path or ())
