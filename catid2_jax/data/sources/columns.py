@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from catid2_jax.data.sources.conversion import as_category_cells, as_ids, as_text
 from catid2_jax.data.sources.dataset import Source
 from catid2_jax.data.sources.judgements import read_judgements
 from catid2_jax.errors import InputError
@@ -29,6 +30,9 @@ class ColumnMap:
             the name of its column.
         judgements: .parquet, .csv or .tsv file with the columns query_id, query, product_id, label
             (E, S, C, I or 3 to 0) and optionally split (train, dev, test); empty for none.
+        judgements_delimiter: one character, or "tab"; empty finds it in the file's header.
+        judgements_encoding: the encoding of the file of judgements; empty for UTF-8, or for that
+            of the products if the file is not UTF-8.
 
     Raises:
         InputError: no categories column, an empty separator, or a text column whose name is taken.
@@ -40,6 +44,8 @@ class ColumnMap:
     separator: str = ">"
     text: tuple[str, ...] = ()
     judgements: str = ""
+    judgements_delimiter: str = ""
+    judgements_encoding: str = ""
 
     def __post_init__(self) -> None:
         if not self.categories:
@@ -58,20 +64,58 @@ class ColumnMap:
         return tuple(dict.fromkeys((self.id, self.title, *self.categories, *self.text)))
 
 
-def mapped_source(batches: Iterable[pa.RecordBatch], columns: ColumnMap) -> Source:
-    """Returns a source of batches that have the columns named in `columns`."""
-    judgements = read_judgements(columns.judgements) if columns.judgements else ()
-    return Source(_mapped(batches, columns), judgements)
+def mapped_source(
+    batches: Iterable[pa.RecordBatch],
+    columns: ColumnMap,
+    where: object = "products",
+    encoding: str = "utf-8",
+) -> Source:
+    """Returns a source of batches that have the columns named in `columns`.
+
+    Args:
+        batches: the products.
+        columns: which columns are read.
+        where: the file or the like that the batches are of, for errors.
+        encoding: that of the products, if their file has one.
+    """
+    return Source(mapped_batches(batches, columns, where), judgements_of(columns, encoding))
 
 
-def _mapped(batches: Iterable[pa.RecordBatch], columns: ColumnMap) -> Iterator[pa.RecordBatch]:
+def judgements_of(columns: ColumnMap, encoding: str = "utf-8") -> Iterable[pa.RecordBatch]:
+    """Returns the batches of the file of judgements; none without a file.
+
+    Args:
+        columns: names the file.
+        encoding: that of the products, if their file has one.
+    """
+    if not columns.judgements:
+        return ()
+    told = columns.judgements_delimiter, columns.judgements_encoding
+    return read_judgements(columns.judgements, *told, products_encoding=encoding)
+
+
+def mapped_batches(
+    batches: Iterable[pa.RecordBatch], columns: ColumnMap, where: object
+) -> Iterator[pa.RecordBatch]:
+    """Yields batches under the names that a `Source` has, each column converted.
+
+    Raises:
+        InputError: a column that cannot be converted (named, with `where`), see `conversion`.
+    """
+    row = 1
     for batch in batches:
+
+        def text(name: str, batch: pa.RecordBatch = batch, row: int = row) -> pa.Array:
+            return as_text(batch.column(name), name, where, row)
+
+        cells = [as_category_cells(batch.column(n), n, where) for n in columns.categories]
         arrays = {
-            "id": batch.column(columns.id),
-            "title": batch.column(columns.title),
-            "categories": _paths([batch.column(name) for name in columns.categories], columns),
-            **{name: batch.column(name) for name in columns.text},
+            "id": as_ids(batch.column(columns.id), columns.id, where, row),
+            "title": text(columns.title),
+            "categories": _paths(cells, columns),
+            **{name: text(name) for name in columns.text},
         }
+        row += len(batch)
         yield pa.RecordBatch.from_arrays(list(arrays.values()), list(arrays))
 
 

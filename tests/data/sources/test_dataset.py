@@ -112,7 +112,9 @@ def test_bad_products_leave_the_earlier_catalogue(tmp_path):
     write_dataset(Source([batch(MUG)]), tmp_path)
     before = (tmp_path / "catalog.parquet").read_bytes()
     spaced = batch(MUG, ("p 2", "Pen", PATH, None, None))
-    with pytest.raises(InputError, match="products: found id 'p 2', expected ids without white"):
+    with pytest.raises(
+        InputError, match="products: row 2, column 'id': found id 'p 2', expected ids without white"
+    ):
         write_dataset(Source([spaced]), tmp_path)
     with pytest.raises(InputError) as caught:
         write_dataset(Source([batch(("p1", "Mug", [], None, None))]), tmp_path)
@@ -123,7 +125,7 @@ def test_bad_products_leave_the_earlier_catalogue(tmp_path):
     with pytest.raises(InputError, match="judgements: found label 'Good'"):
         write_dataset(Source([batch(("p9", "Pen", PATH, None, None))], [bad]), tmp_path)
     spaced = judged(("q 1", "mug", "p9", "E", "train"))
-    with pytest.raises(InputError, match="judgements: found id 'q 1'"):
+    with pytest.raises(InputError, match="judgements: row 1, column 'query_id': found id 'q 1'"):
         write_dataset(Source([batch(("p9", "Pen", PATH, None, None))], [spaced]), tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["catalog.parquet"]
     assert (tmp_path / "catalog.parquet").read_bytes() == before

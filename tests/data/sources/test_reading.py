@@ -224,11 +224,13 @@ def test_a_byte_order_mark_is_no_part_of_the_first_column(tmp_path):
         ),
         (
             'id,title\n1,"open\n2,b\n3,c\n',
-            ":4: found unexpected end of data, expected cells quoted as in RFC 4180",
+            ":2: found unexpected end of data, expected cells quoted as in RFC 4180, "
+            "or quoting = none where quotes are letters",
         ),
         (
             'id,title\n1,"a" b\n',
-            ":2: found ',' expected after '\"', expected cells quoted as in RFC 4180",
+            ":2: found ',' expected after '\"', expected cells quoted as in RFC 4180, "
+            "or quoting = none where quotes are letters",
         ),
     ],
 )
