@@ -15,10 +15,11 @@ from catid2_jax.data.sources.columns import ColumnMap, mapped_source
 from catid2_jax.data.sources.dataset import Source
 from catid2_jax.data.sources.reading import BATCH_ROWS, reading, require_columns
 from catid2_jax.errors import InputError
+from catid2_jax.progress import console
 
 _SQLITE_SUFFIXES = (".sqlite", ".sqlite3", ".db")
 _SEPARATED = tuple(f"{kind}{packed}" for kind in (".csv", ".tsv") for packed in ("", ".gz", ".zst"))
-_GUESSING = re.compile(r"\b(read_csv|sniff_csv)|\.(csv|tsv)\b", re.IGNORECASE)
+_GUESSING = re.compile(r"\bread_csv|\.(csv|tsv)\b", re.IGNORECASE)
 _RESULT = "the query's result"
 
 
@@ -64,10 +65,10 @@ def _duckdb_batches(config: SqlConfig) -> Iterator[pa.RecordBatch]:
             require_columns(config.names, result.columns if result else (), _RESULT)
             kind = str(result.types[result.columns.index(config.id)])
             if kind != "VARCHAR" and _GUESSING.search(config.query):
-                raise InputError(
-                    _RESULT,
-                    f"the column {config.id!r} as {kind}, a type that was guessed from the file",
-                    "text: read_csv(..., all_varchar = true), or types = {'the column': 'VARCHAR'}",
+                console.print(
+                    f"the column {config.id!r} came as {kind}: if DuckDB guessed that from a file, "
+                    "zeros at the ends of ids are lost; read_csv(..., all_varchar = true) keeps "
+                    "them"
                 )
             yield from result.to_arrow_reader(BATCH_ROWS)
     except (duckdb.Error, pa.ArrowException) as error:
@@ -103,7 +104,7 @@ def _keep_ids_text(connection: Any, config: SqlConfig) -> None:
     DuckDB guesses a column's type from its first rows, and as numbers "007" and "90.750" would lose
     what makes them ids.
     """
-    names = rf'(?:(\w+)|"([^"]+)")\s+AS\s+"?{re.escape(config.id)}\b'
+    names = rf'(?:(\w+)|"([^"]+)")\s+(?:AS\s+)?"?{re.escape(config.id)}\b'
     found = re.findall(names, config.query, re.IGNORECASE)
     wanted = {config.id.lower(), *("".join(pair).lower() for pair in found)}
     for table in connection.get_table_names(config.query):

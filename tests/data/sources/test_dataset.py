@@ -172,3 +172,13 @@ def test_paths_are_cleaned_name_by_name(paths, start):
     ]
     column = pa.array([["before"]] * start + paths, pa.list_(pa.string()))
     assert clean_paths(column.slice(start)).to_pylist() == expected
+
+
+def test_binary_labels_are_said(tmp_path):
+    with console.capture() as capture:
+        rows = [("q1", "mug", "p1", "1", "train"), ("q1", "mug", "p0", "0", "train")]
+        write_dataset(Source([batch(MUG)], [judged(*rows)]), tmp_path)
+    assert "all judgements have grade 1 (complement) or 0" in capture.get()
+    with console.capture() as capture:
+        write_dataset(Source([batch(MUG)], [judged(("q1", "mug", "p1", "E", "train"))]), tmp_path)
+    assert capture.get() == ""
