@@ -8,6 +8,7 @@ from typing import IO, Any, Literal
 
 from catid2_jax.data.lines import (
     JSON_SUFFIXES,
+    at_least_one,
     check_suffix,
     json_line,
     parse_id,
@@ -118,10 +119,11 @@ def write_catalog(path: str | PathLike[str], products: Iterable[Product]) -> Non
     """Writes products as JSON Lines (compressed if `path` ends in .gz), atomically.
 
     Raises:
-        InputError: the suffix is not one of JSON Lines, or a field in `extra` is not JSON.
+        InputError: the suffix is not one of JSON Lines, there is no product, one could not be read
+            again (see `stream_products`), or a field in `extra` is not JSON.
     """
     check_suffix(path, JSON_SUFFIXES)
-    write_lines(path, (_product_line(product) for product in products))
+    write_lines(path, at_least_one(map(_product_line, products), path, "product"))
 
 
 def product_text(product: Product, with_categories: bool) -> str:
@@ -229,14 +231,14 @@ def _parse_categories(value: Any, where: str) -> tuple[str, ...]:
 
 
 def _product_line(product: Product) -> str:
+    where = f"product {product.id!r}"
     record = {
-        "id": product.id,
-        "title": product.title,
+        "id": parse_id(product.id, where),
+        "title": parse_text(product.title, "title", where),
         "text": product.text,
-        "categories": list(product.categories),
-        **product.extra,
+        "categories": list(_parse_categories(list(product.categories), where)),
     }
-    return json_line(record, f"product {product.id!r}")
+    return json_line({**record, **product.extra, **record}, where)
 
 
 def _write_reject(

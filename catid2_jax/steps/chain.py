@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import pathlib
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeAlias
 
 from catid2_jax.config import Config, view
@@ -116,6 +116,8 @@ def plan(config: Config, workdir: Workdir, last: str) -> list[Step]:
     wanted = set(STEPS[: STEPS.index(last) + 1])
     if last == "evaluate" and not config.evaluate.retrieval:
         wanted -= {"train_seq2seq", "retrieve"}
+    if {"retrieve", "evaluate"} <= wanted:
+        _check_cutoffs(config, systems.values())
     shared = shared_place(workdir.root)
     steps = [Step("prepare", prepare.run, ("data",), config, shared, alone=True)]
     if last == "embed":
@@ -194,6 +196,17 @@ def _train(system: ResolvedSystem, place: Place) -> Step:
         system.entry,
         resumes=True,
     )
+
+
+def _check_cutoffs(config: Config, systems: Iterable[ResolvedSystem]) -> None:
+    """Raises InputError if no cutoff of the evaluation is within a system's results."""
+    for system in systems:
+        if min(config.evaluate.cutoffs) > system.config.retrieve.k:
+            raise InputError(
+                "config.evaluate.cutoffs",
+                config.evaluate.cutoffs,
+                f"some of at most retrieve.k = {system.config.retrieve.k} of {system.name!r}",
+            )
 
 
 def _check(step: Step) -> None:

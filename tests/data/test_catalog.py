@@ -1,3 +1,4 @@
+import dataclasses
 import gzip
 import json
 import os
@@ -346,3 +347,32 @@ def test_a_catalogue_is_not_written_as_parquet(tmp_path):
 )
 def test_product_text(product, with_categories, expected):
     assert product_text(product, with_categories) == expected
+
+
+names = st.text(max_size=3)
+
+
+@given(
+    products=st.lists(
+        st.builds(Product, names, names, names, st.lists(names, max_size=2).map(tuple)),
+        max_size=3,
+        unique_by=lambda product: product.id,
+    )
+)
+def test_what_is_written_is_read_again_or_refused(tmp_path_factory, products):
+    path = tmp_path_factory.mktemp("catalog") / "catalog.jsonl"
+    try:
+        write_catalog(path, products)
+    except InputError:
+        assert not path.exists()
+        assert not products or any(
+            not product.categories
+            or not all(map(str.strip, (product.title, *product.categories)))
+            or product.id.split() != [product.id]
+            or "\ufeff" in product.id
+            for product in products
+        )
+        return
+    for read, product in zip(stream_products(path), products, strict=True):
+        path_names = tuple(name.strip() for name in product.categories)
+        assert read == dataclasses.replace(product, categories=path_names)
