@@ -84,9 +84,7 @@ def test_binary_judgements_are_said_to_be_complements(tmp_path):
         "1 (complement), none of config.data.preprocessing.training_labels = ('E', 'S'), expected "
         "grade 3 where a product is relevant, or training_labels = ('C',) if 1 says so"
     )
-    with pytest.raises(
-        InputError, match=r"test.qrels: found all 1 .*relevant_labels = \('E', 'S'"
-    ):
+    with pytest.raises(InputError, match=r"test.qrels: found all 1 .*relevant_labels = \('E', 'S'"):
         binary(tmp_path, test="q 0 a 1\n")
     labels = {"training_labels": ("C",), "relevant_labels": ("C",)}
     binary(tmp_path, train="q 0 a 1\n", test="q 0 a 1\n", **labels)

@@ -234,7 +234,7 @@ def _warn_of_binary(splits: Mapping[str, tuple[Any, Qrels]]) -> None:
     if grades and max(grades) == GRADES["C"]:
         console.print(
             "  all judgements have grade 1 (complement) or 0: if 1 stands for relevant, write E, "
-            "or prepare with data.preprocessing.training_labels and relevant_labels = ('C',)"
+            "or prepare with 'C' as the training and the relevant label"
         )
 
 
