@@ -44,7 +44,7 @@ def canonical_id(text: str) -> str:
         if len(decimals) != int(number[3]) or int(plain) > LARGEST_EXACT:
             raise InputError("", f"id {text!r:.60}, a number that was rounded", _EXPECTED)
     if len(plain.split()) > 1:
-        raise InputError("", f"id {text!r:.60}", "ids without white space")
+        raise InputError("", f"id {text!r:.60}", "text without white space")
     return plain
 
 

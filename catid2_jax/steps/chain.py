@@ -13,6 +13,7 @@ from catid2_jax.plugins import is_dotted, resolve
 from catid2_jax.processes import first_alone, wait_for_all
 from catid2_jax.progress import console
 from catid2_jax.steps import embed, evaluate, fit_docids, prepare, retrieve, train_seq2seq
+from catid2_jax.steps.check import check_inputs
 from catid2_jax.systems import ResolvedSystem, check_query_vectors, resolve_system, resolve_systems
 from catid2_jax.workdir import (
     Place,
@@ -91,12 +92,15 @@ def run_until(config: Config, workdir: Workdir, last: str) -> None:
     steps = plan(config, workdir, last)
     for step in steps:
         _check(step)
+    names = {step.name for step in steps}
     for step in steps:
         if step.alone:
             first_alone(functools.partial(_run, step))
         else:
             _run(step)
             wait_for_all(step.label)
+        if step.name == "prepare":
+            check_inputs(workdir, resolve_systems(config).values(), names)
 
 
 def plan(config: Config, workdir: Workdir, last: str) -> list[Step]:
