@@ -93,15 +93,20 @@ def decode_line(line: bytes, where: str) -> str:
         ) from error
 
 
-def parse_json_object(line: bytes, where: str) -> dict[str, Any]:
+def parse_json_object(line: bytes, where: str, with_nan: bool = False) -> dict[str, Any]:
     """Parses a line of JSON Lines.
+
+    Args:
+        line: the line.
+        where: its place, for errors.
+        with_nan: whether NaN and infinity, which JSON does not have, are read as numbers.
 
     Raises:
         InputError: the line is not UTF-8, not JSON (which has no NaN or infinity), or no object.
     """
     text = decode_line(line, where)
     try:
-        value = json.loads(text, parse_constant=_refuse_constant)
+        value = json.loads(text, parse_constant=float if with_nan else _refuse_constant)
         if "\\u" in text:  # only an escape makes a lone surrogate, which UTF-8 cannot encode
             json.dumps(value, ensure_ascii=False).encode("utf-8")
     except UnicodeEncodeError as error:

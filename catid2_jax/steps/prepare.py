@@ -44,6 +44,7 @@ class _Kept:
         paths: category path of each product kept; equal paths are one object.
         rejected: bad records set aside.
         unjudged: split -> its queries that have no judgement.
+        values_left_out: further field -> its values that could not be kept.
     """
 
     known: set[str] = dataclasses.field(default_factory=set)
@@ -51,6 +52,7 @@ class _Kept:
     paths: list[tuple[str, ...]] = dataclasses.field(default_factory=list)
     rejected: int = 0
     unjudged: dict[str, int] = dataclasses.field(default_factory=dict)
+    values_left_out: dict[str, int] = dataclasses.field(default_factory=dict)
 
 
 def run(config: Config, place: Place) -> Mapping[str, Any]:
@@ -102,7 +104,7 @@ def _prepare_products(data: DataConfig, place: Place, counts: PreprocessingCount
             )
 
     write_columns(place.workdir.catalog, products())
-    kept.rejected = reader.rejected
+    kept.rejected, kept.values_left_out = reader.rejected, dict(reader.values_left_out)
     return kept
 
 
@@ -189,6 +191,8 @@ def _report(
         rejects = place.workdir.data / "rejected.jsonl"
         console.print(f"{kept.rejected} bad records set aside in {rejects}")
         removed["rejected_records"] = kept.rejected
+    for name, count in kept.values_left_out.items():
+        removed[f"values_left_out_of_{name}"] = count
     for what, count in removed.items():
         console.print(f"  {what.replace('_', ' ')}: {count:,}")
     write_json(place.figures("prepare"), statistics | removed)
