@@ -116,15 +116,20 @@ def decode_line(line: bytes, where: str) -> str:
         ) from error
 
 
-def parse_json_object(line: bytes, where: str) -> dict[str, Any]:
+def parse_json_object(line: bytes, where: str, with_nan: bool = False) -> dict[str, Any]:
     """Parses a line of JSON Lines.
+
+    Args:
+        line: the line.
+        where: its place, for errors.
+        with_nan: whether NaN and infinity, which JSON does not have, are read as numbers.
 
     Raises:
         InputError: the line is not UTF-8, not JSON (which has no NaN or infinity), or no object.
     """
     text = decode_line(line, where)
     try:
-        value = json.loads(text, parse_constant=_refuse_constant)
+        value = json.loads(text, parse_constant=float if with_nan else _refuse_constant)
         if "\\u" in text:  # only an escape makes a lone surrogate, which UTF-8 cannot encode
             json.dumps(value, ensure_ascii=False).encode("utf-8")
     except UnicodeEncodeError as error:
@@ -147,7 +152,7 @@ def parse_id(value: Any, where: str) -> str:
     """
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
-    if not isinstance(value, str) or value.split() != [value]:
+    if not isinstance(value, str) or value.split() != [value] or value[0] == "\ufeff":
         raise InputError(where, f"id {value!r:.60}", "text without white space")
     return value
 
@@ -187,14 +192,30 @@ def write_lines(path: str | PathLike[str], lines: Iterable[str]) -> None:
             compressed.writelines(f"{line}\n".encode() for line in lines)
 
 
+def at_least_one(lines: Iterable[str], path: str | PathLike[str], what: str) -> Iterator[str]:
+    """Yields lines for a file whose reader refuses one without any.
+
+    Raises:
+        InputError: there is none; `what` says of what.
+    """
+    found = False
+    for line in lines:
+        found = True
+        yield line
+    if not found:
+        raise InputError(path, f"no {what} to write", "at least one")
+
+
 def json_line(record: dict[str, Any], where: str) -> str:
     """Returns a record as a line of JSON Lines, without the line end.
 
     Raises:
-        InputError: a value that JSON cannot express, such as a date or NaN.
+        InputError: a value that JSON cannot express, such as a date, NaN or a lone surrogate.
     """
     try:
-        return json.dumps(record, ensure_ascii=False, allow_nan=False)
+        line = json.dumps(record, ensure_ascii=False, allow_nan=False)
+        line.encode("utf-8")
+        return line
     except (TypeError, ValueError) as error:
         raise InputError(where, error, "values that JSON has") from error
 

@@ -213,3 +213,40 @@ def test_relevant_grades():
         relevant_grades(("E", "X"))
     with pytest.raises(InputError, match="labels: found no label"):
         relevant_grades(())
+
+
+def test_nothing_is_not_written_since_it_could_not_be_read(tmp_path):
+    for write_nothing in (
+        lambda: write_queries(tmp_path / "q.jsonl", []),
+        lambda: write_qrels(tmp_path / "qrels.txt", {}),
+        lambda: write_qrels(tmp_path / "qrels.txt", {"q1": {}}),
+    ):
+        with pytest.raises(InputError, match="to write, expected at least one"):
+            write_nothing()
+    assert not list(tmp_path.iterdir())
+
+
+@given(
+    queries=st.lists(
+        st.builds(
+            Query,
+            st.text(max_size=4),
+            st.text(max_size=4),
+            st.dictionaries(st.sampled_from(["id", "brand"]), st.text(max_size=2)),
+        ),
+        max_size=3,
+        unique_by=lambda query: query.id,
+    )
+)
+def test_what_is_written_is_read_again_or_refused(tmp_path_factory, queries):
+    path = tmp_path_factory.mktemp("queries") / "q.jsonl"
+    try:
+        write_queries(path, queries)
+    except InputError:
+        blank = any(not query.text.strip() or query.id.split() != [query.id] for query in queries)
+        odd = any("\ufeff" in query.id for query in queries)
+        assert not queries or blank or odd
+        assert not path.exists()
+        return
+    for read, query in zip(read_queries(path), queries, strict=True):
+        assert (read.id, read.text) == (query.id, query.text)

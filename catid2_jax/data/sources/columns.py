@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from catid2_jax.data.sources.category_columns import CategoryColumn
+from catid2_jax.data.sources.conversion import as_ids, as_raw_cells, as_text
 from catid2_jax.data.sources.dataset import OTHER_CATEGORIES, Source
 from catid2_jax.data.sources.judgements import read_judgements
 from catid2_jax.errors import InputError
@@ -37,6 +38,9 @@ class ColumnMap:
             the name of its column.
         judgements: .parquet, .csv or .tsv file with the columns query_id, query, product_id, label
             (E, S, C, I or 3 to 0) and optionally split (train, dev, test); empty for none.
+        judgements_delimiter: one character, or "tab"; empty finds it in the file's header.
+        judgements_encoding: the encoding of the file of judgements; empty for UTF-8, or for that
+            of the products if the file is not UTF-8.
 
     Raises:
         InputError: no categories column, an empty separator, another path to keep, or a text column
@@ -51,6 +55,8 @@ class ColumnMap:
     kept_path: str = "deepest"
     text: tuple[str, ...] = ()
     judgements: str = ""
+    judgements_delimiter: str = ""
+    judgements_encoding: str = ""
 
     def __post_init__(self) -> None:
         if not self.categories:
@@ -72,8 +78,27 @@ class ColumnMap:
         return (*(name for name in others if name not in self.categories), *self.categories)
 
 
-def mapped_source(batches: Iterable[pa.RecordBatch], columns: ColumnMap) -> Source:
+def mapped_source(
+    batches: Iterable[pa.RecordBatch],
+    columns: ColumnMap,
+    where: object = "products",
+    encoding: str = "utf-8",
+) -> Source:
     """Returns a source of batches that have the columns named in `columns`.
+
+    Args:
+        batches: the products.
+        columns: which columns are read.
+        where: the file or the like that the batches are of, for errors.
+        encoding: that of the products, if their file has one.
+    """
+    return categorized_source(mapped_batches(batches, columns, where), columns, encoding)
+
+
+def categorized_source(
+    batches: Iterable[pa.RecordBatch], columns: ColumnMap, encoding: str = "utf-8"
+) -> Source:
+    """Returns a source of batches of `mapped_batches`, whose category cells become paths.
 
     Where one column holds the categories, all rows are read into a temporary file first, because
     the form of the cells is settled by all of them.
@@ -81,16 +106,54 @@ def mapped_source(batches: Iterable[pa.RecordBatch], columns: ColumnMap) -> Sour
     Raises:
         InputError: while iterating, at a category cell of no known form, or see `CategorySurvey`.
     """
-    judgements = read_judgements(columns.judgements) if columns.judgements else ()
-    one = len(columns.categories) == 1
-    return Source((_by_cell if one else _by_level)(batches, columns), judgements)
+    by = _by_cell if len(columns.categories) == 1 else _by_level
+    return Source(by(batches, columns), judgements_of(columns, encoding))
+
+
+def judgements_of(columns: ColumnMap, encoding: str = "utf-8") -> Iterable[pa.RecordBatch]:
+    """Returns the batches of the file of judgements; none without a file.
+
+    Args:
+        columns: names the file.
+        encoding: that of the products, if their file has one.
+    """
+    if not columns.judgements:
+        return ()
+    told = columns.judgements_delimiter, columns.judgements_encoding
+    return read_judgements(columns.judgements, *told, products_encoding=encoding)
+
+
+def mapped_batches(
+    batches: Iterable[pa.RecordBatch], columns: ColumnMap, where: object
+) -> Iterator[pa.RecordBatch]:
+    """Yields batches under the names that a `Source` has, each column converted but category cells.
+
+    Raises:
+        InputError: a column that cannot be converted (named, with `where`), see `conversion`.
+    """
+    row = 1
+    for batch in batches:
+
+        def text(name: str, batch: pa.RecordBatch = batch, row: int = row) -> pa.Array:
+            return as_text(batch.column(name), name, where, row)
+
+        places = {name: batch.schema.get_all_field_indices(name) for name in columns.categories}
+        cells = [batch.column(places[name].pop(0)) for name in columns.categories]
+        arrays = [
+            as_ids(batch.column(columns.id), columns.id, where, row),
+            text(columns.title),
+            *(as_raw_cells(c, n, where) for c, n in zip(cells, columns.categories, strict=True)),
+            *map(text, columns.text),
+        ]
+        row += len(batch)
+        names = ["id", "title", *["categories"] * len(cells), *columns.text]
+        yield pa.RecordBatch.from_arrays(arrays, names)
 
 
 def _by_level(batches: Iterable[pa.RecordBatch], columns: ColumnMap) -> Iterator[pa.RecordBatch]:
     for batch in batches:
-        places = {name: batch.schema.get_all_field_indices(name) for name in columns.categories}
-        levels = [batch.column(places[name].pop(0)) for name in columns.categories]
-        names = [pc.fill_null(pc.cast(level, pa.string()), "") for level in levels]
+        levels = [batch.column(2 + level) for level in range(len(columns.categories))]
+        names = [pc.fill_null(as_text(level, "categories", "products"), "") for level in levels]
         joined = pc.binary_join_element_wise(*names, _LEVEL_END)
         yield _mapped(batch, columns, {"categories": pc.split_pattern(joined, _LEVEL_END)})
 
@@ -98,8 +161,8 @@ def _by_level(batches: Iterable[pa.RecordBatch], columns: ColumnMap) -> Iterator
 def _by_cell(batches: Iterable[pa.RecordBatch], columns: ColumnMap) -> Iterator[pa.RecordBatch]:
     notes: list[str] = []
     column = CategoryColumn(
-        columns.categories[0],
-        columns.id,
+        "categories",
+        "id",
         columns.separator,
         columns.path_separator,
         columns.kept_path,
@@ -115,8 +178,8 @@ def _mapped(
     batch: pa.RecordBatch, columns: ColumnMap, categories: dict[str, pa.Array]
 ) -> pa.RecordBatch:
     arrays = {
-        "id": batch.column(columns.id),
-        "title": batch.column(columns.title),
+        "id": batch.column("id"),
+        "title": batch.column("title"),
         **categories,
         **{name: batch.column(name) for name in columns.text},
     }

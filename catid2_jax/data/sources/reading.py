@@ -8,7 +8,7 @@ import itertools
 import pathlib
 from collections.abc import Collection, Iterator, Sequence
 from os import PathLike
-from typing import Any
+from typing import Any, Literal, get_args
 
 import pyarrow as pa
 import pyarrow.json
@@ -25,9 +25,12 @@ from catid2_jax.errors import InputError
 
 BATCH_ROWS = 16_384  # rows in memory at a time
 _JSON_BLOCK = 1 << 25  # bytes; no line may be longer
+_OR_LETTERS = "or quoting = none where quotes are letters"
 _CSV_DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
 
 Path = str | PathLike[str]
+Quoting = Literal["auto", "rfc4180", "none"]
+"""How cells are quoted; `csv_batches` says what each means."""
 
 
 @contextlib.contextmanager
@@ -102,6 +105,7 @@ def csv_batches(
     delimiter: str = ",",
     encoding: str = "utf-8",
     optional: Sequence[str] = (),
+    quoting: Quoting = "auto",
 ) -> Iterator[pa.RecordBatch]:
     """Streams the named columns of a file of separated values, all as text.
 
@@ -117,6 +121,9 @@ def csv_batches(
         delimiter: the character between two cells.
         encoding: the file's encoding under Python's name for it.
         optional: names of columns to read if it has them.
+        quoting: "rfc4180"; "none" where quotes are letters; "auto" for RFC 4180, but refusing a
+            row of several lines each of which has all cells by itself: there a quote that is a
+            letter (an inch mark, say) has swallowed the rows up to the next one.
 
     Raises:
         InputError: a missing column (named, with those found), another delimiter, lines that end in
@@ -133,6 +140,7 @@ def csv_batches(
             itertools.chain([first], lines),
             delimiter=delimiter,
             skipinitialspace=spaced,
+            quoting=csv.QUOTE_NONE if quoting == "none" else csv.QUOTE_MINIMAL,
             strict=True,
         )
         try:
@@ -142,7 +150,8 @@ def csv_batches(
             require_columns(wanted, header, path)
             places_of = {name: iter(_places(header, name)) for name in wanted}
             places = [next(places_of[name]) for name in wanted]
-            whole = _whole_rows(rows, len(header), lines)
+            lines.row.clear()
+            whole = _whole_rows(rows, len(header), lines, delimiter if quoting == "auto" else "")
             while batch := list(itertools.islice(whole, BATCH_ROWS)):
                 cells = list(zip(*batch, strict=True))
                 values = [pa.array(cells[place], pa.string()) for place in places]
@@ -150,7 +159,37 @@ def csv_batches(
         except csv.Error as error:
             if "new-line" in str(error):
                 raise line_end_error(lines.where) from error
-            raise InputError(lines.where, error, "cells quoted as in RFC 4180") from error
+            raise InputError(
+                lines.first, error, f"cells quoted as in RFC 4180, {_OR_LETTERS}"
+            ) from error
+
+
+def check_quoting(quoting: str) -> None:
+    """Raises InputError unless it is one of `Quoting`."""
+    if quoting not in get_args(Quoting):
+        choices = ", ".join(map(repr, get_args(Quoting)))
+        raise InputError("quoting", repr(quoting), f"one of {choices}")
+
+
+def header_delimiter(path: Path, columns: Collection[str]) -> str:
+    """Returns the delimiter under which the first line of a file names columns; "" if none does."""
+    with reading(path):
+        header = next(_lines(path), (1, b""))[1].decode(errors="replace").strip()
+    for delimiter in _CSV_DELIMITERS:
+        if set(columns) <= {cell.strip(' "') for cell in header.split(delimiter)}:
+            return delimiter
+    return ""
+
+
+def is_utf8(path: Path) -> bool:
+    """Whether all lines of a file, plain or compressed, are UTF-8."""
+    with reading(path):
+        try:
+            for _, line in _lines(path):
+                line.decode()
+        except UnicodeDecodeError:
+            return False
+    return True
 
 
 def csv_header(path: Path, delimiter: str, encoding: str = "utf-8") -> list[str]:
@@ -243,12 +282,18 @@ def _fits(value: Any, kind: pa.DataType) -> bool:
 
 
 class _TextLines:
-    """Iterates over the lines of a file as text; `where` names the last line read."""
+    """Iterates over the lines of a file as text.
+
+    Attributes:
+        where: names the last line read.
+        row: the lines read since it was last emptied; `first` names the first of them.
+    """
 
     def __init__(self, path: Path, encoding: str) -> None:
         _check_encoding(encoding)
         self._lines, self._path, self._encoding = _lines(path), path, encoding
-        self.where = str(path)
+        self.where = self.first = str(path)
+        self.row: list[str] = []
 
     def __iter__(self) -> "_TextLines":
         return self
@@ -256,6 +301,12 @@ class _TextLines:
     def __next__(self) -> str:
         number, line = next(self._lines)
         self.where = f"{self._path}:{number}"
+        if not self.row:
+            self.first = self.where
+        self.row.append(self._decode(line))
+        return self.row[-1]
+
+    def _decode(self, line: bytes) -> str:
         if self._encoding.lower() in ("utf-8", "utf8"):
             return decode_line(line, self.where)
         try:
@@ -283,10 +334,21 @@ def _check_encoding(encoding: str) -> None:
         )
 
 
-def _whole_rows(rows: Iterator[list[str]], length: int, lines: _TextLines) -> Iterator[list[str]]:
+def _whole_rows(
+    rows: Iterator[list[str]], length: int, lines: _TextLines, delimiter: str
+) -> Iterator[list[str]]:
+    """Checks the rows; with a delimiter, also that none has swallowed others."""
     for row in rows:
+        several = delimiter and length > 1 and len(lines.row) > 1
+        if several and all(line.count(delimiter) == length - 1 for line in lines.row):
+            raise InputError(
+                lines.first,
+                f"a quote that takes this and the next {len(lines.row) - 1} rows for one",
+                f"{_OR_LETTERS[3:]}, or quoting = rfc4180 if this is one row",
+            )
         if len(row) != length:
-            raise InputError(lines.where, f"{len(row)} cells", f"{length} as in the header")
+            raise InputError(lines.first, f"{len(row)} cells", f"{length} as in the header")
+        lines.row.clear()
         yield row
 
 

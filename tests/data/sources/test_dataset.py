@@ -150,7 +150,10 @@ def test_bad_products_leave_the_earlier_catalogue(tmp_path):
     write_dataset(Source([batch(MUG)]), tmp_path)
     before = (tmp_path / "catalog.parquet").read_bytes()
     spaced = batch(MUG, ("p 2", "Pen", PATH, None, None))
-    with pytest.raises(InputError, match="products: found id 'p 2', expected ids without white"):
+    with pytest.raises(
+        InputError,
+        match="products: row 2, column 'id': found id 'p 2', expected text",
+    ):
         write_dataset(Source([spaced]), tmp_path)
     with pytest.raises(InputError) as caught:
         write_dataset(Source([batch(("p1", "Mug", [], None, None))]), tmp_path)
@@ -161,7 +164,7 @@ def test_bad_products_leave_the_earlier_catalogue(tmp_path):
     with pytest.raises(InputError, match="judgements: found label 'Good'"):
         write_dataset(Source([batch(("p9", "Pen", PATH, None, None))], [bad]), tmp_path)
     spaced = judged(("q 1", "mug", "p9", "E", "train"))
-    with pytest.raises(InputError, match="judgements: found id 'q 1'"):
+    with pytest.raises(InputError, match="judgements: row 1, column 'query_id': found id 'q 1'"):
         write_dataset(Source([batch(("p9", "Pen", PATH, None, None))], [spaced]), tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["catalog.parquet"]
     assert (tmp_path / "catalog.parquet").read_bytes() == before
@@ -208,3 +211,13 @@ def test_paths_are_cleaned_name_by_name(paths, start):
     ]
     column = pa.array([["before"]] * start + paths, pa.list_(pa.string()))
     assert clean_paths(column.slice(start)).to_pylist() == expected
+
+
+def test_binary_labels_are_said(tmp_path):
+    with console.capture() as capture:
+        rows = [("q1", "mug", "p1", "1", "train"), ("q1", "mug", "p0", "0", "train")]
+        write_dataset(Source([batch(MUG)], [judged(*rows)]), tmp_path)
+    assert "all judgements have grade 1 (complement) or 0" in capture.get()
+    with console.capture() as capture:
+        write_dataset(Source([batch(MUG)], [judged(("q1", "mug", "p1", "E", "train"))]), tmp_path)
+    assert capture.get() == ""

@@ -235,11 +235,13 @@ def test_a_byte_order_mark_is_no_part_of_the_first_column(tmp_path):
         ),
         (
             'id,title\n1,"open\n2,b\n3,c\n',
-            ":4: found unexpected end of data, expected cells quoted as in RFC 4180",
+            ":2: found unexpected end of data, expected cells quoted as in RFC 4180, "
+            "or quoting = none where quotes are letters",
         ),
         (
             'id,title\n1,"a" b\n',
-            ":2: found ',' expected after '\"', expected cells quoted as in RFC 4180",
+            ":2: found ',' expected after '\"', expected cells quoted as in RFC 4180, "
+            "or quoting = none where quotes are letters",
         ),
     ],
 )
@@ -366,3 +368,41 @@ def test_the_files_of_a_folder(tmp_path):
     assert files_of(tmp_path / "a.txt", "*.parquet") == [tmp_path / "a.txt"]
     with pytest.raises(InputError, match=r"found no file \*\.csv, expected at least one"):
         files_of(tmp_path, "*.csv")
+
+
+INCHES = 'id\ttitle\tpath\n1\tHose\tA\n2\t"24 in hose\tA\n3\tPipe\tA\n4\tTap 3"\tA\n5\tRod\tA\n'
+
+
+def test_a_quote_that_swallows_rows_is_refused_with_the_line_of_its_row(tmp_path):
+    path, names = write(tmp_path / "feed.tsv", INCHES), ["id", "title", "path"]
+    assert error_of(csv_batches(path, names, "\t")).startswith(
+        f"{path}:3: found a quote that takes this and the next 2 rows for one, expected "
+    )
+    letters = rows_of(csv_batches(path, names, "\t", quoting="none"))
+    assert [tuple(row.values()) for row in letters] == [
+        tuple(line.split("\t")) for line in INCHES.splitlines()[1:]
+    ]
+    assert len(rows_of(csv_batches(path, names, "\t", quoting="rfc4180"))) == 3
+
+
+def test_a_cell_of_several_lines_is_one_cell(tmp_path):
+    text = 'id,title,path\n1,"Mug, blue,\nred, green, white",A\n2,"a\nb",A\n'
+    found = rows_of(csv_batches(write(tmp_path / "items.csv", text), ["title"]))
+    assert [row["title"] for row in found] == ["Mug, blue,\nred, green, white", "a\nb"]
+
+
+def test_a_row_of_another_length_is_named_where_its_quote_opens(tmp_path):
+    path = write(tmp_path / "items.csv", 'id,title,path\n1,a,A\n2,"b,A\n3,c,A,"\n4,d,A\n')
+    assert error_of(csv_batches(path, ["id"])) == (
+        f"{path}:3: found 2 cells, expected 3 as in the header"
+    )
+
+
+def test_a_name_twice_is_an_error_where_it_is_asked_for(tmp_path):
+    table = pa.table([["1"], ["2"], ["a"], ["b"]], ["id", "id", "title", "note"])
+    path = tmp_path / "items.parquet"
+    pa.parquet.write_table(table, path)
+    assert error_of(parquet_batches(path, ["id", "title"])) == (
+        f"{path}: found 2 columns named 'id', expected 1 of that name"
+    )
+    assert rows_of(parquet_batches(path, ["title"])) == [{"title": "a"}]
