@@ -2,8 +2,9 @@
 
     python -m catid2_jax.import_data SOURCE --output=DIR [--field=value ...]
 
-The sources are esci, wands, amazon_reviews, huggingface, csv, parquet and sql; SOURCE --help has
-its fields. A field of several values takes them with commas between.
+The sources are esci, wands, amazon_reviews, huggingface, csv, parquet, sql and the exports of
+shopify, woocommerce and google_merchant; SOURCE --help has its fields. A field of several values
+takes them with commas between.
 """
 
 import argparse
@@ -11,28 +12,13 @@ import dataclasses
 import inspect
 import pathlib
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 
 from catid2_jax.cli import exit_codes
-from catid2_jax.data.sources.amazon_reviews import AmazonReviewsConfig, read_amazon_reviews
-from catid2_jax.data.sources.dataset import Source, WritingConfig, report, write_dataset
-from catid2_jax.data.sources.delimited import CsvConfig, read_csv
-from catid2_jax.data.sources.esci import EsciConfig, dataset_figures, read_esci, table_1
-from catid2_jax.data.sources.huggingface import HuggingFaceConfig, read_huggingface
-from catid2_jax.data.sources.parquet import ParquetConfig, read_parquet
-from catid2_jax.data.sources.sql import SqlConfig, read_sql
-from catid2_jax.data.sources.wands import WandsConfig, read_wands
+from catid2_jax.data.sources.dataset import WritingConfig, report, write_dataset
+from catid2_jax.data.sources.esci import dataset_figures, table_1
+from catid2_jax.data.sources.registry import SOURCES
 from catid2_jax.progress import console
-
-SOURCES: dict[str, tuple[type, Callable[..., Iterable[Source]]]] = {
-    "esci": (EsciConfig, read_esci),
-    "wands": (WandsConfig, read_wands),
-    "amazon_reviews": (AmazonReviewsConfig, read_amazon_reviews),
-    "huggingface": (HuggingFaceConfig, read_huggingface),
-    "csv": (CsvConfig, read_csv),
-    "parquet": (ParquetConfig, read_parquet),
-    "sql": (SqlConfig, read_sql),
-}
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -383,6 +383,7 @@ def test_every_field_is_described_once_in_the_order_of_its_class():
     paths = [path for path, _, _ in FIELDS]
     options = [path for path in paths if path.startswith("config.options.")]
     named = {
+        "bm25": "tokens",
         "category_prefix": "category_levels codebook_size levels",
         "clusters": "level",
         "random": "codebook_size levels",

@@ -13,6 +13,7 @@ from catid2_jax.checkpoints.huggingface import (
     INDEX,
     WEIGHTS,
     read_hugging_face,
+    read_token_names,
     write_hugging_face,
 )
 from catid2_jax.checkpoints.id_rows import with_id_tokens
@@ -38,10 +39,13 @@ Format = Literal["t5x", "huggingface"]
 NOTE = "catid2.json"
 """The file that says what no other does: the whole `T5Config` and where the ID tokens lie."""
 
+_ID_TOKEN = re.compile(r"<id_\d+_\d+>")
 _STEP = re.compile(r"checkpoint_(\d+)")
 
 
-def read_checkpoint(path: str | pathlib.Path, which: Which = "last") -> Checkpoint:
+def read_checkpoint(
+    path: str | pathlib.Path, which: Which = "last", encoder_alone: bool = False
+) -> Checkpoint:
     """Reads a T5 from T5X's, Hugging Face's or our own files, whichever lie there.
 
     Args:
@@ -50,16 +54,20 @@ def read_checkpoint(path: str | pathlib.Path, which: Which = "last") -> Checkpoi
             system with a trained stage 2, or the work directory that it lies in, whose first
             trained system (`records.choose_system`) is taken.
         which: the checkpoint of a system that is read.
+        encoder_alone: whether an encoder without a decoder is enough.
 
     Raises:
-        InputError: there is none, or a leaf cannot be read or is not of the network's shape.
+        InputError: there is none, or a leaf cannot be read or is not of the network's shape, or
+            there is an encoder alone and that is not enough.
     """
     path = pathlib.Path(path).absolute()
     trained = system_folder(path, "seq2seq")
     if trained:
         checkpoint = read_trained(trained, which)
     elif (path / WEIGHTS).is_file() or (path / INDEX).is_file():
-        checkpoint = _with_note(read_hugging_face(path), path)
+        checkpoint = dataclasses.replace(
+            _with_note(read_hugging_face(path), path), token_names=_token_names(path)
+        )
     else:
         folder = _t5x_folder(path)
         params, step = read_t5x(folder)
@@ -67,6 +75,8 @@ def read_checkpoint(path: str | pathlib.Path, which: Which = "last") -> Checkpoi
             Checkpoint(params, infer_config(params, folder), step), folder.parent, folder
         )
     check_parameters(checkpoint.params, checkpoint.config, checkpoint.rows, path)
+    if checkpoint.is_encoder and not encoder_alone:
+        raise InputError(path, "a T5's encoder alone", "a whole T5, with a decoder")
     return checkpoint
 
 
@@ -145,7 +155,7 @@ def write_checkpoint(
             write_t5x(temporary, checkpoint)
             if vocabulary is not None:
                 (temporary / PIECES).write_bytes(vocabulary.model)
-        note = dataclasses.asdict(dataclasses.replace(checkpoint, params={}))
+        note = dataclasses.asdict(dataclasses.replace(checkpoint, params={}, token_names={}))
         write_json(temporary / NOTE, {name: note[name] for name in ("config", "id_tokens", "step")})
         os.replace(temporary, path)
     finally:
@@ -168,6 +178,11 @@ def _t5x_folder(path: pathlib.Path) -> pathlib.Path:
         f"T5X's checkpoint_N (with state/ or checkpoint in it), {WEIGHTS} or {INDEX}, or a work "
         "directory with a trained system",
     )
+
+
+def _token_names(folder: pathlib.Path) -> dict[int, str]:
+    names = read_token_names(folder)
+    return {token: name for token, name in names.items() if not _ID_TOKEN.fullmatch(name)}
 
 
 def _with_note(checkpoint: Checkpoint, *places: pathlib.Path) -> Checkpoint:

@@ -9,7 +9,7 @@ import safetensors
 import safetensors.numpy
 
 from catid2_jax.checkpoints.names import hugging_face_names, turned
-from catid2_jax.checkpoints.tree import Checkpoint, read_json
+from catid2_jax.checkpoints.tree import DECODER, Checkpoint, read_json
 from catid2_jax.errors import InputError
 from catid2_jax.files import write_json
 from catid2_jax.models.t5.config import T5Config
@@ -46,7 +46,7 @@ _FEED_FORWARD: Mapping[str, tuple[str, ...]] = {
 
 
 def read_hugging_face(folder: pathlib.Path) -> Checkpoint:
-    """Reads a folder that `save_pretrained` wrote.
+    """Reads a folder that `save_pretrained` wrote, of a T5 or of its encoder alone.
 
     Raises:
         InputError: a file or a parameter is missing or cannot be read, or `T5Config` cannot
@@ -62,9 +62,13 @@ def read_hugging_face(folder: pathlib.Path) -> Checkpoint:
         other = weights.pop(alias, None)
         if other is not None and not np.array_equal(weights.setdefault(_EMBEDDING, other), other):
             raise InputError(folder, f"{alias} unlike {_EMBEDDING}", "one embedding")
-    config = _parse_config(values, _settle_logits(weights, values, folder), path)
+    encoder_alone = not any(name.startswith("decoder.") for name in weights)
+    tied = encoder_alone or _settle_logits(weights, values, folder)
+    config = _parse_config(values, tied, path)
     params = {}
     for ours, theirs in hugging_face_names(config).items():
+        if encoder_alone and ours.startswith(DECODER):
+            continue
         if theirs not in weights:
             raise InputError(folder, f"no parameter {theirs}", f"it for {ours}")
         params[ours] = turned(ours, weights.pop(theirs))
@@ -73,6 +77,35 @@ def read_hugging_face(folder: pathlib.Path) -> Checkpoint:
             folder, f"the parameter {min(weights)}", f"only those of the T5 that {path} describes"
         )
     return Checkpoint(params, config)
+
+
+def read_token_names(folder: pathlib.Path) -> dict[int, str]:
+    """Returns the tokens that a tokenizer adds to its SentencePiece model, by their ids.
+
+    They are in `added_tokens.json`, `tokenizer_config.json` or `tokenizer.json`, as the release of
+    transformers that wrote the folder has it; {} if none of these is there.
+
+    Raises:
+        InputError: a file is damaged or of another form.
+    """
+    found: dict[int, str] = {}
+    for name in ("added_tokens.json", "tokenizer_config.json", "tokenizer.json"):
+        if not (folder / name).is_file():
+            continue
+        values = read_json(folder / name)
+        try:
+            if name == "added_tokens.json":
+                found |= {int(token_id): token for token, token_id in values.items()}
+            elif name == "tokenizer.json":
+                found |= {int(t["id"]): t["content"] for t in values.get("added_tokens") or ()}
+            else:
+                tokens = values.get("added_tokens_decoder") or {}
+                found |= {int(token_id): token["content"] for token_id, token in tokens.items()}
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise InputError(
+                folder / name, f"added tokens of another form ({error!r})", "ids and their texts"
+            ) from error
+    return found
 
 
 def write_hugging_face(folder: pathlib.Path, checkpoint: Checkpoint) -> None:

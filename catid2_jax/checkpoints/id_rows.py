@@ -74,8 +74,10 @@ def with_id_tokens(
         seed: seed of the draw.
 
     Raises:
-        InputError: the vocabulary is not that of the checkpoint, or the codebooks are not L x K.
+        InputError: the vocabulary is not that of the checkpoint, has too few extra ids for the
+            tokens that a fine-tune has added, or the codebooks are not L x K.
     """
+    _check_added_tokens(checkpoint, vocabulary, where)
     wanted = IdTokens(vocabulary.first_id_token, vocabulary.levels, vocabulary.codebook_size)
     first, rows = wanted.first, checkpoint.rows
     if checkpoint.id_tokens not in (None, wanted):
@@ -101,6 +103,23 @@ def with_id_tokens(
     if LOGITS in params:
         params[LOGITS] = _grown(params[LOGITS].T, wanted, vocabulary.rows, scores).T
     return dataclasses.replace(checkpoint, params=params, id_tokens=wanted)
+
+
+def _check_added_tokens(
+    checkpoint: Checkpoint, vocabulary: Vocabulary, where: str | pathlib.Path
+) -> None:
+    """Refuses to put ID tokens where the checkpoint's own tokenizer has other tokens."""
+    first, pieces = vocabulary.first_id_token, vocabulary.pieces
+    ids = range(first, first + vocabulary.levels * vocabulary.codebook_size)
+    names = checkpoint.token_names
+    hit = sorted(token for token in names if token in ids)
+    if hit and checkpoint.id_tokens is None:
+        raise InputError(
+            where,
+            f"{len(hit)} tokens of its own after {pieces} pieces and {first - pieces} extra ids, "
+            f"such as {names[hit[0]]!r:.60} of id {hit[0]}",
+            f"{max(names) + 1 - pieces} extra ids, which keep the rows of all of them",
+        )
 
 
 def _grown(table: np.ndarray, wanted: IdTokens, rows: int, scores: np.ndarray) -> np.ndarray:

@@ -18,7 +18,8 @@ from catid2_jax.models.t5.config import T5Config
 from catid2_jax.models.t5.network import Transformer
 
 EMBEDDING = "token_embedder/embedding"
-LOGITS = "decoder/logits_dense/kernel"
+DECODER = "decoder/"
+LOGITS = f"{DECODER}logits_dense/kernel"
 
 Parameters = Mapping[str, np.ndarray]
 """Parameters by T5X's names, such as `encoder/layers_0/attention/query/kernel`."""
@@ -51,6 +52,8 @@ class Checkpoint:
         vocabulary: the SentencePiece model that lies with it; None if there is none.
         normalize_over: what a code competed with in training: the whole vocabulary ("full"), or the
             codes of its level ("level").
+        token_names: names that its tokenizer gives to ids after the pieces, by id, but for those of
+            ID tokens; empty if the files do not say.
     """
 
     params: Parameters
@@ -59,6 +62,12 @@ class Checkpoint:
     id_tokens: IdTokens | None = None
     vocabulary: pathlib.Path | None = None
     normalize_over: str = "full"
+    token_names: Mapping[int, str] = dataclasses.field(default_factory=dict)
+
+    @property
+    def is_encoder(self) -> bool:
+        """Whether it is an encoder alone, without a decoder."""
+        return not any(name.startswith(DECODER) for name in self.params)
 
     @property
     def rows(self) -> int:
@@ -86,10 +95,10 @@ def parameter_shapes(config: T5Config, rows: int) -> Mapping[str, tuple[int, ...
 
 
 def check_parameters(params: Parameters, config: T5Config, rows: int, where: object) -> None:
-    """Checks that parameters are those of a network.
+    """Checks that parameters are those of a network, or of its encoder alone.
 
     Args:
-        params: the parameters found.
+        params: the parameters found; if none is a decoder's, none has to be.
         config: the network's shape.
         rows: the number of rows of its embedding.
         where: the place that errors name.
@@ -99,6 +108,8 @@ def check_parameters(params: Parameters, config: T5Config, rows: int, where: obj
     """
     expected = parameter_shapes(config, rows)
     found = {name: leaf.shape for name, leaf in params.items()}
+    if not any(name.startswith(DECODER) for name in found):
+        expected = {n: shape for n, shape in expected.items() if not n.startswith(DECODER)}
     for name in sorted(expected.keys() | found.keys()):
         if found.get(name) != expected.get(name):
             raise InputError(

@@ -1,13 +1,16 @@
 """Catalogues in JSON Lines or Parquet, read record by record and checked."""
 
+import collections
 import contextlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from os import PathLike
 from typing import IO, Any, Literal
 
+from catid2_jax.data.json_values import NoJsonError, column_values, json_value
 from catid2_jax.data.lines import (
     JSON_SUFFIXES,
+    at_least_one,
     check_suffix,
     json_line,
     parse_id,
@@ -38,6 +41,8 @@ class CatalogReader:
 
     Attributes:
         rejected: number of records left out by the current or latest iteration.
+        values_left_out: further field -> number of its values that JSON cannot hold, which became
+            null in that iteration.
     """
 
     def __init__(
@@ -53,16 +58,18 @@ class CatalogReader:
         self.on_error = on_error
         self.rejects = rejects
         self.rejected = 0
+        self.values_left_out: collections.Counter[str] = collections.Counter()
 
     def __iter__(self) -> Iterator[Product]:
         self.rejected = 0
+        self.values_left_out.clear()
         first_seen: dict[str, str] = {}
         path = self.rejects if self.on_error == "skip" else None
         with contextlib.nullcontext() if path is None else atomic_write(path) as rejects:
             for place, number, record in _read_records(self.path):
                 where = f"{self.path}{place}"
                 try:
-                    product = _parse_product(record, where)
+                    product = _parse_product(record, where, self.values_left_out)
                     if product.id in first_seen:
                         first = first_seen[product.id]
                         raise InputError(
@@ -95,7 +102,9 @@ def stream_products(
 
     A record has the fields `id` (unique, without white space; an integer becomes its digits),
     `title` (not blank) and `categories` (list of names, root first; white space around them is
-    removed), and may have `text`. All other fields go to `Product.extra`. Blank lines are ignored.
+    removed), and may have `text`. All other fields go to `Product.extra`, those that JSON does not
+    have in another form or, where there is none, as null (see `json_values`). Blank lines are
+    ignored.
 
     Args:
         path: a file named .jsonl or .json (one object per line), .jsonl.gz, .json.gz or .parquet.
@@ -118,10 +127,11 @@ def write_catalog(path: str | PathLike[str], products: Iterable[Product]) -> Non
     """Writes products as JSON Lines (compressed if `path` ends in .gz), atomically.
 
     Raises:
-        InputError: the suffix is not one of JSON Lines, or a field in `extra` is not JSON.
+        InputError: the suffix is not one of JSON Lines, there is no product, one could not be read
+            again (see `stream_products`), or a field in `extra` is not JSON.
     """
     check_suffix(path, JSON_SUFFIXES)
-    write_lines(path, (_product_line(product) for product in products))
+    write_lines(path, at_least_one(map(_product_line, products), path, "product"))
 
 
 def product_text(product: Product, with_categories: bool) -> str:
@@ -195,9 +205,16 @@ def _read_parquet(path: str | PathLike[str]) -> Iterator[dict[str, Any]]:
 
     try:
         with unchanged(path), pyarrow.parquet.ParquetFile(path) as file:
-            require_fields(dict.fromkeys(file.schema_arrow.names), _REQUIRED, str(path))
+            names = file.schema_arrow.names
+            require_fields(dict.fromkeys(names), _REQUIRED, str(path))
+            twice = next((name for name in names if names.count(name) > 1), None)
+            if twice is not None:
+                raise InputError(path, f"several columns named {twice!r}", "one of each name")
             for batch in file.iter_batches(batch_size=_PARQUET_BATCH):
-                yield from batch.to_pylist()
+                columns = [_values(column) for column in batch.columns]
+                yield from (
+                    dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)
+                )
     except FileNotFoundError as error:
         raise InputError(path, "no such file", "a file to read") from error
     except InputError:  # a ValueError that already says what is wrong
@@ -207,19 +224,49 @@ def _read_parquet(path: str | PathLike[str]) -> Iterator[dict[str, Any]]:
         raise InputError(path, f"{reason:.200}", "a readable Parquet") from error
 
 
-def _parse_product(record: bytes | dict[str, Any], where: str) -> Product:
-    fields = parse_json_object(record, where) if isinstance(record, bytes) else dict(record)
+def _values(column: Any) -> list[Any]:
+    """The values of a column; where Python has none, something that JSON has not either."""
+    try:
+        return column_values(column)
+    except NoJsonError:
+        return [None if missing else Ellipsis for missing in column.is_null().to_pylist()]
+
+
+def _own_field(value: Any) -> Any:
+    """A field that every product has, whose text some programs write as bytes."""
+    try:
+        return value if isinstance(value, float) else json_value(value)
+    except NoJsonError:
+        return value
+
+
+def _parse_product(
+    record: bytes | dict[str, Any], where: str, left_out: collections.Counter[str]
+) -> Product:
+    if isinstance(record, bytes):
+        fields = parse_json_object(record, where, with_nan=True)
+    else:
+        fields = dict(record)
     require_fields(fields, _REQUIRED, where)
+    for name in fields.keys() & {*_REQUIRED, "text"}:
+        fields[name] = _own_field(fields[name])
     text = fields.pop("text", None)
     if text is not None and not isinstance(text, str):
         raise InputError(where, f"text {text!r:.60}", "text or null")
-    return Product(
+    product = Product(
         id=parse_id(fields.pop("id"), where),
         title=parse_text(fields.pop("title"), "title", where),
         text=text or "",
         categories=_parse_categories(fields.pop("categories"), where),
         extra=fields,
     )
+    for name, value in fields.items():  # of a product that is kept
+        try:
+            fields[name] = json_value(value)
+        except NoJsonError:
+            fields[name] = None
+            left_out[name] += 1
+    return product
 
 
 def _parse_categories(value: Any, where: str) -> tuple[str, ...]:
@@ -229,14 +276,14 @@ def _parse_categories(value: Any, where: str) -> tuple[str, ...]:
 
 
 def _product_line(product: Product) -> str:
+    where = f"product {product.id!r}"
     record = {
-        "id": product.id,
-        "title": product.title,
+        "id": parse_id(product.id, where),
+        "title": parse_text(product.title, "title", where),
         "text": product.text,
-        "categories": list(product.categories),
-        **product.extra,
+        "categories": list(_parse_categories(list(product.categories), where)),
     }
-    return json_line(record, f"product {product.id!r}")
+    return json_line({**record, **product.extra, **record}, where)
 
 
 def _write_reject(

@@ -19,6 +19,15 @@ from catid2_jax.files import atomic_write
 
 JSON_SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".json.gz")
 
+_JSON_KINDS = {
+    type(None): "null",
+    bool: "true or false",
+    int: "a number",
+    float: "a number",
+    list: "a list",
+    dict: "an object",
+}
+
 
 def check_suffix(path: str | PathLike[str], suffixes: Iterable[str]) -> None:
     """Raises InputError unless the name of `path` ends in one of `suffixes`."""
@@ -60,7 +69,8 @@ def read_lines(path: str | PathLike[str]) -> Iterator[tuple[int, bytes]]:
     Only "\n" ends a line, since a title may contain Unicode's other line separators.
 
     Raises:
-        InputError: the file is missing, unreadable or a damaged gzip, or changes while it is read.
+        InputError: the file is missing, unreadable or a damaged gzip, changes while it is read, or
+            has lines that end in a carriage return alone.
     """
     opener: Any = gzip.open if str(path).endswith(".gz") else open
     try:
@@ -68,6 +78,7 @@ def read_lines(path: str | PathLike[str]) -> Iterator[tuple[int, bytes]]:
             for number, line in enumerate(file, 1):
                 if number == 1:
                     line = line.removeprefix(codecs.BOM_UTF8)
+                    check_line_end(line, f"{path}:{number}")
                 if line.strip():
                     yield number, line
     except FileNotFoundError as error:
@@ -76,6 +87,18 @@ def read_lines(path: str | PathLike[str]) -> Iterator[tuple[int, bytes]]:
         raise InputError(path, f"a damaged gzip ({error})", "a whole one") from error
     except OSError as error:
         raise InputError(path, error.strerror or error, "a file to read") from error
+
+
+def check_line_end(line: bytes, where: object) -> None:
+    """Raises `line_end_error` if a carriage return, by which old programs end lines, is inside."""
+    if b"\r" in line.rstrip(b"\r\n"):
+        raise line_end_error(where)
+
+
+def line_end_error(where: object) -> InputError:
+    """Returns the error of a file in which a carriage return alone ends lines."""
+    expected = r"LF or CR LF: convert the file with tr '\r' '\n'"
+    return InputError(where, "lines that end in CR alone", expected)
 
 
 def decode_line(line: bytes, where: str) -> str:
@@ -93,15 +116,20 @@ def decode_line(line: bytes, where: str) -> str:
         ) from error
 
 
-def parse_json_object(line: bytes, where: str) -> dict[str, Any]:
+def parse_json_object(line: bytes, where: str, with_nan: bool = False) -> dict[str, Any]:
     """Parses a line of JSON Lines.
+
+    Args:
+        line: the line.
+        where: its place, for errors.
+        with_nan: whether NaN and infinity, which JSON does not have, are read as numbers.
 
     Raises:
         InputError: the line is not UTF-8, not JSON (which has no NaN or infinity), or no object.
     """
     text = decode_line(line, where)
     try:
-        value = json.loads(text, parse_constant=_refuse_constant)
+        value = json.loads(text, parse_constant=float if with_nan else _refuse_constant)
         if "\\u" in text:  # only an escape makes a lone surrogate, which UTF-8 cannot encode
             json.dumps(value, ensure_ascii=False).encode("utf-8")
     except UnicodeEncodeError as error:
@@ -124,7 +152,7 @@ def parse_id(value: Any, where: str) -> str:
     """
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
-    if not isinstance(value, str) or value.split() != [value]:
+    if not isinstance(value, str) or value.split() != [value] or value[0] == "\ufeff":
         raise InputError(where, f"id {value!r:.60}", "text without white space")
     return value
 
@@ -143,7 +171,10 @@ def parse_text(value: Any, field: str, where: str) -> str:
     Raises:
         InputError: the field is blank or not text.
     """
-    if not isinstance(value, str) or not value.strip():
+    if not isinstance(value, str):
+        kind = _JSON_KINDS.get(type(value), type(value).__name__)
+        raise InputError(where, f"{field} {value!r:.60}, which is {kind}", "text")
+    if not value.strip():
         raise InputError(where, f"{field} {value!r:.60}", "text that is not blank")
     return value
 
@@ -161,14 +192,30 @@ def write_lines(path: str | PathLike[str], lines: Iterable[str]) -> None:
             compressed.writelines(f"{line}\n".encode() for line in lines)
 
 
+def at_least_one(lines: Iterable[str], path: str | PathLike[str], what: str) -> Iterator[str]:
+    """Yields lines for a file whose reader refuses one without any.
+
+    Raises:
+        InputError: there is none; `what` says of what.
+    """
+    found = False
+    for line in lines:
+        found = True
+        yield line
+    if not found:
+        raise InputError(path, f"no {what} to write", "at least one")
+
+
 def json_line(record: dict[str, Any], where: str) -> str:
     """Returns a record as a line of JSON Lines, without the line end.
 
     Raises:
-        InputError: a value that JSON cannot express, such as a date or NaN.
+        InputError: a value that JSON cannot express, such as a date, NaN or a lone surrogate.
     """
     try:
-        return json.dumps(record, ensure_ascii=False, allow_nan=False)
+        line = json.dumps(record, ensure_ascii=False, allow_nan=False)
+        line.encode("utf-8")
+        return line
     except (TypeError, ValueError) as error:
         raise InputError(where, error, "values that JSON has") from error
 

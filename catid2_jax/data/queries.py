@@ -5,6 +5,7 @@ from os import PathLike
 
 from catid2_jax.data.lines import (
     JSON_SUFFIXES,
+    at_least_one,
     check_suffix,
     decode_line,
     json_line,
@@ -76,16 +77,11 @@ def write_queries(path: str | PathLike[str], queries: Iterable[Query]) -> None:
     """Writes queries as JSON Lines (compressed if `path` ends in .gz), atomically.
 
     Raises:
-        InputError: the suffix is not one of JSON Lines, or a field in `extra` is not JSON.
+        InputError: the suffix is not one of JSON Lines, there is no query, an id has white space, a
+            text is blank, or a field in `extra` is not JSON.
     """
     check_suffix(path, JSON_SUFFIXES)
-    write_lines(
-        path,
-        (
-            json_line({"id": query.id, "text": query.text, **query.extra}, f"query {query.id!r}")
-            for query in queries
-        ),
-    )
+    write_lines(path, at_least_one(map(_query_line, queries), path, "query"))
 
 
 def read_qrels(
@@ -142,10 +138,16 @@ def write_qrels(
         qrels: query id -> document id -> grade, or an iterable of its items, which is streamed.
 
     Raises:
-        InputError: an id with white space or a grade that ESCI does not have.
+        InputError: an id with white space, a grade that ESCI does not have, or no judgement.
     """
     items = qrels.items() if isinstance(qrels, Mapping) else qrels
-    write_lines(path, _judgement_lines(items))
+    write_lines(path, at_least_one(_judgement_lines(items), path, "judgement"))
+
+
+def _query_line(query: Query) -> str:
+    where = f"query {query.id!r}"
+    record = {"id": parse_id(query.id, where), "text": parse_text(query.text, "text", where)}
+    return json_line({**record, **query.extra, **record}, where)
 
 
 def _parse_judgement(line: str, where: str) -> tuple[str, str, int]:

@@ -1,12 +1,13 @@
 """Filters of a request: which documents it may find, by product id and by category."""
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from os import PathLike
 from typing import Any
 
 import numpy as np
 
+from catid2_jax.data.ids import canonical_id
 from catid2_jax.data.lines import (
     JSON_SUFFIXES,
     decode_line,
@@ -100,6 +101,25 @@ def read_filter(paths: Mapping[str, str | PathLike[str]]) -> Filter | None:
     return Filter(**given) if given else None
 
 
+def without_unknown_ids(conditions: Filter, known: Collection[str]) -> tuple[Filter, int]:
+    """Leaves out the ids that no product has, such as those of products that were sold out.
+
+    Args:
+        conditions: the filter.
+        known: ids of the products.
+
+    Returns:
+        The filter, and how many ids were left out.
+    """
+    kept = {
+        name: tuple(i for i in getattr(conditions, name) if i in known)
+        for name in ("allow_ids", "deny_ids")
+        if getattr(conditions, name) is not None
+    }
+    left_out = sum(len(getattr(conditions, name)) - len(ids) for name, ids in kept.items())
+    return dataclasses.replace(conditions, **kept), left_out
+
+
 def parse_path(value: Any, where: str) -> Path:
     """Parses a category, which is a list of names or a text such as "Garden > Tools".
 
@@ -128,8 +148,16 @@ def _read_entries(
             require_fields(record, (field,), where)
             entries.append(parse(record[field], where))
         else:
-            entries.append(parse(decode_line(line, where).strip(), where))
+            text = decode_line(line, where).strip()
+            entries.append(parse(_canonical(text, where) if field == "id" else text, where))
     return tuple(entries)
+
+
+def _canonical(text: str, where: str) -> str:
+    try:
+        return canonical_id(text)
+    except InputError as error:
+        raise error.within(where) from error
 
 
 class FilterIndex:

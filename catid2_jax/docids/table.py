@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from catid2_jax.data.lines import (
+    at_least_one,
     json_line,
     parse_id,
     parse_json_object,
@@ -106,10 +107,15 @@ def parse_docid(docid: str) -> list[int]:
 
 
 def write_docids(path: str | PathLike[str], table: DocidTable) -> None:
-    """Writes `docids.jsonl`, one `docid_record` per product, atomically."""
+    """Writes `docids.jsonl`, one `docid_record` per product, atomically.
+
+    Raises:
+        InputError: the table has no product, or an id has white space.
+    """
     nearest = table.codes if table.nearest is None else table.nearest
     rows = zip(table.ids, table.codes.tolist(), nearest.tolist(), strict=True)
-    write_lines(path, (json_line(docid_record(*row), str(path)) for row in rows))
+    lines = (json_line(docid_record(parse_id(i, str(path)), *row), str(path)) for i, *row in rows)
+    write_lines(path, at_least_one(lines, path, "product"))
 
 
 def docid_record(product_id: str, codes: Sequence[int], nearest: Sequence[int]) -> dict[str, Any]:

@@ -5,8 +5,12 @@ own ids. The embedding has a multiple of 128 rows.
 """
 
 import io
+import itertools
 import os
 import pathlib
+import re
+import sys
+from collections import Counter
 from collections.abc import Iterable
 
 import numpy as np
@@ -16,6 +20,11 @@ from catid2_jax.errors import InputError
 
 PAD = 0
 """The id of padding, which is also the first input of the decoder, as in T5."""
+
+_SPECIAL_IDS = 3  # padding, end and unknown
+_NORMALIZATION = "nmt_nfkc_cf"
+_COVERAGE = 0.9995  # the share of the text whose characters get a piece
+_RESERVED = "\u2585"
 
 
 class CodeVocabulary:
@@ -168,6 +177,11 @@ class Vocabulary(CodeVocabulary):
         """The texts of all pieces, in the order of their ids."""
         return self._processor.id_to_piece(list(range(self.pieces)))
 
+    def uncovered(self, counts: Counter[str]) -> Counter[str]:
+        """Selects the characters that are no piece, so that their words become unknown."""
+        pieces = set(self.piece_texts)
+        return Counter({c: count for c, count in counts.items() if c not in pieces})
+
     def decode(self, tokens: Iterable[int]) -> str:
         """Decodes ids to text; padding and the end-of-sequence id add nothing to it.
 
@@ -186,6 +200,39 @@ def padded_rows(ids: int) -> int:
     return -(-ids // 128) * 128
 
 
+def character_counts(texts: Iterable[str]) -> Counter[str]:
+    """Counts the characters of texts as `train_vocabulary` sees them.
+
+    They are normalised, and white space is "▁".
+    """
+    found = np.zeros(sys.maxunicode + 1, np.int64)
+    texts = iter(texts)
+    while batch := list(itertools.islice(texts, 4096)):
+        codes = np.frombuffer(" ".join(batch).encode("utf-32-le", "replace"), np.uint32)
+        found += np.bincount(codes, minlength=len(found))
+    normalizer = sentencepiece.SentencePieceNormalizer(rule_name=_NORMALIZATION)
+    counts: Counter[str] = Counter()
+    for code in np.flatnonzero(found).tolist():
+        for character in normalizer.normalize(chr(code)).removeprefix("▁") or "▁":
+            counts[character] += int(found[code])
+    return counts
+
+
+def smallest_vocabulary(counts: Counter[str]) -> int:
+    """Returns the pieces that a vocabulary needs at least: its special ids and characters.
+
+    Of the characters, SentencePiece asks for the most frequent ones, until they cover 99.95 % of
+    the text.
+    """
+    total, covered, needed = counts.total(), 0, _SPECIAL_IDS
+    for _, count in counts.most_common():
+        if covered >= _COVERAGE * total:
+            break
+        covered += count
+        needed += 1
+    return needed
+
+
 def train_vocabulary(texts: Iterable[str], size: int) -> bytes:
     """Trains a SentencePiece unigram model with T5's special ids (0 padding, 1 end, 2 unknown).
 
@@ -195,19 +242,46 @@ def train_vocabulary(texts: Iterable[str], size: int) -> bytes:
 
     Returns:
         The serialised model.
+
+    Raises:
+        InputError: no text, or fewer pieces than the texts have characters.
     """
+    # A text with SentencePiece's own sign for the unknown would be skipped.
+    texts = [text.replace(_RESERVED, " ") for text in texts]
+    longest = max((len(text.encode()) for text in texts), default=0)
     model = io.BytesIO()
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(texts),
-        model_writer=model,
-        vocab_size=size,
-        hard_vocab_limit=False,
-        normalization_rule_name="nmt_nfkc_cf",
-        pad_id=PAD,
-        eos_id=1,
-        unk_id=2,
-        bos_id=-1,
-        num_threads=1,  # several threads add in an order that differs from run to run
-        minloglevel=2,
-    )
+    try:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(texts),
+            model_writer=model,
+            vocab_size=size,
+            hard_vocab_limit=False,
+            max_sentence_length=max(longest, 4192),  # bytes; longer texts would be skipped
+            character_coverage=_COVERAGE,
+            normalization_rule_name=_NORMALIZATION,
+            pad_id=PAD,
+            eos_id=1,
+            unk_id=2,
+            bos_id=-1,
+            num_threads=1,  # several threads add in an order that differs from run to run
+            minloglevel=2,
+        )
+    except RuntimeError as error:
+        needed = re.search(r"required_chars. \d+ vs (\d+)", str(error))
+        if needed:
+            raise too_small(size, int(needed[1])) from error
+        reason = " ".join(str(error).split())
+        raise InputError(
+            "texts", f"{reason:.200}", "texts that SentencePiece learns from"
+        ) from error
     return model.getvalue()
+
+
+def too_small(size: int, needed: int) -> InputError:
+    """Returns the error of a vocabulary with fewer pieces than the texts have characters."""
+    characters = needed - _SPECIAL_IDS
+    return InputError(
+        "vocabulary_size",
+        f"{size}, and the texts have {characters:,} characters that need a piece",
+        f"at least {needed}",
+    )

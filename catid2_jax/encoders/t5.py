@@ -51,7 +51,7 @@ def from_config(section: EmbeddingConfig, seed: int) -> Encoder:
 
 
 def load_t5_encoder(path: str, vocabulary_path: str, max_tokens: int) -> "T5Encoder":
-    """The encoder of a T5 checkpoint.
+    """The encoder of a T5 checkpoint, which may have no decoder.
 
     Args:
         path: a checkpoint in T5X's or Hugging Face's form, or a work directory.
@@ -61,7 +61,7 @@ def load_t5_encoder(path: str, vocabulary_path: str, max_tokens: int) -> "T5Enco
     Raises:
         InputError: no such checkpoint, no vocabulary for it, or one with too many pieces.
     """
-    checkpoint = read_checkpoint(path)
+    checkpoint = read_checkpoint(path, encoder_alone=True)
     pieces = vocabulary_path or checkpoint.vocabulary
     if not pieces:
         raise InputError(path, f"no {PIECES}", "one there, or the path of a vocabulary")

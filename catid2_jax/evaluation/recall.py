@@ -63,6 +63,12 @@ def recall_at_k(
     }
 
 
+def trec_eval_order(ranking: Iterable[tuple[str, float]]) -> list[tuple[str, float]]:
+    """Orders (document id, score) as trec_eval does: by falling score, then by falling id."""
+    by_id = sorted(ranking, key=lambda hit: hit[0], reverse=True)
+    return sorted(by_id, key=lambda hit: -hit[1])
+
+
 def _recall(
     query: str, ranking: Sequence[str], relevant: Mapping[str, int], cutoffs: Sequence[int]
 ) -> dict[str, float]:

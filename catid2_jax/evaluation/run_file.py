@@ -37,11 +37,12 @@ def read_run(path: str | PathLike[str]) -> dict[str, list[tuple[str, float]]]:
         path: text file of six columns separated by white space, compressed if its name ends in .gz.
 
     Returns:
-        Query id -> [(document id, score rounded to float32), ...] best first.
+        Query id -> [(document id, score rounded to float32), ...] best first. A query that found
+        nothing has no row and is not among them, so that a file without rows gives none.
 
     Raises:
-        InputError: a bad line (named by its number), a repeated rank or document of a query, an
-            unreadable file, or a file without rows.
+        InputError: a bad line (named by its number), a repeated rank or document of a query, or an
+            unreadable file.
     """
     by_rank: dict[str, dict[int, tuple[str, float]]] = {}
     pairs: set[tuple[str, str]] = set()
@@ -57,8 +58,6 @@ def read_run(path: str | PathLike[str]) -> dict[str, list[tuple[str, float]]]:
             )
         ranking[rank] = (document, score)
         pairs.add((query, document))
-    if not by_rank:
-        raise InputError(path, "no row", "at least one")
     return {
         query: [ranking[rank] for rank in sorted(ranking)] for query, ranking in by_rank.items()
     }

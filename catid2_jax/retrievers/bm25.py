@@ -1,12 +1,17 @@
 """BM25 over the products' text (bm25s), the paper's sparse baseline."""
 
 import logging
+import re
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 
 from catid2_jax.data.catalog import product_text
 from catid2_jax.data.corpus import Corpus
+from catid2_jax.data.words import words
+from catid2_jax.errors import InputError
+from catid2_jax.progress import console
 from catid2_jax.retrievers.retriever import Ranking, Retriever
 
 
@@ -15,17 +20,35 @@ class BM25Retriever(Retriever):
 
     needs_embeddings = False
 
-    def __init__(self, corpus: Corpus) -> None:
-        """Indexes the products."""
+    def __init__(
+        self, corpus: Corpus, tokens: Literal["words_and_bigrams", "words"] = "words_and_bigrams"
+    ) -> None:
+        """Indexes the products.
+
+        Args:
+            corpus: the products.
+            tokens: "words_and_bigrams" for pairs of characters where a script has no spaces, see
+                `data.words`; "words" for bm25s's own, to which a Japanese or Chinese phrase is one
+                word. Other texts are the same to both.
+
+        Raises:
+            InputError: an unknown `tokens`.
+        """
         import bm25s  # here: importing it starts JAX, which several processes must do together
 
+        if tokens not in ("words_and_bigrams", "words"):
+            raise InputError("tokens", repr(tokens), "'words_and_bigrams' or 'words'")
         logging.getLogger("bm25s").setLevel(logging.WARNING)  # DEBUG, by the root logger
+        self._cut = words if tokens == "words_and_bigrams" else re.compile(r"\b\w\w+\b").findall
+        self._stop_words = frozenset(bm25s.stopwords.STOPWORDS_EN)
         texts = [product_text(product, with_categories=True) for product in corpus.catalog]
-        self._library, self._documents = bm25s, len(texts)
+        found = self._tokens(texts)
+        self._documents = len(texts)
+        self._has_words = any(found)
+        _report_blank(found, "products have no word that BM25 could find them by")
         self._index = bm25s.BM25()
-        self._index.index(
-            bm25s.tokenize(texts, stopwords="en", show_progress=False), show_progress=False
-        )
+        if self._has_words:
+            self._index.index(found, show_progress=False)
 
     def search(
         self,
@@ -35,10 +58,15 @@ class BM25Retriever(Retriever):
         vectors: np.ndarray | None = None,
         allowed: np.ndarray | None = None,
     ) -> Ranking:
-        """Ranks the products that have a word of the query; the others are not among them."""
-        tokens = self._library.tokenize(
-            list(queries), stopwords="en", show_progress=False, return_ids=False
-        )
+        """Ranks the products that have a word of the query; the others are not among them.
+
+        Products of equal scores come in the catalogue's order.
+        """
+        tokens = self._tokens(queries)
+        _report_blank(tokens, "queries have no word that BM25 could search for")
+        if not self._has_words:
+            shape = (len(queries), 1)
+            return Ranking(np.full(shape, -1), np.full(shape, -np.inf))
         k = min(k, self._documents)
         if allowed is None or allowed.ndim == 1:
             rows, scores = self._retrieve(tokens, k, allowed)
@@ -58,3 +86,16 @@ class BM25Retriever(Retriever):
         mask = None if allowed is None else allowed.astype(np.float32)
         found = self._index.retrieve(tokens, k=k, show_progress=False, weight_mask=mask)
         return np.asarray(found.documents), np.asarray(found.scores)
+
+    def _tokens(self, texts: Sequence[str]) -> list[list[str]]:
+        """The words of each text but the stop words."""
+        return [
+            [word for word in self._cut(text.lower()) if word not in self._stop_words]
+            for text in texts
+        ]
+
+
+def _report_blank(tokens: Sequence[Sequence[str]], what: str) -> None:
+    blank = sum(not words for words in tokens)
+    if blank:
+        console.print(f"{blank:,} of {len(tokens):,} {what}")

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import pathlib
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeAlias
 
 from catid2_jax.config import Config, view
@@ -13,6 +13,7 @@ from catid2_jax.plugins import is_dotted, resolve
 from catid2_jax.processes import first_alone, wait_for_all
 from catid2_jax.progress import console
 from catid2_jax.steps import embed, evaluate, fit_docids, prepare, retrieve, train_seq2seq
+from catid2_jax.steps.check import check_inputs
 from catid2_jax.systems import ResolvedSystem, check_query_vectors, resolve_system, resolve_systems
 from catid2_jax.workdir import (
     Place,
@@ -91,12 +92,15 @@ def run_until(config: Config, workdir: Workdir, last: str) -> None:
     steps = plan(config, workdir, last)
     for step in steps:
         _check(step)
+    names = {step.name for step in steps}
     for step in steps:
         if step.alone:
             first_alone(functools.partial(_run, step))
         else:
             _run(step)
             wait_for_all(step.label)
+        if step.name == "prepare":
+            check_inputs(workdir, resolve_systems(config).values(), names)
 
 
 def plan(config: Config, workdir: Workdir, last: str) -> list[Step]:
@@ -116,6 +120,8 @@ def plan(config: Config, workdir: Workdir, last: str) -> list[Step]:
     wanted = set(STEPS[: STEPS.index(last) + 1])
     if last == "evaluate" and not config.evaluate.retrieval:
         wanted -= {"train_seq2seq", "retrieve"}
+    if {"retrieve", "evaluate"} <= wanted:
+        _check_cutoffs(config, systems.values())
     shared = shared_place(workdir.root)
     steps = [Step("prepare", prepare.run, ("data",), config, shared, alone=True)]
     if last == "embed":
@@ -194,6 +200,17 @@ def _train(system: ResolvedSystem, place: Place) -> Step:
         system.entry,
         resumes=True,
     )
+
+
+def _check_cutoffs(config: Config, systems: Iterable[ResolvedSystem]) -> None:
+    """Raises InputError if no cutoff of the evaluation is within a system's results."""
+    for system in systems:
+        if min(config.evaluate.cutoffs) > system.config.retrieve.k:
+            raise InputError(
+                "config.evaluate.cutoffs",
+                config.evaluate.cutoffs,
+                f"some of at most retrieve.k = {system.config.retrieve.k} of {system.name!r}",
+            )
 
 
 def _check(step: Step) -> None:

@@ -12,7 +12,8 @@ from catid2_jax.data.category_tree import category_ids
 from catid2_jax.data.corpus import Catalog
 from catid2_jax.data.queries import read_qrels, read_queries
 from catid2_jax.docids.quality import docid_quality, neighbor_pairs
-from catid2_jax.evaluation.recall import recall_at_k
+from catid2_jax.evaluation.config import EvaluateConfig
+from catid2_jax.evaluation.recall import recall_at_k, trec_eval_order
 from catid2_jax.evaluation.run_file import read_run
 from catid2_jax.files import write_json
 from catid2_jax.loading import load_table
@@ -21,7 +22,14 @@ from catid2_jax.systems import ResolvedSystem
 from catid2_jax.types import GRADES, Qrels, Query
 from catid2_jax.workdir import Place, Workdir
 
-READS = ("systems", "evaluate", "data.catalog", "data.preprocessing", "retrieve.output")
+READS = (
+    "systems",
+    "evaluate",
+    "data.catalog",
+    "data.preprocessing",
+    "retrieve.output",
+    "retrieve.k",
+)
 
 Figures = Mapping[str, Mapping[str, float]]
 """System -> name of the figure -> value."""
@@ -46,7 +54,7 @@ def run(
     docids = _docid_figures(config, systems, places, catalog)
     recall: Figures = {}
     if config.evaluate.retrieval:
-        recall = _recall(config, workdir, places, catalog)
+        recall = _recall(config, workdir, systems, places, catalog)
     metrics = {
         f"{name}/{key}": value
         for name in systems
@@ -58,30 +66,50 @@ def run(
     if docids:
         _print_docids(docids, labels, origin)
     if recall:
-        table = _table(
-            f"Recall@k in %, test queries{origin}", [f"@{k}" for k in config.evaluate.cutoffs]
-        )
-        for name, figures in recall.items():
-            table.add_row(labels[name], *(f"{100 * value:.1f}" for value in figures.values()))
-        console.print(table)
+        _print_recall(config.evaluate, recall, labels, origin)
     _print_files(workdir, places)
 
 
 def _recall(
-    config: Config, workdir: Workdir, places: Mapping[str, Place], catalog: Catalog
+    config: Config,
+    workdir: Workdir,
+    systems: Mapping[str, ResolvedSystem],
+    places: Mapping[str, Place],
+    catalog: Catalog,
 ) -> Figures:
-    """Recall@k of each system; prints some results of the first."""
+    """Recall@k of each system, for k up to what its run has; prints some results of the first."""
     queries = read_queries(workdir.queries("test"))
     qrels = read_qrels(workdir.qrels("test"))
-    labels, cutoffs = config.data.preprocessing.relevant_labels, config.evaluate.cutoffs
+    labels = config.data.preprocessing.relevant_labels
+    in_order = trec_eval_order if config.evaluate.ties == "trec_eval" else list
     figures = {}
     for number, (name, place) in enumerate(places.items()):
         run = read_run(place.folder / config.retrieve.output)
         if number == 0:
             _print_examples(config.evaluate.examples, run, catalog, queries, qrels)
-        ranking = {query: [document for document, _ in hits] for query, hits in run.items()}
-        figures[name] = recall_at_k(ranking, qrels, cutoffs, labels)
+        ranking = {query: [d for d, _ in in_order(hits)] for query, hits in run.items()}
+        most = systems[name].config.retrieve.k
+        cutoffs = [k for k in config.evaluate.cutoffs if k <= most]
+        figures[name] = recall_at_k(ranking, qrels, cutoffs, labels) if cutoffs else {}
+        left_out = ", ".join(f"@{k}" for k in config.evaluate.cutoffs if k > most)
+        if left_out:
+            console.print(
+                f"{systems[name].row.label}: no Recall{left_out}, since retrieve.k is {most}"
+            )
     return figures
+
+
+def _print_recall(
+    section: EvaluateConfig, recall: Figures, labels: Mapping[str, str], origin: str
+) -> None:
+    """A table of Recall@k, a row per system."""
+    ties = ", ties as in trec_eval" if section.ties == "trec_eval" else ""
+    columns = [f"@{k}" for k in section.cutoffs]
+    table = _table(f"Recall@k in %, test queries{ties}{origin}", columns)
+    for name, figures in recall.items():
+        values = (figures.get(f"recall{column}") for column in columns)
+        table.add_row(labels[name], *("" if v is None else f"{100 * v:.1f}" for v in values))
+    console.print(table)
 
 
 def _docid_figures(

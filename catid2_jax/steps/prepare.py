@@ -11,6 +11,7 @@ from catid2_jax.data.config import SPLITS, DataConfig
 from catid2_jax.data.corpus import write_columns
 from catid2_jax.data.preprocessing import (
     PreprocessingCounts,
+    count_judgements,
     keep_grades,
     preprocess_heldout,
     preprocess_products,
@@ -29,7 +30,7 @@ from catid2_jax.data.synthetic_files import write_synthetic
 from catid2_jax.errors import InputError
 from catid2_jax.files import write_json
 from catid2_jax.progress import console
-from catid2_jax.types import Product, Qrels
+from catid2_jax.types import GRADES, Product, Qrels
 from catid2_jax.workdir import Place
 
 
@@ -42,12 +43,16 @@ class _Kept:
         ids: ids of the products kept.
         paths: category path of each product kept; equal paths are one object.
         rejected: bad records set aside.
+        unjudged: split -> its queries that have no judgement.
+        values_left_out: further field -> its values that could not be kept.
     """
 
     known: set[str] = dataclasses.field(default_factory=set)
     ids: set[str] = dataclasses.field(default_factory=set)
     paths: list[tuple[str, ...]] = dataclasses.field(default_factory=list)
     rejected: int = 0
+    unjudged: dict[str, int] = dataclasses.field(default_factory=dict)
+    values_left_out: dict[str, int] = dataclasses.field(default_factory=dict)
 
 
 def run(config: Config, place: Place) -> Mapping[str, Any]:
@@ -99,7 +104,7 @@ def _prepare_products(data: DataConfig, place: Place, counts: PreprocessingCount
             )
 
     write_columns(place.workdir.catalog, products())
-    kept.rejected = reader.rejected
+    kept.rejected, kept.values_left_out = reader.rejected, dict(reader.values_left_out)
     return kept
 
 
@@ -116,12 +121,14 @@ def _prepare_split(
     queries = {query.id: query for query in read_queries(path)}
     # A judgement on a rejected product is no mistake of the qrels: it goes with the product.
     documents = None if kept.rejected else kept.known
-    qrels = read_qrels(getattr(data, f"{split}_qrels"), queries.keys(), documents)
+    judged = read_qrels(getattr(data, f"{split}_qrels"), queries.keys(), documents)
+    kept.unjudged[split] = len(queries) - len(judged)
     if training is None:
-        qrels = preprocess_training(qrels, kept.ids, data.preprocessing, counts)
+        qrels = preprocess_training(judged, kept.ids, data.preprocessing, counts)
     else:
-        qrels = preprocess_heldout(qrels, training, kept.ids, data.preprocessing, counts)
+        qrels = preprocess_heldout(judged, training, kept.ids, data.preprocessing, counts)
     if not qrels:
+        _check_labels(data, split, judged)
         raise InputError(
             path,
             "no query with a relevant document after preprocessing",
@@ -140,6 +147,24 @@ def _prepare_split(
     return qrels, len(queries)
 
 
+def _check_labels(data: DataConfig, split: str, judged: Qrels) -> None:
+    """Raises InputError if no judgement has a label that is asked for, as where 1 is relevant."""
+    field = "training_labels" if split == "train" else "relevant_labels"
+    labels: tuple[str, ...] = getattr(data.preprocessing, field)
+    found = {grade for grades in judged.values() for grade in grades.values()}
+    if found & relevant_grades(labels):
+        return
+    names = {0: "irrelevant", 1: "complement", 2: "substitute", 3: "exact"}
+    given = " and ".join(f"{grade} ({names[grade]})" for grade in sorted(found))
+    letters = tuple(label for label, grade in GRADES.items() if grade == max(found))
+    raise InputError(
+        getattr(data, f"{split}_qrels"),
+        f"all {count_judgements(judged):,} judgements with grade {given}, none of "
+        f"config.data.preprocessing.{field} = {labels}",
+        f"grade 3 where a product is relevant, or {field} = {letters} if {max(found)} says so",
+    )
+
+
 def _report(
     config: Config,
     place: Place,
@@ -156,11 +181,18 @@ def _report(
     statistics = dataset_statistics(kept.paths, pairs)
     name = pathlib.Path(config.data.catalog).parent.name if config.data.catalog else "synthetic"
     console.print(statistics_table(statistics, name or "catalogue"))
-    removed = {what: count for what, count in dataclasses.asdict(counts).items() if count}
+    removed = {
+        f"{split}_queries_without_judgements": count for split, count in kept.unjudged.items()
+    }
+    removed = {
+        what: count for what, count in {**removed, **dataclasses.asdict(counts)}.items() if count
+    }
     if kept.rejected:
         rejects = place.workdir.data / "rejected.jsonl"
         console.print(f"{kept.rejected} bad records set aside in {rejects}")
         removed["rejected_records"] = kept.rejected
+    for name, count in kept.values_left_out.items():
+        removed[f"values_left_out_of_{name}"] = count
     for what, count in removed.items():
         console.print(f"  {what.replace('_', ' ')}: {count:,}")
     write_json(place.figures("prepare"), statistics | removed)

@@ -5,8 +5,16 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from catid2_jax.config import Config
+from catid2_jax.data.corpus import Catalog
 from catid2_jax.data.queries import read_queries
-from catid2_jax.decoding.filters import FIELDS, Filter, parse_filter, read_filter
+from catid2_jax.decoding.filters import (
+    FIELDS,
+    Filter,
+    FilterIndex,
+    parse_filter,
+    read_filter,
+    without_unknown_ids,
+)
 from catid2_jax.encoders.config import PRECOMPUTED
 from catid2_jax.encoders.precomputed import read_embeddings
 from catid2_jax.encoders.registry import make_encoder
@@ -14,6 +22,7 @@ from catid2_jax.errors import InputError
 from catid2_jax.evaluation.run_file import write_run
 from catid2_jax.loading import TRAINED_READS, load_product_retriever
 from catid2_jax.progress import console
+from catid2_jax.retrievers.config import RetrieveConfig
 from catid2_jax.retrievers.product_retriever import ProductRetriever
 from catid2_jax.retrievers.retriever import Ranking
 from catid2_jax.systems import ResolvedSystem
@@ -32,9 +41,10 @@ def run(config: Config, place: Place, system: ResolvedSystem) -> None:
     """Writes the TREC run of the test queries, or of those that the configuration names."""
     section = config.retrieve
     queries = read_queries(section.queries or place.workdir.queries("test"))
-    general = read_filter({name: getattr(section, name) for name in FIELDS})
-    own = _own_filters(queries)
     retriever = load_product_retriever(config, place, system)
+    general, own, ignored = read_filters(section, queries, retriever.catalog)
+    if ignored:
+        console.print(f"{ignored:,} ids in filters are of no product that is kept: ignored")
     vectors = _query_vectors(config, place, queries) if _reads_vectors(config, system) else None
     ranking = retriever.rank(
         [query.text for query in queries],
@@ -53,14 +63,43 @@ def run(config: Config, place: Place, system: ResolvedSystem) -> None:
     write_run(place.folder / section.output, _hits(retriever, queries, ranking), system.name)
 
 
-def _own_filters(queries: Sequence[Query]) -> dict[int, Filter]:
-    """Number of a query -> the filter that its line has."""
-    found = {}
+def read_filters(
+    section: RetrieveConfig, queries: Sequence[Query], catalog: Catalog
+) -> tuple[Filter | None, dict[int, Filter], int]:
+    """Reads the filters of all queries and of single ones.
+
+    Ids of no product in the catalogue are left out: filters are often written for the whole shop,
+    of which preprocessing drops products.
+
+    Returns:
+        The filter of all queries, number of a query -> the filter that its line has, and the number
+        of ids left out.
+
+    Raises:
+        InputError: a file that cannot be read, a filter that is none, an unknown category, or a
+            file of allowed ids none of which is a product's.
+    """
+    general = read_filter({name: getattr(section, name) for name in FIELDS})
+    own: dict[int, Filter] = {}
+    left_out = 0
     for number, query in enumerate(queries):
-        own = parse_filter(query.extra, f"query {query.id!r}")
-        if own is not None:
-            found[number] = own
-    return found
+        given = parse_filter(query.extra, f"query {query.id!r}")
+        if given is not None:
+            own[number], unknown = without_unknown_ids(given, catalog.rows)
+            left_out += unknown
+    if general is not None:
+        kept, unknown = without_unknown_ids(general, catalog.rows)
+        if general.allow_ids and not kept.allow_ids:
+            FilterIndex(catalog.ids).allowed(general, "config.retrieve")
+        general, left_out = kept, left_out + unknown
+    where = {f"query {queries[number].id!r}": given for number, given in own.items()}
+    where |= {"config.retrieve": general} if general else {}
+    of_categories = {name: given for name, given in where.items() if given.has_categories}
+    if of_categories:
+        index = FilterIndex(catalog.ids, catalog.paths)
+        for name, given in of_categories.items():
+            index.allowed(given, name)
+    return general, own, left_out
 
 
 def _hits(

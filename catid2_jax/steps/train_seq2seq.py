@@ -1,6 +1,7 @@
 """Step 4: stage 2, a network learns query -> ID (Eq. 9), from texts or from vectors."""
 
 import functools
+from collections.abc import Iterator
 from typing import Any
 
 from catid2_jax.checkpoints.bert import copy_without_weights
@@ -11,7 +12,7 @@ from catid2_jax.data.catalog import product_text
 from catid2_jax.data.corpus import Catalog, QuerySet
 from catid2_jax.data.preprocessing import keep_grades
 from catid2_jax.data.queries import read_queries, relevant_grades
-from catid2_jax.docids.vocabulary import Vocabulary, train_vocabulary
+from catid2_jax.docids.vocabulary import Vocabulary, character_counts, train_vocabulary
 from catid2_jax.errors import InputError
 from catid2_jax.files import atomic_write
 from catid2_jax.loading import TRAINED_READS, load_queries, load_stage2, random_params
@@ -76,8 +77,25 @@ def _train_vocabulary(size: int, workdir: Workdir) -> None:
     if workdir.vocabulary.exists():
         return
     console.print("training a SentencePiece vocabulary on the catalogue and the queries ...")
-    texts = [product_text(product, True) for product in Catalog.open(workdir.catalog)]
-    texts += [query.text for query in read_queries(workdir.queries("train"))]
-    model = train_vocabulary(texts, size)
+    texts = list(vocabulary_texts(workdir))
+    try:
+        model = train_vocabulary(texts, size)
+    except InputError as error:
+        raise error.within("config.seq2seq") from error
     with atomic_write(workdir.vocabulary, "wb") as file:
         file.write(model)
+    counts = character_counts(texts)
+    uncovered = Vocabulary(workdir.vocabulary, 0, 0).uncovered(counts)
+    if uncovered:
+        console.print(
+            f"{len(uncovered):,} of {len(counts):,} different characters have no piece, "
+            f"{uncovered.total():,} of {counts.total():,} in the texts: rare ones are left out"
+        )
+
+
+def vocabulary_texts(workdir: Workdir) -> Iterator[str]:
+    """Yields the texts that a work directory's vocabulary is trained on."""
+    for product in Catalog.open(workdir.catalog):
+        yield product_text(product, True)
+    for query in read_queries(workdir.queries("train")):
+        yield query.text

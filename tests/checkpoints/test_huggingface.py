@@ -110,6 +110,51 @@ def change_weights(folder, change):
     safetensors.numpy.save_file(weights, path)
 
 
+def without_decoder(weights):
+    for name in [name for name in weights if name.startswith(("decoder.", "lm_head."))]:
+        del weights[name]
+
+
+@pytest.mark.parametrize("config", [UNTIED, TIED], ids=["untied", "tied"])
+@pytest.mark.parametrize("alias", [False, True])
+def test_an_encoder_alone(tmp_path, text_only, config, alias):
+    """T5EncoderModel, as sentence encoders and the text encoders of image models are published."""
+    whole = random_checkpoint(config)
+    write_checkpoint(tmp_path / "hf", "huggingface", whole, text_only)
+    change_weights(tmp_path / "hf", without_decoder)
+    if alias:
+        change_weights(
+            tmp_path / "hf",
+            lambda w: w.update({"encoder.embed_tokens.weight": w["shared.weight"].copy()}),
+        )
+    with pytest.raises(InputError, match="found a T5's encoder alone, expected a whole T5"):
+        read_checkpoint(tmp_path / "hf")
+    found = read_checkpoint(tmp_path / "hf", encoder_alone=True)
+    assert found.is_encoder
+    assert not whole.is_encoder
+    assert found.params.keys() == {n for n in whole.params if not n.startswith("decoder/")}
+    for name, leaf in found.params.items():
+        np.testing.assert_array_equal(leaf, whole.params[name])
+    write_checkpoint(tmp_path / "t5x", "t5x", dataclasses.replace(found, token_names={}))
+    again = read_checkpoint(tmp_path / "t5x", encoder_alone=True)
+    assert again.params.keys() == found.params.keys()
+    with pytest.raises(InputError, match="found a T5's encoder alone"):
+        read_checkpoint(tmp_path / "t5x")
+
+
+def test_an_encoder_of_which_a_part_is_missing(folder):
+    name = "encoder.final_layer_norm.weight"
+    change_weights(folder, lambda weights: (without_decoder(weights), weights.pop(name)))
+    with pytest.raises(InputError, match=f"found no parameter {name}"):
+        read_checkpoint(folder, encoder_alone=True)
+
+
+def test_a_decoder_of_which_a_part_is_missing(folder):
+    change_weights(folder, lambda weights: weights.pop("decoder.final_layer_norm.weight"))
+    with pytest.raises(InputError, match=r"found no parameter decoder\.final_layer_norm\.weight"):
+        read_checkpoint(folder, encoder_alone=True)
+
+
 def change_config(folder, **fields):
     path = folder / "config.json"
     values = json.loads(path.read_text()) | fields

@@ -1,4 +1,5 @@
 import dataclasses
+import json
 
 import jax
 import jax.numpy as jnp
@@ -6,7 +7,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from catid2_jax.checkpoints.folder import load_pretrained, write_checkpoint
+from catid2_jax.checkpoints.folder import load_pretrained, read_checkpoint, write_checkpoint
 from catid2_jax.checkpoints.id_rows import find_vocabulary, with_id_tokens
 from catid2_jax.checkpoints.tree import EMBEDDING, LOGITS, IdTokens
 from catid2_jax.docids.vocabulary import Vocabulary
@@ -214,6 +215,82 @@ def test_a_network_that_is_not_the_checkpoints(tmp_path, untied, vocabulary, fie
     write_checkpoint(tmp_path / "t5x", "t5x", untied)
     with pytest.raises(InputError, match=message):
         load_pretrained(tmp_path / "t5x", dataclasses.replace(UNTIED, **fields), vocabulary)
+
+
+OWN = {"[BRAND]": 0, "[SIZE]": 1, "[COLOR]": 2}  # name -> its place after pieces and extra ids
+
+
+def as_added_tokens(first):
+    return "added_tokens.json", {name: first + n for name, n in OWN.items()}
+
+
+def as_decoder(first):
+    tokens = {str(first + n): {"content": name, "special": False} for name, n in OWN.items()}
+    return "tokenizer_config.json", {"added_tokens_decoder": tokens}
+
+
+def as_tokenizer(first):
+    return "tokenizer.json", {
+        "added_tokens": [{"id": first + n, "content": name} for name, n in OWN.items()]
+    }
+
+
+@pytest.mark.parametrize("form", [as_added_tokens, as_decoder, as_tokenizer])
+@pytest.mark.parametrize("levels", [L, 2])
+def test_rows_of_a_fine_tunes_own_tokens_are_not_overwritten(
+    tmp_path, untied, spiece, text_only, form, levels
+):
+    write_checkpoint(tmp_path / "hf", "huggingface", untied, text_only)
+    (tmp_path / "hf/catid2.json").unlink()
+    first = text_only.first_id_token
+    name, values = form(first)
+    path = tmp_path / "hf" / name
+    before = json.loads(path.read_text()) if path.exists() else {}
+    path.write_text(json.dumps(before | values))
+    codes = {L: K, 2: 3}[levels]
+    checkpoint = read_checkpoint(tmp_path / "hf")
+    with pytest.raises(InputError) as caught:
+        with_id_tokens(checkpoint, Vocabulary(spiece, levels, codes, extra_ids=20), "here")
+    pieces = first - 20
+    assert str(caught.value) == (
+        f"here: found 3 tokens of its own after {pieces} pieces and 20 extra ids, such as "
+        f"'[BRAND]' of id {first}, expected 23 extra ids, which keep the rows of all of them"
+    )
+    wider = Vocabulary(spiece, levels, codes, extra_ids=23)
+    for old, new in zip(
+        tables(checkpoint), tables(with_id_tokens(checkpoint, wider, "here")), strict=True
+    ):
+        np.testing.assert_array_equal(new[: first + 3], old[: first + 3])
+    alone = Vocabulary(spiece, 0, 0, extra_ids=20)
+    assert_same(with_id_tokens(checkpoint, alone, "here"), checkpoint)
+
+
+def test_extra_ids_and_id_tokens_that_the_tokenizer_names(tmp_path, untied, spiece, vocabulary):
+    grown = with_id_tokens(untied, vocabulary, "")
+    write_checkpoint(tmp_path / "hf", "huggingface", grown, vocabulary)
+    (tmp_path / "hf/catid2.json").unlink()
+    found = read_checkpoint(tmp_path / "hf")
+    assert_same(with_id_tokens(found, vocabulary, "here"), dataclasses.replace(grown, step=0))
+    with pytest.raises(InputError, match=r"found 20 tokens of its own .* expected 20 extra ids"):
+        with_id_tokens(found, Vocabulary(spiece, L, K), "here")
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("added_tokens.json", {"x": "y"}),
+        ("added_tokens.json", {"x": None}),
+        ("tokenizer_config.json", {"added_tokens_decoder": {"3": "x"}}),
+        ("tokenizer_config.json", {"added_tokens_decoder": [3]}),
+        ("tokenizer.json", {"added_tokens": [{"id": 3}]}),
+        ("tokenizer.json", {"added_tokens": 3}),
+    ],
+)
+def test_added_tokens_of_another_form(tmp_path, untied, text_only, name, values):
+    write_checkpoint(tmp_path / "hf", "huggingface", untied, text_only)
+    (tmp_path / "hf" / name).write_text(json.dumps(values))
+    with pytest.raises(InputError, match=rf"{name}: found added tokens of another form"):
+        read_checkpoint(tmp_path / "hf")
 
 
 def test_the_vocabulary_is_the_checkpoints_where_nothing_is_said(untied, spiece, vocabulary):

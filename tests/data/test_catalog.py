@@ -1,5 +1,9 @@
+import dataclasses
+import datetime
+import decimal
 import gzip
 import json
+import math
 import os
 import re
 
@@ -105,7 +109,10 @@ def test_each_iteration_starts_anew(tmp_path):
 BAD_RECORDS = {
     "not an object": (b"[1]", "found [1], expected a JSON object"),
     "not JSON": (b'{"id": ', "found invalid JSON (Expecting value at column"),
-    "NaN": (b'{"id": NaN}', "found invalid JSON (NaN is not JSON)"),
+    "NaN": (
+        b'{"id": NaN, "title": "Mug", "categories": ["A"]}',
+        "found id nan, expected text without white space",
+    ),
     "too deep": (b"[" * 100_000, "found invalid JSON ("),
     "too long a number": (b'{"id": ' + b"1" * 5000 + b"}", "found invalid JSON ("),
     "not UTF-8": (b'{"id": "\xff"}', r"found the byte b'\xff' at column 9, expected UTF-8"),
@@ -120,12 +127,15 @@ BAD_RECORDS = {
     "boolean id": (MUG | {"id": True}, "found id True, expected text"),
     "fractional id": (MUG | {"id": 1.5}, "found id 1.5, expected text"),
     "blank title": (MUG | {"title": " \t"}, r"found title ' \t', expected text that is not blank"),
-    "title no text": (MUG | {"title": 3}, "found title 3, expected text that is not blank"),
+    "title no text": (MUG | {"title": 3}, "found title 3, which is a number, expected text"),
     "text no text": (MUG | {"text": ["a"]}, "found text ['a'], expected text or null"),
     "no category": (MUG | {"categories": []}, "found categories [], expected a list of names"),
     "one category": (MUG | {"categories": "A"}, "found categories 'A', expected a list of names"),
     "blank category": (MUG | {"categories": ["A", " "]}, "found category ' ', expected text"),
-    "numeric category": (MUG | {"categories": [3]}, "found category 3, expected text"),
+    "numeric category": (
+        MUG | {"categories": [3]},
+        "found category 3, which is a number, expected text",
+    ),
     "duplicate": (PEN, "found id 'p2' again, expected unique ids (first at"),
 }
 
@@ -346,3 +356,81 @@ def test_a_catalogue_is_not_written_as_parquet(tmp_path):
 )
 def test_product_text(product, with_categories, expected):
     assert product_text(product, with_categories) == expected
+
+
+def test_further_fields_veto_nothing(tmp_path):
+    far = pyarrow.array([10**7] * 3, pyarrow.int32()).cast(pyarrow.date32())  # beyond year 9999
+    columns = {
+        "id": ["a", "b", "c"],
+        "title": pyarrow.array([b"Mug", b"Pen", b"Cup"]),
+        "categories": [["A"]] * 3,
+        "added": [datetime.date(2024, 2, 29)] * 3,
+        "at": pyarrow.array([1, 2, None], pyarrow.timestamp("ns")),
+        "price": [decimal.Decimal("4.50")] * 3,
+        "stars": [math.nan, 4.5, math.inf],
+        "image": [b"\xff\xd8", b"text", None],
+        "box": [{"w": math.nan, "on": datetime.date(2024, 1, 1)}] * 3,
+        "tags": pyarrow.array(
+            [[("k", b"v")]] * 3, pyarrow.map_(pyarrow.string(), pyarrow.binary())
+        ),
+        "far": pyarrow.ListArray.from_arrays([0, 1, 2, 3], far),
+    }
+    path = tmp_path / "catalog.parquet"
+    pyarrow.parquet.write_table(pyarrow.table(columns), path)
+    reader = stream_products(path)
+    first, second, third = reader
+    assert (first.title, third.id) == ("Mug", "c")
+    assert first.extra == {
+        "added": "2024-02-29",
+        "at": "1970-01-01 00:00:00.000000001",
+        "price": "4.50",
+        "stars": None,
+        "image": None,
+        "box": {"w": None, "on": "2024-01-01"},
+        "tags": [["k", "v"]],
+        "far": None,
+    }
+    assert (second.extra["image"], second.extra["stars"], third.extra["stars"]) == (
+        "text",
+        4.5,
+        None,
+    )
+    assert reader.values_left_out == {"image": 1, "stars": 1, "far": 3}
+    lines = write_records(tmp_path / "catalog.jsonl", MUG | {"price": math.nan})
+    assert next(iter(stream_products(lines))).extra == {"price": None}
+
+
+def test_a_parquet_with_a_name_twice_is_refused(tmp_path):
+    path = tmp_path / "catalog.parquet"
+    table = pyarrow.table([["a"], ["Mug"], [["A"]], ["b"]], ["id", "title", "categories", "id"])
+    pyarrow.parquet.write_table(table, path)
+    assert error_of(path) == f"{path}: found several columns named 'id', expected one of each name"
+
+
+names = st.text(max_size=3)
+
+
+@given(
+    products=st.lists(
+        st.builds(Product, names, names, names, st.lists(names, max_size=2).map(tuple)),
+        max_size=3,
+        unique_by=lambda product: product.id,
+    )
+)
+def test_what_is_written_is_read_again_or_refused(tmp_path_factory, products):
+    path = tmp_path_factory.mktemp("catalog") / "catalog.jsonl"
+    try:
+        write_catalog(path, products)
+    except InputError:
+        assert not path.exists()
+        assert not products or any(
+            not product.categories
+            or not all(map(str.strip, (product.title, *product.categories)))
+            or product.id.split() != [product.id]
+            or "\ufeff" in product.id
+            for product in products
+        )
+        return
+    for read, product in zip(stream_products(path), products, strict=True):
+        path_names = tuple(name.strip() for name in product.categories)
+        assert read == dataclasses.replace(product, categories=path_names)

@@ -206,7 +206,7 @@ def test_a_catalog_of_the_same_columns_is_taken(tmp_path):
         (Product("p", "t", "", ("c",), {"price": float("nan")}), "product 'p'"),
         (Product("p", "t", "", ("c",), {"tags": {1, 2}}), "product 'p'"),
         (Product("p", "\ud800", "", ("c",)), "products"),
-        (Product("p", "t", "", ("c",), {"brand": "\ud800"}), "products"),
+        (Product("p", "t", "", ("c",), {"brand": "\ud800"}), "product 'p'"),
         (Product(7, "t", "", ("c",)), "products"),
     ],
 )

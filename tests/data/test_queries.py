@@ -73,7 +73,9 @@ def test_queries_are_read_in_order(tmp_path, suffix):
         (b"{}", "found the fields 'none', expected also 'id'"),
         (b'{"id": "q 2", "text": "mug"}', "found id 'q 2', expected text without white space"),
         (b'{"id": "q2", "text": " "}', "found text ' ', expected text that is not blank"),
-        (b'{"id": "q2", "text": null}', "found text None, expected text that is not blank"),
+        (b'{"id": "q2", "text": null}', "found text None, which is null, expected text"),
+        (b'{"id": "q2", "text": 12345}', "found text 12345, which is a number, expected text"),
+        (b'{"id": "q2", "text": [1]}', "found text [1], which is a list, expected text"),
         (b'{"id": "q1", "text": "pen"}', "found id 'q1' again, expected unique ids"),
     ],
 )
@@ -84,6 +86,14 @@ def test_a_bad_query_is_named_with_its_line(tmp_path, line, expected):
     assert expected in message
     if "again" in expected:
         assert message.endswith(f"(first at {path}:1)")
+
+
+def test_lines_that_end_in_a_carriage_return(tmp_path):
+    expected = "found lines that end in CR alone, expected LF or CR LF: convert the file with tr"
+    path = write(tmp_path / "queries.jsonl", b'{"id": "q1", "text": "mug"}\r{"id": "q2"}\r')
+    assert error_of(read_queries, path).startswith(f"{path}:1: {expected}")
+    path = write(tmp_path / "qrels.txt", b"q1 0 p1 3\rq1 0 p2 2\r")
+    assert error_of(read_qrels, path).startswith(f"{path}:1: {expected}")
 
 
 def test_files_that_hold_no_query(tmp_path):
@@ -203,3 +213,40 @@ def test_relevant_grades():
         relevant_grades(("E", "X"))
     with pytest.raises(InputError, match="labels: found no label"):
         relevant_grades(())
+
+
+def test_nothing_is_not_written_since_it_could_not_be_read(tmp_path):
+    for write_nothing in (
+        lambda: write_queries(tmp_path / "q.jsonl", []),
+        lambda: write_qrels(tmp_path / "qrels.txt", {}),
+        lambda: write_qrels(tmp_path / "qrels.txt", {"q1": {}}),
+    ):
+        with pytest.raises(InputError, match="to write, expected at least one"):
+            write_nothing()
+    assert not list(tmp_path.iterdir())
+
+
+@given(
+    queries=st.lists(
+        st.builds(
+            Query,
+            st.text(max_size=4),
+            st.text(max_size=4),
+            st.dictionaries(st.sampled_from(["id", "brand"]), st.text(max_size=2)),
+        ),
+        max_size=3,
+        unique_by=lambda query: query.id,
+    )
+)
+def test_what_is_written_is_read_again_or_refused(tmp_path_factory, queries):
+    path = tmp_path_factory.mktemp("queries") / "q.jsonl"
+    try:
+        write_queries(path, queries)
+    except InputError:
+        blank = any(not query.text.strip() or query.id.split() != [query.id] for query in queries)
+        odd = any("\ufeff" in query.id for query in queries)
+        assert not queries or blank or odd
+        assert not path.exists()
+        return
+    for read, query in zip(read_queries(path), queries, strict=True):
+        assert (read.id, read.text) == (query.id, query.text)

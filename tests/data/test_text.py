@@ -1,5 +1,6 @@
 import html
 import html.parser
+import re
 import unicodedata
 
 import pyarrow as pa
@@ -7,7 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from catid2_jax.data.text import clean, clean_text, labelled_text
+from catid2_jax.data.text import (
+    clean,
+    clean_text,
+    count_angle_brackets,
+    count_repaired,
+    labelled_text,
+)
 
 # Pieces that react with each other: entities that make tags, code points that make entities.
 markup = [
@@ -45,6 +52,16 @@ pieces = st.lists(
         ("cafe\u0301", "café"),
         ("10\u00b2 ½ \uff49\uff30 ㎏", "10² ½ \uff49\uff30 ㎏"),
         ("soft\u00adhyphen\u200b \ufeffx\x00y\x7f", "softhyphen xy"),
+        ("Kabel <NEU> 3 m", "Kabel <NEU> 3 m"),
+        ("&lt;Limited Edition&gt; mug </neu>", "<Limited Edition> mug </neu>"),
+        ("a<b and c>d, x<3 y>2", "a<b and c>d, x<3 y>2"),
+        ("<!NEU!> mug <!doctype html>", "<!NEU!> mug"),
+        ("<td nowrap>a<hr / ><input disabled>b<p data-v-1 id = 'q'>c</P\n>d", "a b c d"),
+        ('<a href="x" title="a > b">link</a> <img alt="7" x 5">', "link"),
+        ("<o:p>&nbsp;</o:p>Word", "Word"),
+        ("<![CDATA[Blue <b>mug</b>]]>", "Blue mug"),
+        ("caf\xe9 It\x92s 5\x80 and\x85 \x99", "café It\u2019s 5€ and… ™"),
+        ("It\xe2\x80\x99s \xc3\x89t\xe9 \xc2\x92 no\x81thing", "It\u2019s Été \u2019 nothing"),
         ("スマホ　ケース👩\u200d🚀", "スマホ ケース👩\u200d🚀"),
         ("", ""),
     ],
@@ -71,6 +88,40 @@ def test_plain_words_stay(word):
 @given(st.text(st.sampled_from("ab &<>;é'\""), max_size=12))
 def test_escaping_is_undone(text):
     assert clean_text(html.escape(text)) == clean_text(text)
+
+
+letters = st.text(st.characters(codec="cp1252", categories=["Lu", "Ll", "Sc", "Pf", "Po"]))
+
+
+@given(letters.filter(lambda text: "&" not in text))
+def test_windows_1252_that_was_read_as_latin_1_is_read_again(text):
+    """Bytes that happen to be UTF-8, too, are taken for that."""
+    lost = text.encode("cp1252").decode("latin-1")
+    runs = re.findall("[\x80-\xff]+", lost)
+    if all(not_utf_8(run) or not re.search("[\x80-\x9f]", run) for run in runs):
+        assert clean_text(lost) == clean_text(text)
+
+
+def not_utf_8(run):
+    try:
+        run.encode("latin-1").decode("utf-8")
+    except UnicodeDecodeError:
+        return True
+    return False
+
+
+@given(letters.filter(lambda text: "&" not in text))
+def test_utf_8_that_was_read_as_latin_1_is_read_again(text):
+    lost = text.encode("utf-8").decode("latin-1")
+    if all(re.search("[\x80-\x9f]", run) for run in re.findall("[\x80-\xff]+", lost)):
+        assert clean_text(lost) == clean_text(text)
+
+
+def test_what_is_repaired_and_what_is_kept_in_brackets_is_counted():
+    assert count_repaired(pa.array(["It\x92s", None, "It\u2019s é", "a\x80\x80"])) == 2
+    kept = pa.array(["a <NEU> <ALT>", "a < b > c", "<3", "</über>", None])
+    assert count_angle_brackets(kept) == 2
+    assert count_angle_brackets(pa.array([], pa.string())) == 0
 
 
 class Words(html.parser.HTMLParser):

@@ -196,3 +196,9 @@ def test_codes_of_larger_codebooks_are_refused_with_their_line(tmp_path, line):
         read_docids(path, codebook_size=4)
     assert error.value.args == (f"{path}:2", "code 4", "0 to 3")
     assert read_docids(path).codebook_size == 5
+
+
+def test_a_table_of_no_product_is_not_written_since_it_could_not_be_read(tmp_path):
+    with pytest.raises(InputError, match="found no product to write, expected at least one"):
+        write_docids(tmp_path / "docids.jsonl", DocidTable([], np.empty((0, 4), np.int32)))
+    assert not list(tmp_path.iterdir())

@@ -6,7 +6,14 @@ import sentencepiece
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from catid2_jax.docids.vocabulary import PAD, CodeVocabulary, Vocabulary, train_vocabulary
+from catid2_jax.docids.vocabulary import (
+    PAD,
+    CodeVocabulary,
+    Vocabulary,
+    character_counts,
+    smallest_vocabulary,
+    train_vocabulary,
+)
 from catid2_jax.errors import InputError
 
 WORDS = ("red", "shoe", "cotton", "kettle", "steel", "lamp", "garden", "hose", "tea", "mug")
@@ -193,3 +200,29 @@ def test_a_model_without_t5s_special_ids(tmp_path, ids, message):
     (tmp_path / "x.model").write_bytes(model.getvalue())
     with pytest.raises(InputError, match=message):
         Vocabulary(tmp_path / "x.model", 4, 16)
+
+
+letters = st.text(st.characters(exclude_categories=["C", "Z"], exclude_characters="\u2585"))
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.lists(letters.map(lambda text: f"{text} {text} x"), min_size=1, max_size=5))
+def test_the_smallest_vocabulary_is_what_sentencepiece_accepts(texts):
+    needed = smallest_vocabulary(character_counts(texts))
+    with pytest.raises(InputError) as caught:
+        train_vocabulary(texts, 3)
+    assert caught.value.where == "vocabulary_size"
+    exact = int(caught.value.expected.removeprefix("at least "))
+    train_vocabulary(texts, exact)
+    assert abs(needed - exact) <= 1  # at the edge of 99.95 % the spaces between words decide
+
+
+def test_long_texts_and_those_with_a_reserved_character_are_learnt_from(tmp_path):
+    texts = ["z\u00fc filler " * 500] + ["q\u2585w"] * 30 + ["plain text"] * 50
+    path = tmp_path / "vocabulary.model"
+    path.write_bytes(train_vocabulary(texts, 60))
+    vocabulary = Vocabulary(path, 1, 1)
+    assert not vocabulary.uncovered(character_counts(["z\u00fc filler qw plain text"]))
+    assert vocabulary.uncovered(character_counts(["\u00e9\u00c9 z", "z"])) == {"\u00e9": 2}
+    with pytest.raises(InputError, match=r"texts: found .*, expected texts that SentencePiece"):
+        train_vocabulary([""], 60)

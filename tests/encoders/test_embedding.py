@@ -4,6 +4,7 @@ import pytest
 from catid2_jax.encoders.lsa import LsaEncoder
 from catid2_jax.encoders.precomputed import read_embeddings
 from catid2_jax.errors import InputError
+from catid2_jax.progress import console
 
 TEXTS = [
     "red cotton shirt",
@@ -85,3 +86,24 @@ def test_no_embeddings(tmp_path):
         (tmp_path / "x.npy").write_bytes(content)
         with pytest.raises(InputError, match=r"found no \.npy array, expected one of floats"):
             read_embeddings(tmp_path / "x.npy", 4)
+
+
+def test_lsa_sees_words_inside_of_japanese_titles():
+    makers = ["防水", "軽量", "木製", "電動"]
+    titles = [f"{maker}{kind}" for kind in ("靴箱", "椅子", "台車", "照明") for maker in makers]
+    vectors = LsaEncoder(8, seed=0).encode(titles)
+    similar = vectors @ vectors.T - 2 * np.eye(len(titles))
+    same_part = [
+        titles[row][:2] == titles[near][:2] or titles[row][2:] == titles[near][2:]
+        for row, near in enumerate(similar.argmax(axis=1))
+    ]
+    assert all(same_part)
+
+
+def test_lsa_counts_texts_without_a_word_and_needs_one():
+    with console.capture() as capture:
+        vectors = LsaEncoder(4, seed=0).encode([*TEXTS, "\U0001f381"])
+    assert capture.get() == f"1 of {len(TEXTS) + 1} texts have no word and a vector of zeros\n"
+    assert not vectors[-1].any()
+    with pytest.raises(InputError, match="encoder: found 'lsa' and no word in any text"):
+        LsaEncoder(4, seed=0).encode(["-", ""])

@@ -3,17 +3,20 @@
 import dataclasses
 import os
 import pathlib
+import shutil
 import socket
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+import safetensors.numpy
 
+from catid2_jax.checkpoints.folder import write_checkpoint
 from catid2_jax.checkpoints.tree import unflatten
 from catid2_jax.docids.vocabulary import Vocabulary
 from catid2_jax.encoders.encoder import encode_texts
-from catid2_jax.encoders.t5 import T5Encoder
+from catid2_jax.encoders.t5 import T5Encoder, load_t5_encoder
 from tests.checkpoints.examples import TIED, UNTIED, WORDS, random_checkpoint, write_vocabulary
 from tests.reference import t5 as reference
 
@@ -57,6 +60,23 @@ def test_it_is_the_mean_of_the_last_states(config, vocabulary):
     assert expected.std() > 0.1
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_a_checkpoint_without_a_decoder_gives_the_same_vectors(tmp_path, vocabulary):
+    whole = random_checkpoint(UNTIED)
+    write_checkpoint(tmp_path / "whole", "huggingface", whole, vocabulary)
+    shutil.copytree(tmp_path / "whole", tmp_path / "encoder")
+    (tmp_path / "encoder/catid2.json").unlink()
+    file = tmp_path / "encoder/model.safetensors"
+    weights = safetensors.numpy.load_file(file)
+    kept = {n: w for n, w in weights.items() if n.startswith(("shared.", "encoder."))}
+    assert len(kept) < len(weights)
+    safetensors.numpy.save_file(kept, file)
+    one, other = (
+        encode_texts(random_texts(5), load_t5_encoder(str(tmp_path / name), "", 300), 64)[0]
+        for name in ("whole", "encoder")
+    )
+    np.testing.assert_array_equal(one, other)
 
 
 def test_a_longer_text_is_cut_and_still_ends(vocabulary):

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from catid2_jax.errors import InputError
-from catid2_jax.evaluation.recall import recall_at_k, recall_per_query
+from catid2_jax.evaluation.recall import recall_at_k, recall_per_query, trec_eval_order
 
 QUERIES = ["q1", "q2", "q3"]
 DOCUMENTS = [f"d{n}" for n in range(12)]
@@ -104,3 +104,27 @@ def test_bad_input_is_refused(arguments, expected):
     good = {"run": {"q1": ["a"]}, "qrels": {"q1": {"a": 3}}}
     with pytest.raises(InputError, match=expected):
         recall_at_k(**(good | arguments))
+
+
+@settings(deadline=None, max_examples=100)
+@given(
+    run=st.dictionaries(
+        st.sampled_from(QUERIES),
+        st.dictionaries(
+            st.sampled_from([*DOCUMENTS, "é", "z", "\U0001f381", "\uffee"]),
+            st.sampled_from([0.5, 0.25, 0.1, 0.1 + 1e-12]),
+        ),
+    ),
+    qrels=qrels_dicts,
+)
+def test_ties_in_the_order_of_trec_eval(run, qrels):
+    pytrec_eval = pytest.importorskip("pytrec_eval")
+    evaluator = pytrec_eval.RelevanceEvaluator(qrels, {"recall.1,2,5"}, relevance_level=2)
+    # As `read_run` gives them: trec_eval's scores are float32, too.
+    hits = {q: [(d, float(np.float32(s))) for d, s in found.items()] for q, found in run.items()}
+    ranking = {q: [d for d, _ in trec_eval_order(found)] for q, found in hits.items()}
+    ours = recall_per_query(ranking, qrels, (1, 2, 5))
+    for query, figures in evaluator.evaluate({q: dict(h) for q, h in hits.items() if h}).items():
+        if query in ours:
+            theirs = {f"recall@{k}": figures[f"recall_{k}"] for k in (1, 2, 5)}
+            assert ours[query] == pytest.approx(theirs)

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 from catid2_jax.data.corpus import Catalog, Corpus
+from catid2_jax.errors import InputError
+from catid2_jax.progress import console
 from catid2_jax.retrievers.bm25 import BM25Retriever
 from catid2_jax.retrievers.retriever import make_retriever
 from catid2_jax.types import Product
@@ -88,3 +90,38 @@ def test_only_what_is_allowed_is_found(retriever):
 
 def test_it_needs_no_embeddings():
     assert BM25Retriever.needs_embeddings is False
+
+
+def products(*titles):
+    return Corpus(
+        Catalog.from_products(Product(f"p{n}", t, "", ("x",)) for n, t in enumerate(titles))
+    )
+
+
+def test_a_phrase_inside_of_japanese_text_is_found():
+    corpus = products("防水ハイキングブーツ", "折りたたみ傘", "red shirt")
+    queries = ["ブーツ", "傘", "shirt"]
+    found = make_retriever("bm25", corpus, {}).search(queries, 1)
+    assert found.documents[:, 0].tolist() == [0, 1, 2]
+    blind = make_retriever("bm25", corpus, {"tokens": "words"}).search(queries, 1)
+    assert blind.documents[:, 0].tolist() == [-1, -1, 2]
+    with pytest.raises(InputError, match="tokens: found 'letters'"):
+        BM25Retriever(corpus, "letters")
+
+
+def test_texts_without_a_word_are_counted_and_find_nothing():
+    with console.capture() as capture:
+        nothing = BM25Retriever(products("\U0001f381", "- -"))
+        found = nothing.search(["\u200b", "mug"], 3)
+    assert (found.documents == -1).all()
+    assert (found.scores == -np.inf).all()
+    assert capture.get().splitlines() == [
+        "2 of 2 products have no word that BM25 could find them by",
+        "1 of 2 queries have no word that BM25 could search for",
+    ]
+
+
+def test_ties_go_by_the_catalogues_order():
+    corpus = products(*["same words"] * 50)
+    found = BM25Retriever(corpus).search(["words"], 5)
+    assert found.documents[0].tolist() == [0, 1, 2, 3, 4]

@@ -197,6 +197,7 @@ RECORDS = {
         "data.catalog",
         "data.preprocessing",
         "retrieve.output",
+        "retrieve.k",
     },
     **{f"{system}/docids": DOCIDS for system in TRAINED},
     **{

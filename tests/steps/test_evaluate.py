@@ -194,3 +194,25 @@ def test_a_product_without_an_id_is_named(root):
     assert error.value.where == str(root / "cat_id2/docids.jsonl")
     assert error.value.found == "21 IDs, the first that differs of product 'p10'"
     assert error.value.expected.endswith("22 products in their order, there 'p9'")
+
+
+def test_cutoffs_beyond_what_a_run_has_are_said_and_left_out(root, capsys):
+    metrics = measure(root, **{"retrieve.k": 1})
+    assert metrics["cat_id2/recall@1"] == 0.5
+    assert not [name for name in metrics if name.endswith("recall@2")]
+    output = capsys.readouterr().out
+    assert "BM25: no Recall@2, since retrieve.k is 1" in output
+    assert rows_of(output, "Recall@k in %")[0] == ["CAT-ID2", "50.0", ""]
+
+
+def test_a_run_that_found_nothing_scores_0(root):
+    write_run(root / "bm25/run.trec", [("q", [])], "test")
+    metrics = measure(root)
+    assert (metrics["bm25/recall@1"], metrics["bm25/recall@2"]) == (0.0, 0.0)
+
+
+def test_ties_as_in_trec_eval(root, capsys):
+    write_run(root / "bm25/run.trec", [("q", [("p1", 1.0), ("p4", 1.0)])], "test")
+    assert measure(root)["bm25/recall@1"] == 0.5
+    assert measure(root, **{"evaluate.ties": "trec_eval"})["bm25/recall@1"] == 0.0
+    assert "test queries, ties as in trec_eval (synthetic" in capsys.readouterr().out

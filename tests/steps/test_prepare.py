@@ -3,10 +3,12 @@
 import json
 
 import numpy as np
+import pytest
 
 from catid2_jax.config import default_config, freeze
 from catid2_jax.data.corpus import Catalog
 from catid2_jax.data.queries import read_queries
+from catid2_jax.errors import InputError
 from catid2_jax.steps.chain import run_until
 from catid2_jax.workdir import Workdir, read_record, record_path
 
@@ -47,3 +49,42 @@ def test_a_bad_line_that_is_set_aside_keeps_its_row_of_vectors(tmp_path):
     record = read_record(record_path(workdir.root, "prepare"))
     counts = {"products": 6, "train_queries": 2, "test_queries": 2}
     assert record.result == {"source_rows": counts}
+
+
+def binary(tmp_path, train="q 0 a 3\n", test="q 0 a 3\n", **preprocessing):
+    """The work directory of a product and a query with these judgements, prepared."""
+    record = {"id": "a", "title": "first", "categories": PATH}
+    (tmp_path / "catalog.jsonl").write_text(json.dumps(record))
+    queries = [{"id": name, "text": "any"} for name in ("q", "x", "y")]
+    (tmp_path / "queries.jsonl").write_text("\n".join(map(json.dumps, queries)))
+    config = default_config()
+    config.data.update(catalog=str(tmp_path / "catalog.jsonl"))
+    config.data.preprocessing.update(preprocessing)
+    for split, qrels in (("train", train), ("test", test)):
+        (tmp_path / f"{split}.qrels").write_text(qrels)
+        config.data[f"{split}_queries"] = str(tmp_path / "queries.jsonl")
+        config.data[f"{split}_qrels"] = str(tmp_path / f"{split}.qrels")
+    run_until(freeze(config), Workdir(tmp_path / "work"), "prepare")
+
+
+def test_queries_without_judgements_are_said(tmp_path, capsys):
+    binary(tmp_path, train="q 0 a 3\nx 0 a 2\n")
+    output = capsys.readouterr().out
+    assert "  train queries without judgements: 1\n" in output
+    assert "  test queries without judgements: 2\n" in output
+    figures = json.loads((tmp_path / "work/steps/prepare.metrics.json").read_text())
+    assert figures["test_queries_without_judgements"] == 2
+
+
+def test_binary_judgements_are_said_to_be_complements(tmp_path):
+    with pytest.raises(InputError) as caught:
+        binary(tmp_path, train="q 0 a 1\nx 0 a 0\n")
+    assert str(caught.value) == (
+        f"{tmp_path}/train.qrels: found all 2 judgements with grade 0 (irrelevant) and "
+        "1 (complement), none of config.data.preprocessing.training_labels = ('E', 'S'), expected "
+        "grade 3 where a product is relevant, or training_labels = ('C',) if 1 says so"
+    )
+    with pytest.raises(InputError, match=r"test.qrels: found all 1 .*relevant_labels = \('E', 'S'"):
+        binary(tmp_path, test="q 0 a 1\n")
+    labels = {"training_labels": ("C",), "relevant_labels": ("C",)}
+    binary(tmp_path, train="q 0 a 1\n", test="q 0 a 1\n", **labels)

@@ -365,6 +365,16 @@ def test_filters_of_what_does_not_exist_are_refused(made, tmp_path, name, text, 
     (tmp_path / "f.txt").write_text(text)
     with pytest.raises(InputError, match=message):
         search(made[0], **{name: str(tmp_path / "f.txt")})
-    path = write_queries(tmp_path / "q.jsonl", {"q3": {"allow_ids": ["p1", "nobody"]}})
-    with pytest.raises(InputError, match="query 'q3': found unknown ids 'nobody' in allow_ids"):
-        search(made[0], queries=path)
+
+
+def test_ids_of_products_that_are_not_kept_are_ignored_and_counted(made, tmp_path, capsys):
+    workdir, scores, _ = made
+    (tmp_path / "deny.txt").write_text("p7\nsold-out\n\u200b='p8'\n".replace("='p8'", '="p8"'))
+    filters = {"q3": {"allow_ids": ["p1", "nobody"]}, "q4": {"allow_ids": ["nobody"]}}
+    path = write_queries(tmp_path / "q.jsonl", filters)
+    allowed = np.tile(~np.isin(np.arange(N), [7, 8]), (len(QUERIES), 1))
+    allowed[3] = np.arange(N) == 1
+    allowed[4] = False
+    found = search(workdir, queries=path, deny_ids=str(tmp_path / "deny.txt"))
+    check(found, scores["full"], allowed)
+    assert "3 ids in filters are of no product that is kept: ignored" in capsys.readouterr().out

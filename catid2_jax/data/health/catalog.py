@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -19,10 +20,15 @@ from catid2_jax.data.health.text import (
     normalized,
     shown,
 )
+from catid2_jax.data.sources.category_cells import RARE_IN_NAMES, SEPARATORS
 from catid2_jax.types import Product
 
 _LARGEST = 5  # largest nodes named per level
 _FIRST = 1000  # products that are searched for examples of missing fields
+
+_PIECE = re.compile(
+    r"""^[\[{(]\s*['"\[{]|['"\]}]\s*[\]})]$|\\$"""
+)  # of a list, or before an escape
 
 Path = tuple[str, ...]
 
@@ -195,6 +201,7 @@ def tree_figures(paths: Mapping[Path, int]) -> dict[str, Any]:
         - `recurring_names`: names with several parents on one level,
         - `variant_siblings`: groups of siblings whose names have the same normal form,
         - `variant_names`: groups of names with the same normal form under different parents,
+        - `unsplit_names`: nodes whose name seems to hold several, see `_unsplit_names`,
         - `oddities`: oddity -> nodes with it in their name.
     """
     documents: collections.Counter[Path] = collections.Counter()
@@ -220,12 +227,37 @@ def tree_figures(paths: Mapping[Path, int]) -> dict[str, Any]:
         "inner_products": dataclasses.replace(_nodes(inner), count=sum(paths[p] for p in inner)),
         "recurring_names": _recurring_names(documents),
         **_variants(children),
+        "unsplit_names": _nodes(_unsplit_names(documents)),
         "oddities": {
             name: _nodes(path for path in documents if oddity.search(path[-1]))
             for name, oddity in ODDITIES.items()
             if name != "cut_off"  # "Other..." is a whole name
         },
     }
+
+
+def _unsplit_names(nodes: Collection[Path]) -> Iterator[Path]:
+    """Yields the nodes whose name seems to be several, or a piece of a list.
+
+    That is: it has a separator that is rare in names, or one that is in most names; it begins or
+    ends like a list, or ends with a backslash; or a comma or semicolon joins it to a root or to a
+    sibling.
+    """
+    common = (s for s in SEPARATORS if s not in RARE_IN_NAMES)
+    frequent = [s for s in common if 2 * sum(_has_inside(p[-1], s) for p in nodes) > len(nodes)]
+    for path in nodes:
+        first, *others = re.split(r"\s*[,;|]\s*", path[-1])
+        if (
+            any(_has_inside(path[-1], separator) for separator in (*RARE_IN_NAMES, *frequent))
+            or _PIECE.search(path[-1])
+            or any((other,) in nodes for other in others)
+            or (others and (*path[:-1], first) in nodes)
+        ):
+            yield path
+
+
+def _has_inside(name: str, separator: str) -> bool:
+    return separator in name and sum(map(bool, map(str.strip, name.split(separator)))) > 1
 
 
 def _level_figures(documents: Mapping[Path, int], level: int) -> dict[str, Any]:

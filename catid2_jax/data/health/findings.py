@@ -45,6 +45,14 @@ _TREE_ODDITIES: tuple[tuple[Severity, str, str, str, str], ...] = (
         "merge them: L_HCC pushes apart what belongs together",
     ),
     (
+        "warning",
+        "unsplit_names",
+        "categories",
+        "category names that seem to hold several, or a piece of a list",
+        "import again with what separates the names and the paths; a flat or wrong tree misleads "
+        "L_HCC",
+    ),
+    (
         "note",
         "variant_names",
         "",

@@ -25,6 +25,7 @@ _ODD_NODES = {
     "recurring_names": "names that recur under other parents",
     "variant_siblings": "groups of siblings that differ only by case, spaces or punctuation",
     "variant_names": "names spelt in several ways under different parents",
+    "unsplit_names": "names that seem to hold several, or a piece of a list",
 }
 
 

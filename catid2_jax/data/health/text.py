@@ -15,6 +15,8 @@ import ftfy.badness
 import numpy as np
 from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
+from catid2_jax.data.text import MARKUP
+
 EXAMPLES = 2
 """Number of examples that are kept of anything odd."""
 
@@ -147,8 +149,7 @@ class Oddity:
 
 
 ODDITIES: Mapping[str, Oddity] = {
-    # A letter must follow "<", so that "width < 5" and "<3" do not match.
-    "markup": Oddity(re.compile(r"</?[A-Za-z][^<>]*>|<!(?:--|\[CDATA\[|[A-Za-z])"), ("<",)),
+    "markup": Oddity(MARKUP, ("<",)),
     # A semicolon must end it, as in data/text.py: "TV &amplifier" has no entity.
     "entities": Oddity(re.compile(r"&(?:#\d+|#[xX][0-9a-fA-F]+|[A-Za-z][A-Za-z0-9]*);"), ("&",)),
     # Controls except tab and line ends; soft hyphens, zero-width spaces, byte-order marks.

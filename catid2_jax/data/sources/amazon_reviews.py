@@ -33,10 +33,14 @@ class AmazonReviewsConfig:
             read, sorted by path.
         judgements: .parquet, .csv or .tsv file with the columns that `split_judgements` names;
             empty for none.
+        judgements_delimiter: one character, or "tab"; empty finds it in the file's header.
+        judgements_encoding: the encoding of the file of judgements; empty for UTF-8.
     """
 
     path: str
     judgements: str = ""
+    judgements_delimiter: str = ""
+    judgements_encoding: str = ""
 
 
 def read_amazon_reviews(config: AmazonReviewsConfig) -> list[Source]:
@@ -45,7 +49,8 @@ def read_amazon_reviews(config: AmazonReviewsConfig) -> list[Source]:
     Some published files (All_Beauty is one) have empty category lists, and products without a
     category are left out, so nothing of these files is imported.
     """
-    judgements = read_judgements(config.judgements) if config.judgements else ()
+    told = config.judgements_delimiter, config.judgements_encoding
+    judgements = read_judgements(config.judgements, *told) if config.judgements else ()
     return [Source(_read_products(config.path), judgements)]
 
 

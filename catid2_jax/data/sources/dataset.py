@@ -1,8 +1,10 @@
 """What every reader returns, and how it is written in the project's own format."""
 
 import dataclasses
+import itertools
 import pathlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -10,38 +12,35 @@ import pyarrow.compute as pc
 import pyarrow.parquet
 
 from catid2_jax.data.queries import write_qrels, write_queries
+from catid2_jax.data.sources.conversion import as_category_cells, as_ids, as_text
 from catid2_jax.data.sources.judgements import SPLITS, JudgementCounts, split_judgements
-from catid2_jax.data.text import clean, labelled_text
+from catid2_jax.data.text import (
+    clean,
+    clean_text,
+    count_angle_brackets,
+    count_repaired,
+    labelled_text,
+)
 from catid2_jax.errors import InputError
 from catid2_jax.files import atomic_write
 from catid2_jax.progress import console
+from catid2_jax.types import GRADES, Qrels
 
 CATALOG = "catalog.parquet"
+
+OTHER_CATEGORIES = "other_categories"
+"""Column of the paths of products that have several: those beside `categories`."""
+
+_NAMES = pa.list_(pa.string())
+
 SCHEMA = pa.schema(
     [
         ("id", pa.string()),
         ("title", pa.string()),
         ("text", pa.string()),
-        ("categories", pa.list_(pa.string())),
+        ("categories", _NAMES),
     ]
 )
-
-
-@dataclasses.dataclass(frozen=True)
-class Source:
-    """A data set as published, under known column names.
-
-    Attributes:
-        products: batches with the columns `id`, `title`, `categories` (list of names, root first)
-            and any others, which make up the product's text: the name of each is its label there.
-        judgements: batches with the columns `query_id`, `query`, `product_id`, `label` and
-            optionally `split`; `split_judgements` says which values they take.
-        name: subfolder for the files, if a reader returns several sources; empty for none.
-    """
-
-    products: Iterable[pa.RecordBatch]
-    judgements: Iterable[pa.RecordBatch] = ()
-    name: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,6 +77,11 @@ class ProductCounts:
         without_category: products left out because they have no category path.
         repeated: products left out because an earlier one was written under the same id.
         values_cut: values of text fields that were cut to the longest allowed.
+        variants: products that are variants of another, whose title and categories they have.
+        with_several_paths: products with further category paths, in the field `other_categories`.
+        with_gaps_in_path: products with an empty level above another, which was closed up.
+        values_repaired: values of texts with bytes in a wrong encoding, which were read again.
+        values_with_angle_brackets: values of texts with words in angle brackets that are no markup.
     """
 
     products: int = 0
@@ -86,6 +90,35 @@ class ProductCounts:
     without_category: int = 0
     repeated: int = 0
     values_cut: int = 0
+    variants: int = 0
+    with_several_paths: int = 0
+    with_gaps_in_path: int = 0
+    values_repaired: int = 0
+    values_with_angle_brackets: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """A data set as published, under known column names.
+
+    Attributes:
+        products: batches with the columns `id`, `title`, `categories` (list of names, root first)
+            and any others, which make up the product's text: the name of each is its label there.
+            OTHER_CATEGORIES (list of paths such as "A > B"), in all batches or in none, becomes a
+            field of its own.
+        judgements: batches with the columns `query_id`, `query`, `product_id`, `label` and
+            optionally `split`; `split_judgements` says which values they take.
+        selected: whether the products are a selection of those judged, so that judgements may be on
+            any number of others.
+        counts: counts that the reader adds to while its products are read, and the writer after it.
+        name: subfolder for the files, if a reader returns several sources; empty for none.
+    """
+
+    products: Iterable[pa.RecordBatch]
+    judgements: Iterable[pa.RecordBatch] = ()
+    name: str = ""
+    selected: bool = False
+    counts: ProductCounts = dataclasses.field(default_factory=ProductCounts)
 
 
 def write_dataset(
@@ -106,23 +139,34 @@ def write_dataset(
         The counts of products and of judgements.
 
     Raises:
-        InputError: an id with white space, no usable product, or any error of the source's reader
-            or of `split_judgements`.
+        InputError: an id with white space, a column that cannot be converted (see `conversion`), no
+            usable product, or any error of the source's reader or of `split_judgements`.
     """
     directory = directory / source.name
-    counts = ProductCounts()
+    counts = source.counts
     seen: set[str] = set()
+    left_out: set[str] = set()
+    products = iter(source.products)
+    first = next(products, None)  # a schema is needed before anything is written
+    schema = SCHEMA if first is None else _schema(first)
+    batches = itertools.chain([] if first is None else [first], products)
     with (
         atomic_write(directory / CATALOG, "wb") as file,
-        pa.parquet.ParquetWriter(file, SCHEMA, compression="zstd") as writer,
+        pa.parquet.ParquetWriter(file, schema, compression="zstd") as writer,
     ):
-        for batch in _usable_products(source.products, seen, config.max_characters, counts):
+        for batch in _usable_products(batches, seen, left_out, config.max_characters, counts):
             writer.write_batch(batch)
         if not seen:
             raise InputError("products", f"none to keep ({_listed(counts)})", "at least one")
         # Judgements are read before the catalogue is replaced: bad ones leave all files as before.
         judgements = JudgementCounts()
-        splits = split_judgements(source.judgements, seen, config.test_share, judgements)
+        splits = split_judgements(
+            source.judgements,
+            seen,
+            config.test_share,
+            judgements,
+            None if source.selected else left_out,
+        )
     for split in SPLITS:
         paths = directory / f"queries.{split}.jsonl", directory / f"qrels.{split}.txt"
         if split in splits:
@@ -132,6 +176,7 @@ def write_dataset(
         else:  # files of an earlier import would judge another catalogue
             for path in paths:
                 path.unlink(missing_ok=True)
+    _warn_of_binary(splits)
     return counts, judgements
 
 
@@ -160,25 +205,60 @@ def clean_paths(paths: pa.Array) -> pa.Array:
     return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), names.drop_null())
 
 
+def _schema(batch: pa.RecordBatch) -> pa.Schema:
+    several = OTHER_CATEGORIES in batch.schema.names
+    return SCHEMA.append(pa.field(OTHER_CATEGORIES, _NAMES)) if several else SCHEMA
+
+
 def _usable_products(
-    batches: Iterable[pa.RecordBatch], seen: set[str], max_characters: int, counts: ProductCounts
+    batches: Iterable[pa.RecordBatch],
+    seen: set[str],
+    left_out: set[str],
+    max_characters: int,
+    counts: ProductCounts,
 ) -> Iterator[pa.RecordBatch]:
-    """Yields batches with SCHEMA and adds their ids to `seen`."""
+    """Yields batches of `_schema`; adds their ids to `seen`, and those of others to `left_out`.
+
+    `conversion` finds nothing to do where a reader has converted the columns of its file.
+    """
+    where, first_row = "products", 1
     for batch in batches:
-        ids = _clean_ids(batch.column("id"))
-        titles = clean(batch.column("title"))
-        paths = clean_paths(batch.column("categories"))
-        rows = pa.array(_usable_rows(ids, titles, paths, seen, counts), pa.int64())
-        fields = {
-            name: clean(batch.column(name).take(rows))
+        ids = as_ids(batch.column("id"), "id", where, first_row)
+        titles = as_text(batch.column("title"), "title", where, first_row)
+        cells = as_category_cells(batch.column("categories"), "categories", where)
+        paths = clean_paths(cells)
+        rows = pa.array(_usable_rows(ids, clean(titles), paths, seen, counts), pa.int64())
+        left_out.update(set(ids.drop_null().to_pylist()) - seen)
+        raw = {"title": titles.take(rows)} | {
+            name: as_text(batch.column(name), name, where, first_row).take(rows)
             for name in batch.schema.names
-            if name not in ("id", "title", "categories")
+            if name not in ("id", "categories", "title", OTHER_CATEGORIES)
         }
+        fields = {name: clean(column) for name, column in raw.items()}
+        counts.values_repaired += sum(map(count_repaired, raw.values()))
+        counts.values_with_angle_brackets += sum(map(count_angle_brackets, fields.values()))
+        counts.with_gaps_in_path += _count_gaps(cells, paths, rows)
+        titles = fields.pop("title")
+        first_row += len(batch)
         text, cut = labelled_text(fields, len(rows), max_characters)
         counts.values_cut += cut
         counts.products += len(rows)
-        columns = [ids.take(rows), titles.take(rows), text, paths.take(rows)]
-        yield pa.RecordBatch.from_arrays(columns, schema=SCHEMA)
+        columns = [ids.take(rows), titles, text, paths.take(rows)]
+        if OTHER_CATEGORIES in batch.schema.names:
+            columns.append(batch.column(OTHER_CATEGORIES).take(rows))
+            counts.with_several_paths += len(rows) - columns[-1].null_count
+        yield pa.RecordBatch.from_arrays(columns, schema=_schema(batch))
+
+
+def _count_gaps(paths: pa.Array, cleaned: pa.Array, rows: pa.Array) -> int:
+    """Counts the paths of some rows in which a dropped name stands before one that stays."""
+    shorter = pc.less(pc.list_value_length(cleaned), pc.list_value_length(paths))
+    rows = rows.filter(shorter.take(rows))
+    gaps = 0
+    for names in paths.take(rows).to_pylist():
+        kept = [name is not None and bool(clean_text(str(name))) for name in names]
+        gaps += kept != sorted(kept, reverse=True)
+    return gaps
 
 
 def _usable_rows(
@@ -206,17 +286,16 @@ def _usable_rows(
     return rows
 
 
-def _clean_ids(column: pa.Array) -> pa.Array:
-    """Returns the ids as text, null where there is none.
-
-    Raises:
-        InputError: white space in an id, which TREC files cannot hold.
-    """
-    ids = pc.utf8_trim_whitespace(pc.cast(column, pa.string()))
-    spaced = ids.filter(pc.match_substring_regex(ids, r"[\s\p{Z}]"))
-    if len(spaced):
-        raise InputError("products", f"id {spaced[0].as_py()!r:.60}", "ids without white space")
-    return pc.if_else(pc.equal(ids, ""), pa.scalar(None, pa.string()), ids)
+def _warn_of_binary(splits: Mapping[str, tuple[Any, Qrels]]) -> None:
+    """Says that the judgements look binary, for then 1 is relevant and not ESCI's complement."""
+    grades = {
+        grade for _, qrels in splits.values() for row in qrels.values() for grade in row.values()
+    }
+    if grades and max(grades) == GRADES["C"]:
+        console.print(
+            "  all judgements have grade 1 (complement) or 0: if 1 stands for relevant, write E, "
+            "or prepare with 'C' as the training and the relevant label"
+        )
 
 
 def _listed(counts: ProductCounts | JudgementCounts) -> str:

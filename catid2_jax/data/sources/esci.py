@@ -14,7 +14,7 @@ Two publications are read:
 
 import dataclasses
 import pathlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Literal
 
 import pyarrow as pa
@@ -33,6 +33,7 @@ from catid2_jax.data.preprocessing import (
     preprocess_training,
 )
 from catid2_jax.data.queries import read_qrels, relevant_grades
+from catid2_jax.data.sources.conversion import as_ids, as_text
 from catid2_jax.data.sources.dataset import CATALOG, Source
 from catid2_jax.data.sources.reading import json_batches, parquet_batches
 from catid2_jax.data.statistics import dataset_statistics
@@ -146,7 +147,7 @@ def read_esci(config: EsciConfig) -> Iterator[Source]:
         documents = _documents(examples, config)
         products = _read_products(config, locale, documents, rows_of[locale], paths)
         judgements = examples.rename_columns(_EXAMPLE_COLUMNS).to_batches()
-        yield Source(products, judgements, locale)
+        yield Source(products, judgements, locale, selected=True)
 
 
 def dataset_figures(
@@ -257,16 +258,29 @@ def _read_examples(config: EsciConfig, locale: str) -> pa.Table:
     kept = [
         batch.filter(
             pc.and_(
-                pc.equal(batch.column("product_locale"), locale), pc.equal(batch.column(version), 1)
+                pc.equal(batch.column("product_locale"), locale),
+                pc.equal(batch.column(version), "1"),
             )
         ).select(list(_EXAMPLE_COLUMNS))
-        for batch in parquet_batches(config.examples, columns)
+        for batch in _texts(config.examples, columns, ("query_id", "product_id", version))
     ]
     if not sum(map(len, kept)):
         raise InputError(
             config.examples, f"no example of locale {locale!r} with {version} 1", "at least one"
         )
     return pa.Table.from_batches(kept)
+
+
+def _texts(path: str, columns: Sequence[str], ids: Collection[str]) -> Iterator[pa.RecordBatch]:
+    """Streams columns as text, whatever their types have become on the way; `ids` as ids."""
+    row = 1
+    for batch in parquet_batches(path, columns):
+        arrays = [
+            (as_ids if name in ids else as_text)(batch.column(name), name, path, row)
+            for name in columns
+        ]
+        row += len(batch)
+        yield pa.RecordBatch.from_arrays(arrays, list(columns))
 
 
 def _documents(examples: pa.Table, config: EsciConfig) -> set[str]:
@@ -291,7 +305,7 @@ def _read_products(
     paths: pa.Array,
 ) -> Iterator[pa.RecordBatch]:
     columns = (*_PRODUCT_COLUMNS, "product_locale")
-    for batch in parquet_batches(config.products, columns):
+    for batch in _texts(config.products, columns, ("product_id",)):
         of_locale = batch.filter(pc.equal(batch.column("product_locale"), locale))
         judged = [product in documents for product in of_locale.column("product_id").to_pylist()]
         kept = of_locale.filter(pa.array(judged, pa.bool_())).select(list(_PRODUCT_COLUMNS))

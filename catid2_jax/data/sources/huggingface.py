@@ -35,7 +35,7 @@ def read_huggingface(config: HuggingFaceConfig) -> list[Source]:
         InputError: while iterating, if the package `datasets` is missing, there is no such data
             set, or it lacks a column.
     """
-    return [mapped_source(_batches(config), config)]
+    return [mapped_source(_batches(config), config, config.dataset)]
 
 
 def _batches(config: HuggingFaceConfig) -> Iterator[pa.RecordBatch]:
@@ -48,7 +48,7 @@ def _batches(config: HuggingFaceConfig) -> Iterator[pa.RecordBatch]:
             yield from table.combine_chunks().to_batches()
     except InputError:  # is a ValueError, but says what is wrong
         raise
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, pa.ArrowException) as error:
         reason = " ".join(str(error).split())
         raise InputError(
             config.dataset, f"{reason:.200}", f"a data set with split {config.split!r}"

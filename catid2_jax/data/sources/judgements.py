@@ -1,14 +1,21 @@
 """Reads judgements of query-product pairs and converts their labels and splits to our own."""
 
 import dataclasses
+import itertools
 import zlib
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from catid2_jax.data.lines import parse_id
-from catid2_jax.data.sources.reading import csv_batches, parquet_batches
+from catid2_jax.data.sources.conversion import as_ids, as_text
+from catid2_jax.data.sources.reading import (
+    csv_batches,
+    header_delimiter,
+    is_utf8,
+    parquet_batches,
+)
 from catid2_jax.data.text import clean
 from catid2_jax.errors import InputError
 from catid2_jax.types import GRADES, Qrels, Query
@@ -43,11 +50,17 @@ class JudgementCounts:
     repeated: int = 0
 
 
-def read_judgements(path: str) -> Iterable[pa.RecordBatch]:
+def read_judgements(
+    path: str, delimiter: str = "", encoding: str = "", products_encoding: str = "utf-8"
+) -> Iterable[pa.RecordBatch]:
     """Reads a file of judgements as batches for `split_judgements`.
 
     Args:
         path: .parquet, .csv or .tsv file; the last two may be compressed (.gz, .zst).
+        delimiter: one character, or "tab"; empty for the one of the header.
+        encoding: the file's encoding under Python's name for it; empty for UTF-8 or, if the file
+            is not UTF-8, that of the products.
+        products_encoding: see there.
 
     Raises:
         InputError: another suffix, or any error of `parquet_batches` or `csv_batches`.
@@ -56,8 +69,14 @@ def read_judgements(path: str) -> Iterable[pa.RecordBatch]:
     if path.endswith(".parquet"):
         return parquet_batches(path, COLUMNS, optional=("split",))
     if plain.endswith((".csv", ".tsv")):
-        delimiter = "," if plain.endswith(".csv") else "\t"
-        return csv_batches(path, COLUMNS, delimiter, optional=("split",))
+        usual = "," if plain.endswith(".csv") else "\t"
+        told = "\t" if delimiter == "tab" else delimiter
+        if len(told) > 1:
+            raise InputError("judgements_delimiter", repr(told), "one character or 'tab'")
+        delimiter = told or header_delimiter(path, COLUMNS) or usual
+        if not encoding:
+            encoding = "utf-8" if is_utf8(path) else products_encoding
+        return csv_batches(path, COLUMNS, delimiter, encoding, optional=("split",))
     raise InputError(path, "another suffix", "one of .parquet, .csv, .tsv")
 
 
@@ -66,6 +85,7 @@ def split_judgements(
     document_ids: Collection[str],
     test_share: float,
     counts: JudgementCounts,
+    left_out: Collection[str] | None = None,
 ) -> dict[str, tuple[list[Query], Qrels]]:
     """Converts labels to grades and divides the judgements by split.
 
@@ -77,39 +97,37 @@ def split_judgements(
             others are for training. The choice depends on the query's id alone, so it is the same
             in every run.
         counts: counts of judgements written and left out; they are increased.
+        left_out: ids of products that the source has and the catalogue has not. With it, less than
+            half of the judgements on products of the source are an error, since then the two most
+            likely write their ids differently; None for any share.
 
     Returns:
         Split -> its queries and their grades, in the order of the batches. Splits without a
         judgement are absent.
 
     Raises:
-        InputError: an unknown label or split, an id with white space, or two texts for one query
-            of a split.
+        InputError: an unknown label or split, an id that `as_ids` refuses, two texts for one query
+            of a split, or too few judgements on products (with examples of both sides).
     """
     queries: dict[str, dict[str, str]] = {split: {} for split in SPLITS}
     qrels: dict[str, Qrels] = {split: {} for split in SPLITS}
-    for batch in batches:
-        columns = [pc.cast(batch.column(name), pa.string()).to_pylist() for name in COLUMNS]
-        columns[1] = _clean_queries(batch.column("query"))
-        if "split" in batch.schema.names:
-            splits = batch.column("split").to_pylist()
+    strangers: list[str | None] = []  # for each judgement on no product of the source
+    for query_id, text, product_id, label, split in _judgements(batches, test_share):
+        if label not in GRADE_OF_LABEL or split not in qrels:
+            _refuse(label, split)
+        if not query_id or not text:
+            counts.without_query += 1
+        elif product_id not in document_ids:
+            counts.on_products_left_out += 1
+            if left_out is not None and product_id not in left_out:
+                strangers.append(product_id)
+        elif product_id in qrels[split].setdefault(query_id, {}):
+            counts.repeated += 1
         else:
-            splits = [_split_of(query_id, test_share) for query_id in columns[0]]
-        for query_id, text, product_id, label, split in zip(*columns, splits, strict=True):
-            if label not in GRADE_OF_LABEL or split not in qrels:
-                _refuse(label, split)
-            if not query_id or not text:
-                counts.without_query += 1
-            elif product_id not in document_ids:
-                counts.on_products_left_out += 1
-            elif product_id in qrels[split].setdefault(query_id, {}):
-                counts.repeated += 1
-            else:
-                counts.judgements += 1
-                if not qrels[split][query_id]:
-                    parse_id(query_id, "judgements")
-                qrels[split][query_id][product_id] = GRADE_OF_LABEL[label]
-                _check_text(query_id, queries[split].setdefault(query_id, text), text)
+            counts.judgements += 1
+            qrels[split][query_id][product_id] = GRADE_OF_LABEL[label]
+            _check_text(query_id, queries[split].setdefault(query_id, text), text)
+    _check_strangers(strangers, document_ids, counts)
     return {
         split: ([Query(*query) for query in queries[split].items()], qrels[split])
         for split in SPLITS
@@ -117,9 +135,48 @@ def split_judgements(
     }
 
 
+def _judgements(batches: Iterable[pa.RecordBatch], test_share: float) -> Iterator[tuple[Any, ...]]:
+    """Yields (query id, query, product id, label, split), converted and cleaned."""
+    row = 1
+    for batch in batches:
+
+        def text(name: str, batch: pa.RecordBatch = batch, row: int = row) -> pa.Array:
+            return as_text(batch.column(name), name, "judgements", row)
+
+        def ids(name: str, batch: pa.RecordBatch = batch, row: int = row) -> list[str | None]:
+            return as_ids(batch.column(name), name, "judgements", row).to_pylist()
+
+        query_ids = ids("query_id")
+        if "split" in batch.schema.names:
+            splits = pc.utf8_trim_whitespace(text("split")).to_pylist()
+        else:
+            splits = [_split_of(query_id, test_share) for query_id in query_ids]
+        labels = pc.utf8_trim_whitespace(text("label")).to_pylist()
+        queries = _clean_queries(text("query"))
+        row += len(batch)
+        yield from zip(query_ids, queries, ids("product_id"), labels, splits, strict=True)
+
+
+def _check_strangers(
+    strangers: Sequence[str | None], document_ids: Collection[str], counts: JudgementCounts
+) -> None:
+    """Raises InputError if less than half of the judgements are on products of the source."""
+    total = counts.judgements + counts.repeated + counts.on_products_left_out
+    if 2 * len(strangers) > total:
+        theirs, ours = (
+            ", ".join(repr(name) for name in itertools.islice(dict.fromkeys(names), 3))
+            for names in (strangers, document_ids)
+        )
+        raise InputError(
+            "judgements",
+            f"{len(strangers):,} of {total:,} on no product of the source, such as {theirs}",
+            f"ids of its products, such as {ours}",
+        )
+
+
 def _clean_queries(column: pa.Array) -> list[str | None]:
     """Cleans each distinct text once, however many judgements it has; None where it is empty."""
-    texts = pc.dictionary_encode(pc.cast(column, pa.string()))
+    texts = pc.dictionary_encode(column)
     return clean(texts.dictionary).take(texts.indices).to_pylist()
 
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from catid2_jax.data.sources.columns import ColumnMap, mapped_source
+from catid2_jax.data.sources.columns import ColumnMap, categorized_source, mapped_batches
 from catid2_jax.data.sources.dataset import Source
 from catid2_jax.data.sources.reading import files_of, parquet_batches
 
@@ -25,5 +25,9 @@ def read_parquet(config: ParquetConfig) -> list[Source]:
         InputError: no shard; while iterating, a shard that lacks a column or cannot be read.
     """
     shards = files_of(config.path, "*.parquet")
-    batches = (batch for shard in shards for batch in parquet_batches(shard, config.names))
-    return [mapped_source(batches, config)]
+    batches = (
+        batch
+        for shard in shards
+        for batch in mapped_batches(parquet_batches(shard, config.names), config, shard)
+    )
+    return [categorized_source(batches, config)]

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from catid2_jax.data.health.catalog import catalog_figures, scan_catalog, tree_figures
+from catid2_jax.data.health.text import shown
 from catid2_jax.types import Product
 
 names = st.sampled_from(["A", "a", "B", "B ", "C", "D d", "d-d", "&"])
@@ -76,6 +77,48 @@ def test_examples_name_the_nodes():
     assert figures["singletons"].examples == ["'Home > T shirts'"]
     assert figures["echoes"].examples == ["'Art > Art'"]
     assert figures["single_children"].examples == ["'Art > Art'"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("Cups > Mugs", "Cups|Mugs", "Cups » Mugs", "Cups::Mugs", "Cups>>Mugs", "A -> B"),
+        *("['Cups", '["Cups', 'Mugs"]', '{"Cups', "Mugs']", "[[Cups", "Audio\\"),
+        *("Mugs, Garden", "Mugs;Garden", "Cups, Sale"),
+    ],
+)
+def test_names_that_hold_several_are_found(name):
+    paths = {("Home", "Cups"): 2, ("Home", name): 1, ("Garden",): 1, ("Garden", "Tools"): 1}
+    found = tree_figures(paths)["unsplit_names"]
+    assert (found.count, found.examples) == (1, [shown(f"Home > {name}")])
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(
+            "Food, Beverages & Tobacco",
+            "TV/Audio",
+            "Sale [new]",
+            "(New) Cups",
+            "24:7",
+            "5 > ",
+            "<3",
+        ),
+        *("Cups, Tools", "Garden tools", "Salt; pepper", "[Sale]"),
+    ],
+)
+def test_names_that_are_one_are_not_found(name):
+    paths = {("Home", "Mugs"): 2, ("Home", name): 1, ("Garden",): 1, ("Garden", "Tools"): 1}
+    assert tree_figures(paths)["unsplit_names"].count == 0
+
+
+@pytest.mark.parametrize("separator", ["/", ",", ";", ":", "\\"])
+def test_a_separator_in_most_names_is_found(separator):
+    flat = {(f"Home{separator}Cups",): 1, (f"Home{separator}Rugs",): 1, ("Gifts",): 3}
+    assert tree_figures(flat)["unsplit_names"].count == 2
+    half = flat | {("Sale",): 1}
+    assert tree_figures(half)["unsplit_names"].count == 0
 
 
 def test_recurring_names_name_the_parents():

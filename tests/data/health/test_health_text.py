@@ -89,7 +89,7 @@ def test_script_of_most_letters(text, script):
 
 
 FOUND = {
-    "markup": ["<p>Mug", "a<br/>b", "x </b>", "<![CDATA[ window", "<!-- note -->"],
+    "markup": ["<p>Mug", "a<br/>b", "x </b>", "<![CDATA[ window", "<!-- note -->", "<td nowrap>a"],
     "entities": ["salt &amp; pepper", "caf&#233;", "caf&#xE9;", "&nbsp;"],
     "control_characters": ["a\x00b", "a\x1b[31mb", "a\u200bb", "a\u00adb", "\ufeffa"],
     "lost_characters": ["caf\ufffd", "It__s", "ly a?sk", "the world?s best"],
@@ -99,7 +99,7 @@ FOUND = {
     "cut_off": ["and so ...", "and so…", "and so [...] ", "and so [\u2026]"],
 }
 NOT_FOUND = {
-    "markup": ["width < 5 > 3", "I <3 it", "a<1>b", "<>"],
+    "markup": ["width < 5 > 3", "I <3 it", "a<1>b", "<>", "<NEU>", "a<b and c>"],
     "entities": ["salt & pepper", "TV &amplifier", "AT&T", "&; x"],
     "control_characters": ["two\nlines\tand a tab\r\n", "plain", "é\u2028"],
     "lost_characters": ["what? yes", "http://a.b/c?d=e", "a_b", "BIG?BAG", "yes?No"],

@@ -64,6 +64,10 @@ PLANTED_PRODUCTS = {
             1,
         ),
     ),
+    "unsplit name": (
+        {"categories": ("Top A", "Middle C", "Leaf G | Leaf H")},
+        ("warning", "category names that seem to hold several, or a piece of a list", 1),
+    ),
     "variant elsewhere": (
         {"categories": ("Top A", "Middle C", "leaf N")},
         ("note", "category names spelt in several ways under different parents", 1),

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from catid2_jax.data.catalog import stream_products
 from catid2_jax.data.queries import read_qrels, read_queries
 from catid2_jax.data.sources.dataset import (
+    OTHER_CATEGORIES,
     ProductCounts,
     Source,
     WritingConfig,
@@ -85,6 +86,43 @@ def test_long_fields_are_cut_and_counted(tmp_path):
     assert counts.values_cut == 1
 
 
+def test_what_cleaning_keeps_or_repairs_is_counted(tmp_path):
+    rows = batch(
+        ("p1", "Kabel <NEU>", PATH, "It\x92s", "a <b>b</b>"),
+        ("p2", "Pen", PATH, "<x> <y>", "5\x80 <z>"),
+        (None, "Left out <NEU>", PATH, "\x80", None),
+    )
+    counts, _ = write_dataset(Source([rows]), tmp_path)
+    assert counts == ProductCounts(
+        products=2, without_id=1, values_repaired=2, values_with_angle_brackets=3
+    )
+
+
+def test_gaps_in_a_path_are_closed_up_and_counted(tmp_path):
+    paths = [["A", None, "B"], ["", "A"], ["A", "B", None, " "], ["<p>", "A"], ["A"]]
+    rows = batch(*((f"p{n}", "Pen", path, None, None) for n, path in enumerate(paths)))
+    counts, _ = write_dataset(Source([rows]), tmp_path)
+    found = [product.categories for product in stream_products(tmp_path / "catalog.parquet")]
+    assert found == [("A", "B"), ("A",), ("A", "B"), ("A",), ("A",)]
+    assert counts == ProductCounts(products=5, with_gaps_in_path=3)
+
+
+def test_other_categories_are_a_field_of_their_own(tmp_path):
+    rows = batch(MUG, ("p2", "Pen", PATH, None, None))
+    others = pa.array([["X > Y", "Z"], None], pa.list_(pa.string()))
+    counts, _ = write_dataset(Source([rows.append_column(OTHER_CATEGORIES, others)]), tmp_path)
+    mug, pen = stream_products(tmp_path / "catalog.parquet")
+    assert (mug.text, mug.extra) == ("brand: Acme", {"other_categories": ["X > Y", "Z"]})
+    assert pen.extra == {"other_categories": None}
+    assert counts == ProductCounts(products=2, with_several_paths=1)
+
+
+def test_the_readers_counts_are_reported_with_the_writers(tmp_path):
+    source = Source([batch(MUG)], counts=ProductCounts(variants=3))
+    counts, _ = write_dataset(source, tmp_path)
+    assert counts == ProductCounts(products=1, variants=3)
+
+
 def test_judgements_go_with_the_catalogue(tmp_path):
     judgements = judged(
         ("q1", "mug", "p1", "E", "train"),
@@ -112,7 +150,10 @@ def test_bad_products_leave_the_earlier_catalogue(tmp_path):
     write_dataset(Source([batch(MUG)]), tmp_path)
     before = (tmp_path / "catalog.parquet").read_bytes()
     spaced = batch(MUG, ("p 2", "Pen", PATH, None, None))
-    with pytest.raises(InputError, match="products: found id 'p 2', expected ids without white"):
+    with pytest.raises(
+        InputError,
+        match="products: row 2, column 'id': found id 'p 2', expected text",
+    ):
         write_dataset(Source([spaced]), tmp_path)
     with pytest.raises(InputError) as caught:
         write_dataset(Source([batch(("p1", "Mug", [], None, None))]), tmp_path)
@@ -123,7 +164,7 @@ def test_bad_products_leave_the_earlier_catalogue(tmp_path):
     with pytest.raises(InputError, match="judgements: found label 'Good'"):
         write_dataset(Source([batch(("p9", "Pen", PATH, None, None))], [bad]), tmp_path)
     spaced = judged(("q 1", "mug", "p9", "E", "train"))
-    with pytest.raises(InputError, match="judgements: found id 'q 1'"):
+    with pytest.raises(InputError, match="judgements: row 1, column 'query_id': found id 'q 1'"):
         write_dataset(Source([batch(("p9", "Pen", PATH, None, None))], [spaced]), tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["catalog.parquet"]
     assert (tmp_path / "catalog.parquet").read_bytes() == before
@@ -170,3 +211,13 @@ def test_paths_are_cleaned_name_by_name(paths, start):
     ]
     column = pa.array([["before"]] * start + paths, pa.list_(pa.string()))
     assert clean_paths(column.slice(start)).to_pylist() == expected
+
+
+def test_binary_labels_are_said(tmp_path):
+    with console.capture() as capture:
+        rows = [("q1", "mug", "p1", "1", "train"), ("q1", "mug", "p0", "0", "train")]
+        write_dataset(Source([batch(MUG)], [judged(*rows)]), tmp_path)
+    assert "all judgements have grade 1 (complement) or 0" in capture.get()
+    with console.capture() as capture:
+        write_dataset(Source([batch(MUG)], [judged(("q1", "mug", "p1", "E", "train"))]), tmp_path)
+    assert capture.get() == ""

@@ -94,7 +94,12 @@ def test_awkward_rows(tmp_path):
         *(Product(f"D{depth}", f"Depth {depth}", "", LEVELS[:depth]) for depth in range(1, 10)),
     ]
     assert counts == ProductCounts(
-        products=13, without_title=2, without_category=4, repeated=1, without_id=0
+        products=13,
+        without_title=2,
+        without_category=4,
+        repeated=1,
+        without_id=0,
+        with_gaps_in_path=1,
     )
     # Left out: B03, B04, B06, B07, B08, B10 and D0.
     assert judgements == JudgementCounts(

@@ -113,7 +113,7 @@ def test_queries_without_splits_are_parted_by_their_ids_alone():
         ),
         (
             ("q 2", "cup", "a", "E", "train"),
-            "judgements: found id 'q 2', expected text without white space",
+            "judgements: row 2, column 'query_id': found id 'q 2', expected text without whit",
         ),
         (
             ("q", "cup", "a", "E", "train"),
@@ -158,3 +158,44 @@ def test_files_of_judgements(tmp_path, name, splits):
 def test_a_file_of_another_kind_is_an_error():
     with pytest.raises(InputError, match=r"j.xlsx: found another suffix, expected one of .parquet"):
         read_judgements("j.xlsx")
+
+
+def test_judgements_of_other_ids_stop_with_examples_of_both_sides():
+    pairs = [("q", "mug", document, "E", "train") for document in ("x1", "x2", "a")]
+    counts = JudgementCounts()
+    with pytest.raises(InputError) as caught:
+        split_judgements([batch(*pairs)], ["a", "b"], 0.2, counts, left_out=["x9"])
+    assert str(caught.value) == (
+        "judgements: found 2 of 3 on no product of the source, such as 'x1', 'x2', expected ids of "
+        "its products, such as 'a', 'b'"
+    )
+    # Products that the source has and the catalogue has not are no strangers; half is enough.
+    for left_out, rows in ((["x1", "x2"], pairs), ([], pairs[1:])):
+        found = split_judgements([batch(*rows)], ["a", "b"], 0.2, JudgementCounts(), left_out)
+        assert found["train"][1] == {"q": {"a": 3}}
+
+
+def test_ids_of_judgements_get_what_those_of_products_get():
+    rows = [(" q\u200b", "mug", '="a"', " E ", "train"), ("q", "mug", "b\u00a0", "S", "train ")]
+    assert split(batch(*rows))[0]["train"][1] == {"q": {"a": 3, "b": 2}}
+    floats = pa.RecordBatch.from_pydict(
+        {"query_id": [1.0], "query": ["mug"], "product_id": [7.0], "label": [3.0]}
+    )
+    found, _ = split(floats, documents=["7"], test_share=0)
+    assert found["train"] == ([Query("1", "mug")], {"1": {"7": 3}})
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
+@pytest.mark.parametrize("encoding", ["utf-8", "cp1252"])
+def test_delimiter_and_encoding_are_found_or_told(tmp_path, delimiter, encoding):
+    path = tmp_path / "j.csv"
+    rows = [NAMES[:4], ("1", "Café", "a", "E")]
+    path.write_text("".join(delimiter.join(row) + "\n" for row in rows), encoding)
+    told = "tab" if delimiter == "\t" else delimiter
+    for found in (
+        read_judgements(str(path), products_encoding="cp1252"),
+        read_judgements(str(path), told, encoding),
+    ):
+        assert [batch.to_pylist() for batch in found] == [[dict(zip(*rows, strict=True))]]
+    with pytest.raises(InputError, match="judgements_delimiter"):
+        read_judgements(str(path), "::")

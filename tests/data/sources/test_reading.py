@@ -219,22 +219,64 @@ def test_a_byte_order_mark_is_no_part_of_the_first_column(tmp_path):
         ("sku\n1\n", ": found the columns sku, expected also 'id'"),
         ("", ": found the columns none, expected also 'id'"),
         (
+            "id,title\r1,a\r2,b\r",
+            ":1: found lines that end in CR alone, expected LF or CR LF: convert the file with "
+            "tr '\\r' '\\n'",
+        ),
+        (
+            '"id","title"\r"1","a"\r',
+            ":1: found lines that end in CR alone, expected LF or CR LF: convert the file with "
+            "tr '\\r' '\\n'",
+        ),
+        ("id,title,id\n1,a,2\n", ": found 2 columns named 'id', expected 1 of that name"),
+        (
             "id,title\n1,a\n\n2,b,c\n",
             ":4: found 3 cells, expected 2 as in the header",
         ),
         (
             'id,title\n1,"open\n2,b\n3,c\n',
-            ":4: found unexpected end of data, expected cells quoted as in RFC 4180",
+            ":2: found unexpected end of data, expected cells quoted as in RFC 4180, "
+            "or quoting = none where quotes are letters",
         ),
         (
             'id,title\n1,"a" b\n',
-            ":2: found ',' expected after '\"', expected cells quoted as in RFC 4180",
+            ":2: found ',' expected after '\"', expected cells quoted as in RFC 4180, "
+            "or quoting = none where quotes are letters",
         ),
     ],
 )
 def test_a_bad_csv_is_named(tmp_path, text, expected):
     path = write(tmp_path / "items.csv", text)
     assert error_of(csv_batches(path, ["id", "title"])) == f"{path}{expected}"
+
+
+def test_white_space_around_the_names_and_after_the_delimiters(tmp_path):
+    path = write(tmp_path / "items.csv", 'id, title , "a, b"\n1, "Oak, large", x\n2, Desk, \n')
+    assert rows_of(csv_batches(path, ["id", "title", "a, b"])) == [
+        {"id": "1", "title": "Oak, large", "a, b": "x"},
+        {"id": "2", "title": "Desk", "a, b": ""},
+    ]
+    path = write(tmp_path / "items.csv", "id,title ,title\n1, a,b\n")
+    assert rows_of(csv_batches(path, ["title ", "title"])) == [{"title ": " a", "title": "b"}]
+
+
+def test_a_name_that_the_header_has_several_times(tmp_path):
+    path = write(tmp_path / "items.csv", "l,id,l,l\nA,1,B,C\n")
+    (batch,) = csv_batches(path, ["l", "id", "l", "l"])
+    assert batch.schema.names == ["l", "id", "l", "l"]
+    assert [column.to_pylist() for column in batch.columns] == [["A"], ["1"], ["B"], ["C"]]
+    for asked in (["id", "l"], ["l", "l"], ["l", "l", "l", "l"]):
+        count = asked.count("l")
+        expected = f"{path}: found 3 columns named 'l', expected {count} of that name"
+        assert error_of(csv_batches(path, asked)) == expected
+    assert "found 3 columns named 'l'" in error_of(csv_batches(path, ["id"], optional=["l"]))
+
+
+def test_json_lines_that_end_in_a_carriage_return(tmp_path):
+    path = write(tmp_path / "items.jsonl", '{"id": "a"}\r{"id": "b"}\r')
+    assert [row["id"] for row in rows_of(json_batches(path, SCHEMA))] == ["a", "b"]
+    path = write(tmp_path / "items.jsonl", '{"id": "a"}\r{"id": 7}\r')
+    assert "found lines that end in CR alone" in error_of(json_batches(path, SCHEMA))
 
 
 def test_parquet_is_read_in_order_and_in_batches(tmp_path):
@@ -326,3 +368,41 @@ def test_the_files_of_a_folder(tmp_path):
     assert files_of(tmp_path / "a.txt", "*.parquet") == [tmp_path / "a.txt"]
     with pytest.raises(InputError, match=r"found no file \*\.csv, expected at least one"):
         files_of(tmp_path, "*.csv")
+
+
+INCHES = 'id\ttitle\tpath\n1\tHose\tA\n2\t"24 in hose\tA\n3\tPipe\tA\n4\tTap 3"\tA\n5\tRod\tA\n'
+
+
+def test_a_quote_that_swallows_rows_is_refused_with_the_line_of_its_row(tmp_path):
+    path, names = write(tmp_path / "feed.tsv", INCHES), ["id", "title", "path"]
+    assert error_of(csv_batches(path, names, "\t")).startswith(
+        f"{path}:3: found a quote that takes this and the next 2 rows for one, expected "
+    )
+    letters = rows_of(csv_batches(path, names, "\t", quoting="none"))
+    assert [tuple(row.values()) for row in letters] == [
+        tuple(line.split("\t")) for line in INCHES.splitlines()[1:]
+    ]
+    assert len(rows_of(csv_batches(path, names, "\t", quoting="rfc4180"))) == 3
+
+
+def test_a_cell_of_several_lines_is_one_cell(tmp_path):
+    text = 'id,title,path\n1,"Mug, blue,\nred, green, white",A\n2,"a\nb",A\n'
+    found = rows_of(csv_batches(write(tmp_path / "items.csv", text), ["title"]))
+    assert [row["title"] for row in found] == ["Mug, blue,\nred, green, white", "a\nb"]
+
+
+def test_a_row_of_another_length_is_named_where_its_quote_opens(tmp_path):
+    path = write(tmp_path / "items.csv", 'id,title,path\n1,a,A\n2,"b,A\n3,c,A,"\n4,d,A\n')
+    assert error_of(csv_batches(path, ["id"])) == (
+        f"{path}:3: found 2 cells, expected 3 as in the header"
+    )
+
+
+def test_a_name_twice_is_an_error_where_it_is_asked_for(tmp_path):
+    table = pa.table([["1"], ["2"], ["a"], ["b"]], ["id", "id", "title", "note"])
+    path = tmp_path / "items.parquet"
+    pa.parquet.write_table(table, path)
+    assert error_of(parquet_batches(path, ["id", "title"])) == (
+        f"{path}: found 2 columns named 'id', expected 1 of that name"
+    )
+    assert rows_of(parquet_batches(path, ["title"])) == [{"title": "a"}]

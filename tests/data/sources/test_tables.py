@@ -18,6 +18,7 @@ from catid2_jax.data.sources.huggingface import HuggingFaceConfig, read_huggingf
 from catid2_jax.data.sources.parquet import ParquetConfig, read_parquet
 from catid2_jax.data.sources.sql import SqlConfig, read_sql
 from catid2_jax.errors import InputError
+from catid2_jax.progress import console
 from catid2_jax.types import Product
 
 HEADER = ("sku", "name", "path", "brand", "price")
@@ -95,7 +96,7 @@ def test_csv_in_latin_1_with_a_column_per_level_and_another_separator(tmp_path):
 
 def test_a_file_that_changes_while_it_is_read_leaves_the_earlier_import(tmp_path):
     path = write_csv(tmp_path / "shop.csv")
-    config = CsvConfig(path=path, **COLUMNS)
+    config = CsvConfig(path=path, **COLUMNS | {"categories": ("path", "brand")})  # read as streamed
     out = tmp_path / "out"
     (source,) = read_csv(config)
     write_dataset(source, out)
@@ -315,10 +316,27 @@ def test_a_missing_package_is_named_with_the_way_to_get_it(monkeypatch, package,
     assert message.endswith("pip install 'catid2_jax[data]'")
 
 
+def test_columns_that_share_a_name_are_the_levels(tmp_path):
+    path = tmp_path / "shop.csv"
+    path.write_text("id,title,c,c,c\n1,Oak shelf,Home,Storage,Shelves\n2,Desk,Home,,Desks\n")
+    config = CsvConfig(path=str(path), categories=("c", "c", "c"))
+    (source,) = read_csv(config)
+    counts, _ = write_dataset(source, tmp_path)
+    assert [product.categories for product in stream_products(tmp_path / "catalog.parquet")] == [
+        ("Home", "Storage", "Shelves"),
+        ("Home", "Desks"),
+    ]
+    assert counts.with_gaps_in_path == 1
+    assert error_of(read_csv, CsvConfig(path=str(path), categories=("c",))) == (
+        f"{path}: found 3 columns named 'c', expected 1 of that name"
+    )
+
+
 @pytest.mark.parametrize(
     ("field", "value", "found"),
     [
         ("categories", (), "no column"),
+        ("kept_path", "last", "'last'"),
         ("separator", "", "''"),
         ("text", ("brand", "title"), "the column 'title'"),
     ],
@@ -332,3 +350,49 @@ def test_a_wrong_column_map_is_an_error(field, value, found):
 def test_a_wrong_delimiter_is_an_error():
     with pytest.raises(InputError, match="delimiter: found '::', expected one character or 'tab'"):
         CsvConfig(path="", delimiter="::")
+
+
+def test_ids_of_files_in_sql_are_text(tmp_path):
+    pytest.importorskip("duckdb")
+    path = tmp_path / "shop.csv"
+    ids = [*(str(n) for n in range(1, 30_000)), "007", "90.750", "90.75"]  # typed by the first rows
+    path.write_text("sku,title,path,price\n" + "".join(f"{i},t,A,{i}\n" for i in ids))
+    for query in (
+        f"SELECT sku AS id, title, path AS categories FROM '{path}'",
+        f'SELECT p."sku" AS "id", title, path AS categories FROM \'{path}\' p WHERE price > 0',
+    ):
+        assert [p.id for p in imported(read_sql(SqlConfig(query=query)), tmp_path / "out")] == ids
+    guessed = f"SELECT sku AS id, title, path AS categories FROM read_csv('{path}')"
+    with console.capture() as capture:
+        imported(read_sql(SqlConfig(query=guessed)), tmp_path / "out")
+    assert "the column 'id' came as BIGINT: if DuckDB guessed" in capture.get()
+
+
+def test_sqlite_values_of_other_types(tmp_path):
+    database = str(tmp_path / "shop.sqlite")
+    with sqlite3.connect(database) as connection:
+        connection.execute("CREATE TABLE shop (id, title, categories)")
+        rows = [(4006381333931.0, b"Lamp", "A"), (None, "x", "A"), (90.75, "y", "A")]
+        connection.executemany("INSERT INTO shop VALUES (?, ?, ?)", rows)
+    connection.close()
+    config = SqlConfig(query="SELECT * FROM shop LIMIT 2", database=database)
+    assert imported(read_sql(config), tmp_path) == [Product("4006381333931", "Lamp", "", ("A",))]
+    place = "the query's result: row {}, column {!r}: found {}"
+    for query, expected in (
+        ("SELECT * FROM shop", place.format(3, "id", "id 90.75, which came as a number")),
+        ("SELECT 1 AS id, x'e9' AS title, '' AS categories", place.format(1, "title", "the bytes")),
+        ("SELECT *, 1 AS id FROM shop", "the query's result: found 2 columns named 'id'"),
+    ):
+        message = error_of(read_sql, SqlConfig(query=query, database=database))
+        assert message.startswith(expected)
+
+
+def test_a_column_that_cannot_be_read_is_named_with_its_file(tmp_path):
+    path = str(tmp_path / "items.parquet")
+    columns = {"id": ["1"], "title": [b"Caf\xe9"], "categories": [["A"]], "specs": [{"w": 1}]}
+    pa.parquet.write_table(pa.table(columns), path)
+    assert error_of(read_parquet, ParquetConfig(path=path)).startswith(
+        f"{path}: row 1, column 'title': found the bytes b'Caf\\xe9', expected UTF-8"
+    )
+    specs = ParquetConfig(path=path, title="id", text=("specs",))
+    assert "found column 'specs' of type struct<w: int64>" in error_of(read_parquet, specs)
