@@ -38,7 +38,6 @@ def _inspect(config: Config, workdir: Workdir) -> None:
     try:
         from catid2_jax.data.health.inspection import Split, inspect_data
         from catid2_jax.data.health.report import print_health, write_health
-        from catid2_jax.data.health.settings import suggest_settings
     except ImportError as error:
         raise InputError(
             "inspect", f"no package {error.name}", "it: pip install 'catid2_jax[inspect]'"
@@ -53,12 +52,6 @@ def _inspect(config: Config, workdir: Workdir) -> None:
         products = generate_products(data.synthetic, config.seed)
         health = inspect_data(products, splits, data.preprocessing)
     print_health(health, console)
-    settings = suggest_settings(health.figures["catalog"])
-    console.print(
-        "stage 1 may start from "
-        + " ".join(f"--config.rqvae.{name}={value}" for name, value in settings.items()),
-        highlight=False,
-    )
     write_health(health, workdir.root, pathlib.Path(data.catalog).parent.name or "the catalogue")
 
 

@@ -271,7 +271,9 @@ BAD_ARGUMENTS = {
     ),
     "--config.retrieve.k=101": "config.retrieve.k: found 101, expected 1 to beams = 100",
     "--config.retrieve.beams=0": "config.retrieve.beams: found 0, expected at least 1",
-    "--config.systems=('dpr',)": "config.systems: found 'dpr', expected some of cat_id2, cat_id2_literal, tiger, ",
+    "--config.systems=('dpr',)": (
+        "config.systems: found 'dpr', expected some of cat_id2, cat_id2_literal, tiger, "
+    ),
     "--config.systems=no.such:System": "config.systems: found 'no.such:System', whose import fails",
     "--config.systems=collections:Counter": (
         "config.systems: found 'collections:Counter', a type, expected a scheme, a retriever or a S"

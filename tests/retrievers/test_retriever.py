@@ -31,7 +31,7 @@ def test_retrievers_by_name():
     }
     assert set(TRAINED) < set(RETRIEVERS)
     assert {name: retriever_options(name) for name in RETRIEVERS} == {
-        "bm25": {},
+        "bm25": {"tokens": "words_and_bigrams"},
         "generative": {},
         "clusters": {"level": 2},
     }

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from catid2_jax.data.health.findings import Finding
 from catid2_jax.data.health.inspection import Health
+from catid2_jax.data.health.settings import suggestion
 from catid2_jax.data.health.text import printable
 from catid2_jax.files import atomic_write, write_json
 
@@ -45,7 +46,7 @@ class ReportTable:
 
 
 def print_health(health: Health, console: Console) -> None:
-    """Prints the figures as tables, then the findings, so that a terminal ends with these."""
+    """Prints the figures as tables, suggested settings, and last the findings."""
     for figures in tables(health.figures):
         table = Table(title=figures.title, title_justify="left")
         for place, column in enumerate(figures.columns):
@@ -54,6 +55,7 @@ def print_health(health: Health, console: Console) -> None:
         for row in figures.rows:
             table.add_row(*map(_plain, row))
         console.print(table)
+    console.print(suggestion(health.figures["catalog"]), highlight=False)
     table = Table(title="findings", title_justify="left")
     for column in ("", "finding", "what to do"):
         table.add_column(column, overflow="fold")

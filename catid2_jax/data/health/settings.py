@@ -8,6 +8,12 @@ _CODES = ((2_000, 256), (500, 64), (0, 16))  # products at least, K
 _DEEP_ENOUGH = 0.5  # share of the products that have a level which L_HCC is to see
 
 
+def suggestion(catalog: Mapping[str, Any]) -> str:
+    """Says what `suggest_settings` suggests."""
+    settings = (f"{name} = {value}" for name, value in suggest_settings(catalog).items())
+    return f"stage 1 (rqvae) may start from {', '.join(settings)}"
+
+
 def suggest_settings(catalog: Mapping[str, Any]) -> dict[str, int]:
     """Suggests L, K and H, the fields of `rqvae`, as docs/results/ids.md found them.
 
