@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from catid2_jax.config import Config, declared_values
+from catid2_jax.errors import InputError
 from catid2_jax.records import FORMAT as FORMAT
 from catid2_jax.records import Record as Record
 from catid2_jax.records import read_record as read_record
@@ -95,6 +96,25 @@ class Place:
         return self.folder / "steps" / f"{step}.metrics.json"
 
 
+def check_names(name: str, output: str) -> None:
+    """Checks that a system's folder and run take the place of nothing else.
+
+    Args:
+        name: the system's name.
+        output: the name of its run.
+
+    Raises:
+        InputError: a name that a work directory has for something else.
+    """
+    if name in ("data", "steps", "synthetic"):
+        raise InputError("config.systems", f"a system named {name!r}", "a name that is not taken")
+    taken = ("encoder", "export", "rqvae", "seq2seq", "steps")
+    if output in taken or output.startswith((".", "docids.", "embeddings.", "query_vectors.")):
+        raise InputError(
+            "config.retrieve.output", repr(output), "another name than those of a system's files"
+        )
+
+
 def shared_place(root: pathlib.Path) -> Place:
     """The place of the steps that all systems share."""
     return Place(Workdir(root), root, root, root)
@@ -103,6 +123,7 @@ def shared_place(root: pathlib.Path) -> Place:
 def place_of(system: ResolvedSystem, config: Config, workdir: Workdir) -> Place:
     """Where a system's steps read and write."""
     root = workdir.root
+    check_names(system.name, config.retrieve.output)
     own = declared_values(system.config, ("embedding",)) != declared_values(config, ("embedding",))
     folder = root / system.name
     return Place(

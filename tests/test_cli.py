@@ -251,12 +251,12 @@ def test_embeddings_follow_the_products_that_are_kept(data):
 
 
 BAD_ARGUMENTS = {
-    "--config.rqvae.levelz=3": "config.rqvae: found the field 'levelz', expected 'levels'? There",
-    "--config.nothing=3": "config: found the field 'nothing', expected some of seed, ",
+    "--config.rqvae.levelz=3": "config.rqvae.levelz: found no such field, expected config.rqvae.le",
+    "--config.levels=3": "config.levels: found no such field, expected config.rqvae.levels",
     "--config.rqvae.levels=many": "config.rqvae.levels: found 'many', expected an integer",
     "--config.rqvae.levels": "--config.rqvae.levels: found no value, expected --config.rqvae.leve",
     "--config.rqvae.category_levels=4": (
-        "config.rqvae.category_levels: found 4 with 4 levels, expected 0 <= category_levels < "
+        "config.rqvae.category_levels: found 4 with 4 levels, expected category_levels < "
     ),
     "--config.rqvae.codebook_size=0": "config.rqvae.codebook_size: found 0, expected at least 1",
     "--config.embedding.encoder=bert": (
@@ -270,6 +270,21 @@ BAD_ARGUMENTS = {
         "config.seq2seq.decoder: found 'no.such:Decoder', whose import fails with "
     ),
     "--config.retrieve.k=101": "config.retrieve.k: found 101, expected 1 to beams = 100",
+    "--config.rqvae=3": "config.rqvae: found '3', expected fields of the section",
+    "--config.seq2seq_training.best_metric=nosuch": (
+        "config.seq2seq_training.best_metric: found 'nosuch', expected one of dev/recall@5, "
+    ),
+    "--config.rqvae_training.best_metric=nosuch": (
+        "config.rqvae_training.best_metric: found 'nosuch', expected one of collision_rate, "
+    ),
+    "--config.t5.dtype=foo": "config.t5.dtype: found 'foo', expected one of 'float32', 'bfloat16'",
+    "--config.retrieve.output=/tmp/x": (
+        "config.retrieve.output: found '/tmp/x', expected the name of a file, without a folder"
+    ),
+    "--config.retrieve.output=docids.jsonl": (
+        "config.retrieve.output: found 'docids.jsonl', expected another name than those of a sys"
+    ),
+    "--config.retrieve.output=steps": "config.retrieve.output: found 'steps', expected another",
     "--config.retrieve.beams=0": "config.retrieve.beams: found 0, expected at least 1",
     "--config.systems=('dpr',)": "config.systems: found 'dpr', expected some of cat_id2, tiger, ",
     "--config.systems=no.such:System": "config.systems: found 'no.such:System', whose import fails",

@@ -1,15 +1,14 @@
 """Document IDs by residual k-means on the embeddings, without a network."""
 
 import dataclasses
-import numbers
 
 import jax
 import numpy as np
 
+from catid2_jax.constraints import NonNegativeFloat, PositiveInt, check_fields
 from catid2_jax.data.corpus import Corpus
 from catid2_jax.docids.collisions import check_room
 from catid2_jax.docids.table import DocidTable, check_shape
-from catid2_jax.errors import InputError
 from catid2_jax.schemes.config import DocidsConfig, refuse_previous
 from catid2_jax.schemes.quantized import group_means, residual_kmeans, unique_docids
 from catid2_jax.schemes.rqvae.standardization import fit_standardization
@@ -31,18 +30,16 @@ class ResidualKMeans:
         docids: how collisions are resolved.
     """
 
-    levels: int = 4
-    codebook_size: int = 256
+    levels: PositiveInt = 4
+    codebook_size: PositiveInt = 256
     balanced: bool = False
-    category_weight: float = 0.0
+    category_weight: NonNegativeFloat = 0.0
     standardize: bool = False
     docids: DocidsConfig = DocidsConfig()
 
     def __post_init__(self) -> None:
+        check_fields(self)
         check_shape(self.levels, self.codebook_size)
-        weight = self.category_weight
-        if not (isinstance(weight, numbers.Real) and 0 <= weight < float("inf")):
-            raise InputError("category_weight", repr(weight), "a finite number of at least 0")
 
     def fit(self, corpus: Corpus, run: Run) -> DocidTable:
         """Clusters the embeddings level by level and assigns unique IDs.

@@ -17,6 +17,7 @@ from catid2_jax.models.rqvae import RQVAE, RQVAEConfig
 from catid2_jax.schemes.rqvae import evaluation
 from catid2_jax.schemes.rqvae.evaluation import (
     corpus_latents,
+    figure_names,
     make_rqvae_evaluator,
     nearest_codes,
 )
@@ -125,7 +126,7 @@ def test_figures_are_those_of_independent_computations(spoken):
     expected["common_prefix/within_leaf"] = shared([p for p in pairs if leaf(p[0]) == leaf(p[1])])
     expected["common_prefix/across_leaves"] = shared([p for p in pairs if leaf(p[0]) != leaf(p[1])])
     expected["common_prefix/nearest_neighbors"] = shared(near)
-    assert figures.keys() == expected.keys()
+    assert figures.keys() == expected.keys() == set(figure_names(CONFIG))
     for name, value in expected.items():
         np.testing.assert_allclose(figures[name], value, rtol=1e-5, atol=1e-9, err_msg=name)
 
