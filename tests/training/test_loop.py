@@ -125,7 +125,7 @@ def test_a_loss_that_is_not_finite_stops_the_training(tmp_path, monkeypatch):
     sampler = EpochSampler(len(DATA), 6, 0)
     with (
         Checkpoints(tmp_path) as checkpoints,
-        pytest.raises(FloatingPointError, match="loss is nan"),
+        pytest.raises(InputError, match="loss = nan at step 1,"),
     ):
         train(bad_step, start(), Rows(DATA), sampler, CONFIG, checkpoints, "test")
     with Checkpoints(tmp_path) as checkpoints:
