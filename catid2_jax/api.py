@@ -5,7 +5,6 @@ The steps of the command line read, call the same parts, and write.
 
 import contextlib
 import dataclasses
-import json
 import os
 import pathlib
 import tempfile
@@ -27,7 +26,7 @@ from catid2_jax.docids.vocabulary import Vocabulary, train_vocabulary
 from catid2_jax.encoders.config import PRECOMPUTED, EmbeddingConfig
 from catid2_jax.encoders.encoder import check_vectors, fingerprint
 from catid2_jax.errors import InputError
-from catid2_jax.files import atomic_write, write_json
+from catid2_jax.files import atomic_write, read_json, write_json
 from catid2_jax.loading import (
     load_product_retriever,
     make_network,
@@ -326,7 +325,7 @@ def _folder(
     path = pathlib.Path(directory) / "call.json"
     if not path.exists():
         write_json(path, made)
-    elif json.loads(path.read_text(encoding="utf-8")) != made:
+    elif read_json(path) != made:
         raise InputError(
             directory, "the work of a call with other arguments", "the same, or another directory"
         )

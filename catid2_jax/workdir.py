@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 import pathlib
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -94,6 +95,25 @@ class Place:
     def figures(self, step: str) -> pathlib.Path:
         """Figures that a step leaves for `evaluate`."""
         return self.folder / "steps" / f"{step}.metrics.json"
+
+
+def has_begun(folder: pathlib.Path, step: str) -> bool:
+    """Whether a step that was interrupted has left something that it would go on with.
+
+    Learning curves and unfinished files are not; where nothing else is there, the step may be tried
+    again with another configuration.
+
+    Args:
+        folder: the system's folder.
+        step: "docids", for which all of the folder counts but the steps after it, or another.
+    """
+    later = {"steps", "seq2seq", "encoder", "export"}
+    roots = [folder / "seq2seq"]
+    if step == "docids":
+        roots = [path for path in folder.glob("*") if path.name not in later]
+    files = (path for root in roots for path in (root, *root.rglob("*")) if path.is_file())
+    unfinished = re.compile(r"/(\.|events\.|not_finite\.json|[^/]*tmp)")
+    return any(not unfinished.search(f"/{path.relative_to(folder)}") for path in files)
 
 
 def check_names(name: str, output: str) -> None:

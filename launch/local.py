@@ -17,7 +17,8 @@ import time
 
 import entry_points
 
-_GRACE = 30.0  # seconds between SIGTERM and SIGKILL, as SLURM's
+_GRACE = 30.0  # seconds between a signal and SIGKILL, as SLURM's
+_GRACE_OF_FAILURE = 10.0  # the same where another process has failed: then nothing can be saved
 
 
 def main() -> None:
@@ -82,14 +83,17 @@ def run(plans: list[tuple[dict[str, str], list[str]]]) -> int:
         if received or failed or None not in codes:
             break
         time.sleep(0.1)
-    _end(processes, received[0] if received else signal.SIGTERM)
+    if received:
+        _end(processes, received[0], _GRACE)
+    else:
+        _end(processes, signal.SIGTERM, _GRACE_OF_FAILURE)
     code = -received[0] if received else failed[0] if failed else 0
     return code if code >= 0 else 128 - code  # by signal n: 128 + n, as a shell says it
 
 
-def _end(processes: list[subprocess.Popen], first: int) -> None:
+def _end(processes: list[subprocess.Popen], first: int, grace: float) -> None:
     """Ends what still runs by a signal, and by SIGKILL what does not heed it."""
-    for number, seconds in ((first, _GRACE), (signal.SIGKILL, None)):
+    for number, seconds in ((first, grace), (signal.SIGKILL, None)):
         for process in processes:
             process.send_signal(number)  # nothing to those that have ended
         deadline = time.monotonic() + (seconds or 0)

@@ -24,7 +24,7 @@ def example_numbers(examples: np.ndarray) -> list[str]:
     return [str(example) for example in examples]
 
 
-_SHOWN = 3  # documents that the line names; the file has all
+_SHOWN = 3  # terms and documents that the line names; the file has all
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,8 +61,9 @@ class FiniteCheck:
             return
         step = min(int(steps[0]) for steps in bad.values())
         names = [name for name, steps in bad.items() if steps[0] == step]
-        names.sort(key=lambda name: name == "loss")  # the sum says less than its terms
-        terms = [f"{name} = {float(values[name][step])}" for name in names]
+        # The sum says less than its terms, and a figure such as level 1's perplexity no more.
+        names.sort(key=lambda name: (name == "loss", "/" in name))
+        terms = [f"{name} = {float(values[name][step])}" for name in names[:_SHOWN]]
         self._refuse(first + step, ", ".join(terms), names)
 
     def state(self, done: int, state: Any) -> None:
