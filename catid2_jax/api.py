@@ -54,7 +54,7 @@ from catid2_jax.seq2seq.source import Source
 from catid2_jax.seq2seq.training import SEQ2SEQ, Stage2, load_params, train_decoder
 from catid2_jax.systems import SYSTEMS, System, option_changes, resolve_system
 from catid2_jax.types import Qrels, Query
-from catid2_jax.workdir import Record, Workdir, place_of, read_record, record_path
+from catid2_jax.workdir import Record, Workdir, has_begun, place_of, read_record, record_path
 
 __all__ = ["learn_docids", "load", "read_catalog", "train_retriever"]
 
@@ -323,7 +323,8 @@ def _folder(
     products = (catalog.ids, catalog.titles, catalog.paths)
     made = {"arguments": fingerprint(repr((call, products)).encode(), *arrays)}
     path = pathlib.Path(directory) / "call.json"
-    if not path.exists():
+    begun = any(has_begun(path.parent, step) for step in ("docids", "train_seq2seq"))
+    if not (path.exists() and begun):  # what a call that failed has noted binds nobody
         write_json(path, made)
     elif read_json(path) != made:
         raise InputError(

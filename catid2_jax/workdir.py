@@ -112,7 +112,7 @@ def has_begun(folder: pathlib.Path, step: str) -> bool:
     if step == "docids":
         roots = [path for path in folder.glob("*") if path.name not in later]
     files = (path for root in roots for path in (root, *root.rglob("*")) if path.is_file())
-    unfinished = re.compile(r"/(\.|events\.|not_finite\.json|[^/]*tmp)")
+    unfinished = re.compile(r"/(\.|events\.|not_finite\.json|call\.json|[^/]*tmp)")
     return any(not unfinished.search(f"/{path.relative_to(folder)}") for path in files)
 
 
