@@ -12,6 +12,8 @@ The names below are imported when they are first used.
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from catid2_jax.signals import end_while_importing
+
 if TYPE_CHECKING:
     from catid2_jax.api import learn_docids, load, read_catalog, train_retriever
     from catid2_jax.data.corpus import Catalog, Corpus
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
     from catid2_jax.types import Product, Query
 
 __version__ = "0.1.0"
+
+end_while_importing()
 
 _MODULES = {
     "Catalog": "data.corpus",

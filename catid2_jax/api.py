@@ -5,7 +5,6 @@ The steps of the command line read, call the same parts, and write.
 
 import contextlib
 import dataclasses
-import json
 import os
 import pathlib
 import tempfile
@@ -27,7 +26,7 @@ from catid2_jax.docids.vocabulary import Vocabulary, train_vocabulary
 from catid2_jax.encoders.config import PRECOMPUTED, EmbeddingConfig
 from catid2_jax.encoders.encoder import check_vectors, fingerprint
 from catid2_jax.errors import InputError
-from catid2_jax.files import atomic_write, write_json
+from catid2_jax.files import atomic_write, read_json, write_json
 from catid2_jax.loading import (
     load_product_retriever,
     make_network,
@@ -55,7 +54,7 @@ from catid2_jax.seq2seq.source import Source
 from catid2_jax.seq2seq.training import SEQ2SEQ, Stage2, load_params, train_decoder
 from catid2_jax.systems import SYSTEMS, System, option_changes, resolve_system
 from catid2_jax.types import Qrels, Query
-from catid2_jax.workdir import Record, Workdir, place_of, read_record, record_path
+from catid2_jax.workdir import Record, Workdir, has_begun, place_of, read_record, record_path
 
 __all__ = ["learn_docids", "load", "read_catalog", "train_retriever"]
 
@@ -336,9 +335,10 @@ def _folder(
     products = (catalog.ids, catalog.titles, catalog.paths)
     made = {"arguments": fingerprint(repr((call, products)).encode(), *arrays)}
     path = pathlib.Path(directory) / "call.json"
-    if not path.exists():
+    begun = any(has_begun(path.parent, step) for step in ("docids", "train_seq2seq"))
+    if not (path.exists() and begun):  # what a call that failed has noted binds nobody
         write_json(path, made)
-    elif json.loads(path.read_text(encoding="utf-8")) != made:
+    elif read_json(path) != made:
         raise InputError(
             directory, "the work of a call with other arguments", "the same, or another directory"
         )

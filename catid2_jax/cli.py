@@ -4,17 +4,19 @@ import contextlib
 import importlib
 import os
 import pathlib
+import signal
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import NoReturn
 
 from absl import flags
 from ml_collections import ConfigDict
 
-from catid2_jax import processes
+from catid2_jax import processes, signals
 from catid2_jax.config import Config, default_config, freeze
 from catid2_jax.config_file import flag_error, load_config, override
 from catid2_jax.config_help import field_help, paragraph
-from catid2_jax.errors import InputError
+from catid2_jax.errors import InputError, system_error
 from catid2_jax.progress import console as output
 from catid2_jax.resources import config_path
 from catid2_jax.workdir import Workdir
@@ -63,24 +65,36 @@ def console(argv: Sequence[str] | None = None) -> None:
 
 @contextlib.contextmanager
 def exit_codes(names: Collection[str] = ()) -> Iterator[None]:
-    """Turns bad input into one line on standard error and exit code 2, an interrupt into 130.
+    """Ends a command as a shell expects it: bad input by one line on standard error and code 2.
+
+    So do the operating system's errors. An interrupt ends it by 130, SIGTERM by 143.
 
     Args:
         names: names of flags; an error in the place of one says it as a flag, with dashes.
     """
     try:
-        yield
+        with signals.raised():
+            yield
     except InputError as error:
-        lines = filter(None, map(str.strip, str(error).splitlines()))
-        dashes = "--" if error.where in names else ""
-        print(f"error: {dashes}{' '.join(lines)}", file=sys.stderr)
-        sys.exit(2)
+        _fail(error, "--" if error.where in names else "")
     except KeyboardInterrupt:
-        print("interrupted; the same command goes on from here", file=sys.stderr)
-        sys.exit(130)
+        signals.end(signal.SIGINT)
+    except signals.Terminated:
+        signals.end(signal.SIGTERM)
     except BrokenPipeError:  # `head` has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except Exception as error:
+        found = system_error(error)
+        if found is None:  # a fault of ours
+            raise
+        _fail(found)
+
+
+def _fail(error: InputError, dashes: str = "") -> NoReturn:
+    lines = filter(None, map(str.strip, str(error).splitlines()))
+    print(f"error: {dashes}{' '.join(lines)}", file=sys.stderr)
+    sys.exit(2)
 
 
 def main(

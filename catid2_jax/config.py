@@ -7,13 +7,13 @@ only the frozen `Config` is seen. Each section's class says what its fields mean
 
 import dataclasses
 import difflib
-import numbers
 import typing
 from collections.abc import Mapping
 from typing import Any, Literal, TypeVar
 
 import ml_collections
 
+from catid2_jax.constraints import Seed, check_fields, check_value, field_hints
 from catid2_jax.data.config import DataConfig
 from catid2_jax.encoders.config import PRECOMPUTED, EmbeddingConfig
 from catid2_jax.encoders.registry import ENCODERS
@@ -26,6 +26,7 @@ from catid2_jax.plugins import check_name
 from catid2_jax.retrievers.config import RetrieveConfig
 from catid2_jax.retrievers.retriever import RETRIEVERS, retriever_options
 from catid2_jax.schemes.config import RQVAE_TRAINING, DocidsConfig
+from catid2_jax.schemes.rqvae.evaluation import figure_names
 from catid2_jax.schemes.scheme import SCHEMES, resolve_scheme, scheme_options
 from catid2_jax.seq2seq.config import Seq2SeqConfig
 from catid2_jax.seq2seq.decoder import DECODERS, resolve_normalize_over
@@ -58,7 +59,7 @@ class Config:
             the class where it is your own.
     """
 
-    seed: int = 0
+    seed: Seed = 0
     stage: Literal["docids", "seq2seq"] = "docids"
     systems: tuple[str, ...] = ("cat_id2", "bm25")
     data: DataConfig = DataConfig()
@@ -82,6 +83,7 @@ class Config:
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if not self.systems or len(set(self.systems)) < len(self.systems):
             raise InputError("systems", self.systems, "one system or more, each once")
         check_name(self.embedding.encoder, (*ENCODERS, PRECOMPUTED), "embedding.encoder")
@@ -107,6 +109,7 @@ class Config:
         except InputError as error:
             raise error.within("retrieve") from error
         self._check_query_vectors()
+        self._check_best_metrics()
 
     def _check_query_vectors(self) -> None:
         """Raises InputError unless stage 2 gets the query vectors that it reads."""
@@ -131,6 +134,18 @@ class Config:
                 raise InputError(
                     name, f"'' with t5.memory_tokens = {memory}", "a path, or 0 memory tokens"
                 )
+
+    def _check_best_metrics(self) -> None:
+        """Raises InputError for a figure that no evaluation gives."""
+        stages = {"rqvae_training": figure_names(self.rqvae)}
+        evaluation, metric = self.seq2seq.evaluation, self.seq2seq_training.best_metric
+        if evaluation.queries or not metric.startswith("dev/recall@"):
+            stages["seq2seq_training"] = evaluation.figures
+        for section, names in stages.items():
+            name = getattr(self, section).best_metric
+            if name and name not in names:
+                expected = f"one of {', '.join(names)}, or ''"
+                raise InputError(f"{section}.best_metric", repr(name), expected)
 
 
 SECTIONS = tuple(
@@ -182,13 +197,10 @@ def build(section: type[Section], values: Mapping[str, Any], path: str) -> Secti
     """
     if not isinstance(values, Mapping):
         raise InputError(path, repr(values), "a section with fields")
-    hints = typing.get_type_hints(section)
+    hints = field_hints(section)
     for name in values:
         if name not in hints:
-            close = "".join(f"{n!r}? There are " for n in difflib.get_close_matches(name, hints, 1))
-            raise InputError(
-                path, f"the field {name!r}", f"{close or 'some of '}{', '.join(hints)}"
-            )
+            raise unknown_field(f"{path}.{name}")
     arguments = {
         name: _checked(value, hints[name], f"{path}.{name}") for name, value in values.items()
     }
@@ -202,28 +214,27 @@ def _checked(value: Any, hint: Any, path: str) -> Any:
     """A field's value in the type that its class says: a section built, a list as a tuple."""
     if isinstance(hint, type) and dataclasses.is_dataclass(hint):
         return value if isinstance(value, hint) else build(hint, value, path)
-    kind, choices = typing.get_origin(hint), typing.get_args(hint)
-    if kind is Literal:
-        if value not in choices:
-            raise InputError(path, repr(value), f"one of {', '.join(map(repr, choices))}")
-        return value
-    if kind is tuple and isinstance(value, list | tuple):
-        return tuple(_checked(item, choices[0], path) for item in value)
-    accepted, expected = _TYPES[kind or hint]
-    if not isinstance(value, accepted) or (isinstance(value, bool) and hint is not bool):
-        raise InputError(path, repr(value), expected)
-    return float(value) if hint is float else value
+    return check_value(value, hint, path)
 
 
-_TYPES: Mapping[Any, tuple[Any, str]] = {
-    bool: (bool, "True or False"),
-    int: (numbers.Integral, "an integer"),
-    float: (numbers.Real, "a number"),
-    str: (str, "text"),
-    tuple: (tuple, "a tuple, such as (1, 2)"),
-    Mapping: (Mapping, "a dictionary"),
-}
-"""Type of a field -> what its values are instances of, and the same in words."""
+def field_paths(section: type = Config, path: str = "config") -> list[str]:
+    """Paths of all sections and fields, in the order of the classes."""
+    found = []
+    for name, hint in field_hints(section).items():
+        found.append(f"{path}.{name}")
+        if isinstance(hint, type) and dataclasses.is_dataclass(hint):
+            found += field_paths(hint, f"{path}.{name}")
+    return found
+
+
+def unknown_field(path: str) -> InputError:
+    """The error for a field that there is not, with those whose paths are the most alike."""
+    known = field_paths()
+    name = f".{path.rpartition('.')[2]}"
+    alike = [other for other in known if other.endswith(name)]
+    alike += difflib.get_close_matches(path, known, 3)
+    nearest = " or ".join(list(dict.fromkeys(alike))[:3])
+    return InputError(path, "no such field", nearest or "one that --help lists")
 
 
 class UndeclaredSectionError(AttributeError):

@@ -5,10 +5,12 @@ import pathlib
 import re
 import traceback
 from collections.abc import Sequence
+from typing import Any
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
+from catid2_jax.config import unknown_field
 from catid2_jax.errors import InputError
 
 
@@ -59,10 +61,10 @@ def override(config: ConfigDict, words: Sequence[str]) -> list[str]:
     Raises:
         InputError: another flag, a section that there is not, or a value of another type.
     """
-    for word in words:  # a plug-in's options have no defaults here
-        found = re.match(r"--?config\.(options)\.(\w+)\.", word)
-        if found and found[2] not in config.options:
-            config.options[found[2]] = ConfigDict()
+    for word in words:
+        found = re.match(r"--?(config\.[\w.]+)", word)
+        if found:
+            _check_path(config, found[1])
     parser = flags.FlagValues()
     parser.set_gnu_getopt(True)
     try:
@@ -78,9 +80,19 @@ def override(config: ConfigDict, words: Sequence[str]) -> list[str]:
     except flags.Error as error:
         raise flag_error(error) from error
     except (KeyError, AttributeError, TypeError, ValueError) as error:
-        # ml_collections passes a KeyError's message on as it prints: quoted and escaped.
-        reason = str(error).replace("\\n", " ").replace("\\'", "'").strip("\"'")
-        raise InputError("config", f"no field {reason!r}", "one that --help lists") from error
+        raise InputError("command line", error, "fields as --help lists them") from error
+
+
+def _check_path(config: ConfigDict, path: str) -> None:
+    """Raises InputError unless a path's sections are there; a plug-in's options are made."""
+    _, *sections, _ = path.split(".")
+    if sections[:1] == ["options"] and len(sections) == 2 and sections[1] not in config.options:
+        config.options[sections[1]] = ConfigDict()  # there are no defaults here
+    value: Any = config
+    for section in sections:
+        value = value.get(section) if isinstance(value, ConfigDict) else None
+    if not isinstance(value, ConfigDict):
+        raise unknown_field(path)
 
 
 def flag_error(error: flags.Error) -> InputError:
@@ -94,6 +106,11 @@ def flag_error(error: flags.Error) -> InputError:
     if wrong is None:
         return InputError("command line", error, "flags as --help lists them")
     name, value, reason = wrong.groups()
-    kinds = {"int()": "an integer", "to float": "a number", "boolean": "True or False"}
+    kinds = {
+        "int()": "an integer",
+        "to float": "a number",
+        "boolean": "True or False",
+        "ConfigDict": "fields of the section, such as --help lists",
+    }
     expected = next((kind for part, kind in kinds.items() if part in reason), reason)
     return InputError(name if "." in name else f"--{name}", repr(value), expected)

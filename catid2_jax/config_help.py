@@ -4,11 +4,11 @@ import dataclasses
 import inspect
 import re
 import textwrap
-import typing
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from catid2_jax.config import Config, default_config
+from catid2_jax.constraints import allowed, field_hints
 from catid2_jax.retrievers.retriever import RETRIEVERS, resolve_retriever
 from catid2_jax.schemes.scheme import SCHEMES, resolve_scheme
 
@@ -34,7 +34,7 @@ def descriptions(described: Any, heading: str = "Attributes") -> dict[str, str]:
 def described_fields(
     section: type = Config, values: Mapping[str, Any] | None = None, path: str = "config"
 ) -> Iterator[tuple[str, Any, str]]:
-    """(path, value, text) of every field, in the order of the classes.
+    """(path, value, text) of every field, in the order of the classes; the text ends in its range.
 
     Args:
         section: the class.
@@ -43,7 +43,7 @@ def described_fields(
     """
     values = default_config().to_dict() if values is None else values
     texts = descriptions(section)
-    for name, hint in typing.get_type_hints(section).items():
+    for name, hint in field_hints(section).items():
         inner = f"{path}.{name}"
         if dataclasses.is_dataclass(hint) and isinstance(hint, type):
             yield from described_fields(hint, values[name], inner)
@@ -54,7 +54,13 @@ def described_fields(
                     text = of_plugin.get(option, f"{option} of {plugin}.")
                     yield f"{inner}.{plugin}.{option}", value, text
         else:
-            yield inner, values[name], texts.get(name, "")
+            yield inner, values[name], f"{texts.get(name, '')}{_range(hint)}"
+
+
+def _range(hint: Any) -> str:
+    """What an annotation allows, as a sentence after another; empty if everything."""
+    words = allowed(hint)
+    return f" {words[0].upper()}{words[1:]}." if words else ""
 
 
 def _option_texts(plugin: str) -> dict[str, str]:
@@ -62,7 +68,9 @@ def _option_texts(plugin: str) -> dict[str, str]:
     for known, resolve in ((SCHEMES, resolve_scheme), (RETRIEVERS, resolve_retriever)):
         if plugin in known:
             found = resolve(plugin)
-            return descriptions(found) | descriptions(found.__init__, "Args")
+            hints = field_hints(found if dataclasses.is_dataclass(found) else found.__init__)
+            texts = descriptions(found) | descriptions(found.__init__, "Args")
+            return {name: f"{text}{_range(hints.get(name))}" for name, text in texts.items()}
     return {}
 
 

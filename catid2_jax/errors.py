@@ -1,5 +1,6 @@
-"""The one exception for input that the user can mend."""
+"""The one exception for what the user can mend."""
 
+import re
 from typing import Self
 
 
@@ -28,3 +29,20 @@ class InputError(ValueError):
         """The same error with `place` before its own, as in `config.retrieve` before `k`."""
         where = f"{place}.{self.where}" if self.where else place
         return type(self)(where, self.found, self.expected)
+
+
+def system_error(error: BaseException) -> InputError | None:
+    """What the operating system refuses, as an error of one line; None for any other error.
+
+    No room on a disk, no permission and the like are OSErrors; from libraries that do not raise
+    these (TensorStore, PyArrow), they are read in the message.
+    """
+    if isinstance(error, MemoryError):
+        return InputError("", f"no memory left {error}".strip(), "more, or a smaller task")
+    if isinstance(error, OSError) and error.errno is not None:
+        where = next((name for name in (error.filename, error.filename2) if name is not None), "")
+        return InputError(where, error.strerror or error, "that it can be read or written")
+    message = " ".join(str(error).split())
+    if re.search(r"OS error \d+: |\[[Ee]rrno \d+\] |RESOURCE_EXHAUSTED", message):
+        return InputError("", f"{message:.300}", "what the operating system allows")
+    return None

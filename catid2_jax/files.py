@@ -12,6 +12,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from catid2_jax.errors import InputError
 from catid2_jax.processes import is_first
 
 
@@ -45,6 +46,10 @@ def atomic_write(
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
+    except OSError as error:
+        if error.filename is None:  # a full disk, for one, is said without the file
+            error.filename = str(path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -60,3 +65,35 @@ def write_npy(path: str | os.PathLike[str], array: np.ndarray) -> None:
     """Writes `array` in NumPy's .npy format, atomically and without pickle."""
     with atomic_write(path, "wb") as file:
         np.save(file, array, allow_pickle=False)
+
+
+def read_npy(path: str | os.PathLike[str], memory_mapped: bool = False) -> np.ndarray:
+    """Reads what `write_npy` wrote.
+
+    Args:
+        path: the file.
+        memory_mapped: whether its rows are read when they are used.
+
+    Raises:
+        InputError: there is no such file, or it is damaged.
+    """
+    expected = "an .npy file, as the step before this one leaves it"
+    try:
+        return np.load(path, allow_pickle=False, mmap_mode="r" if memory_mapped else None)
+    except OSError as error:
+        found = f"no readable file ({error.strerror or error})"
+        raise InputError(path, found, expected) from error
+    except (ValueError, EOFError) as error:
+        raise InputError(path, f"a damaged file ({error})", expected) from error
+
+
+def read_json(path: str | os.PathLike[str]) -> Any:
+    """Reads what `write_json` wrote.
+
+    Raises:
+        InputError: it is damaged.
+    """
+    try:
+        return json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(path, f"a damaged file ({error})", "JSON, as it was written") from error

@@ -21,6 +21,7 @@ from catid2_jax.encoders.config import PRECOMPUTED, EmbeddingConfig
 from catid2_jax.encoders.encoder import Encoder
 from catid2_jax.encoders.registry import make_encoder
 from catid2_jax.errors import InputError
+from catid2_jax.files import read_npy
 from catid2_jax.models.bert_t5 import BERT
 from catid2_jax.models.t5.config import T5Config
 from catid2_jax.retrievers.generative import TrainedModel, make_model
@@ -42,14 +43,14 @@ def load_corpus(place: Place, with_embeddings: bool = True) -> Corpus:
     """The products, and their embeddings, memory-mapped, if they are asked for."""
     embeddings = None
     if with_embeddings:
-        embeddings = np.load(place.embeddings, allow_pickle=False, mmap_mode="r")
+        embeddings = read_npy(place.embeddings, memory_mapped=True)
     return Corpus(Catalog.open(place.workdir.catalog), embeddings)
 
 
 def load_queries(place: Place, split: str) -> QuerySet:
     """The preprocessed queries of a split with their judgements, and their vectors if there are."""
     path = place.query_vectors(split)
-    vectors = np.load(path, allow_pickle=False) if path.exists() else None
+    vectors = read_npy(path) if path.exists() else None
     queries = read_queries(place.workdir.queries(split))
     return QuerySet(queries, read_qrels(place.workdir.qrels(split)), vectors)
 

@@ -26,7 +26,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from catid2_jax.errors import InputError
+from catid2_jax.constraints import NonNegativeFloat, PositiveFloat, ShareBelowOne, check_fields
 from catid2_jax.ops.info_nce import class_info_nce, instance_info_nce
 from catid2_jax.ops.similarity import normalize
 from catid2_jax.types import CategoryIds, Embeddings, Latents, Residuals, Scalar
@@ -63,23 +63,20 @@ class LossWeights:
             times the "mean", which shifts alpha, beta and gamma by as much.
     """
 
-    reconstruction: float = 0.0
-    dispersion: float = 0.1
-    hierarchical_class: float = 1e-2
-    cluster_scale: float = 0.3
-    query_alignment: float = 0.3
-    commitment: float = 0.25
-    temperature: float = 0.1
+    reconstruction: NonNegativeFloat = 0.0
+    dispersion: NonNegativeFloat = 0.1
+    hierarchical_class: NonNegativeFloat = 1e-2
+    cluster_scale: NonNegativeFloat = 0.3
+    query_alignment: NonNegativeFloat = 0.3
+    commitment: NonNegativeFloat = 0.25
+    temperature: PositiveFloat = 0.1
     negatives: Negatives = "hard"
     positives: Positives = "all"
-    norm_floor: float = 0.05
+    norm_floor: ShareBelowOne = 0.05
     reduction: Reduction = "mean"
 
     def __post_init__(self) -> None:
-        if self.temperature <= 0:
-            raise InputError("temperature", self.temperature, "more than 0")
-        if not 0 <= self.norm_floor < 1:
-            raise InputError("norm_floor", self.norm_floor, "at least 0 and less than 1")
+        check_fields(self)
 
 
 LITERAL = LossWeights(

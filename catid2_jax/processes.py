@@ -37,6 +37,8 @@ def join() -> None:
     found = {name: os.environ[name] for name in VARIABLES if name in os.environ}
     try:
         address, count, number = _read(found) if found else (None, None, None)
+        # It would keep SIGTERM for itself; a training asks all processes after every dispatch.
+        jax.config.update("jax_enable_preemption_service", False)
         jax.distributed.initialize(address, count, number)
     except ValueError as error:
         variables = ", ".join(f"{name}={value}" for name, value in found.items())

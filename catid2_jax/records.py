@@ -67,7 +67,10 @@ def read_record(path: pathlib.Path) -> Record | None:
             f"a work directory of format {found}, made by another version",
             f"format {FORMAT}: make it anew",
         )
-    return Record(**values)
+    try:
+        return Record(**values)
+    except TypeError as error:
+        raise InputError(path, "other fields", "the record of a step") from error
 
 
 def write_record(path: pathlib.Path, record: Record) -> None:

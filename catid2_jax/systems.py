@@ -12,6 +12,7 @@ from typing import Any
 
 from catid2_jax.ablations import ABLATIONS, DISPERSION_ALONE, LITERAL, TIGER_LOSS
 from catid2_jax.config import SECTIONS, Config, as_nested_dict, build
+from catid2_jax.constraints import check_value, field_hints
 from catid2_jax.encoders.config import PRECOMPUTED
 from catid2_jax.errors import InputError
 from catid2_jax.plugins import check_options, is_dotted, resolve
@@ -23,6 +24,7 @@ from catid2_jax.retrievers.retriever import (
 )
 from catid2_jax.schemes.scheme import (
     SCHEMES,
+    make_scheme,
     resolve_scheme,
     scheme_options,
     scheme_sections,
@@ -215,7 +217,13 @@ def check_query_vectors(system: ResolvedSystem) -> None:
 
 
 def _check_option_names(config: Config, systems: Iterable[ResolvedSystem]) -> None:
-    """Raises InputError for options of what is neither one of ours nor in the run."""
+    """Raises InputError for options that ours do not have, or of what is not in the run."""
+    for name, options in config.options.items():
+        if name in SCHEMES:
+            scheme = resolve_scheme(name)
+            _check_options(options, scheme_options(scheme, SECTIONS), name, scheme)
+        elif name in RETRIEVERS:
+            _check_options(options, retriever_options(name), name, resolve_retriever(name))
     own = {name.removeprefix("options.") for system in systems for name in system.option_names}
     known = {*SCHEMES, *RETRIEVERS, *filter(None, own)}
     for plugin in config.options:
@@ -240,11 +248,16 @@ def resolve_system(entry: str, config: Config) -> ResolvedSystem:
     retriever, scheme = _option_name(row.retriever), _option_name(row.scheme)
     options, scheme_settings = (own.options.get(plugin, {}) for plugin in (retriever, scheme))
     known = retriever_options(row.retriever)
-    check_options(options, known, f"config.options.{retriever}", resolve_retriever(row.retriever))
+    _check_options(options, known, retriever, resolve_retriever(row.retriever))
     if row.scheme:
         factory = resolve_scheme(row.scheme)
-        known = scheme_options(factory, SECTIONS)
-        check_options(scheme_settings, known, f"config.options.{scheme}", factory)
+        _check_options(scheme_settings, scheme_options(factory, SECTIONS), scheme, factory)
+        if scheme in SCHEMES:  # ours are settings and nothing else
+            sections = {name: getattr(own, name) for name in scheme_sections(factory, SECTIONS)}
+            try:
+                make_scheme(factory, sections, scheme_settings)
+            except InputError as error:
+                raise error.within(f"config.options.{scheme}") from error
     return ResolvedSystem(
         entry,
         name,
@@ -255,6 +268,16 @@ def resolve_system(entry: str, config: Config) -> ResolvedSystem:
         scheme_settings,
         (f"options.{scheme}", f"options.{retriever}"),
     )
+
+
+def _check_options(options: Any, known: Mapping[str, Any], plugin: str, factory: Any) -> None:
+    """Raises InputError for options that a plug-in does not have, or of another type or range."""
+    where = f"config.options.{plugin}"
+    options = check_value(options, Mapping, where)
+    check_options(options, known, where, factory)
+    hints = field_hints(factory if dataclasses.is_dataclass(factory) else factory.__init__)
+    for name, value in options.items():
+        check_value(value, hints.get(name), f"{where}.{name}")
 
 
 def _option_name(plugin: str) -> str:

@@ -4,10 +4,12 @@ import dataclasses
 import hashlib
 import json
 import pathlib
+import re
 from collections.abc import Iterator
 from typing import Any
 
 from catid2_jax.config import Config, declared_values
+from catid2_jax.errors import InputError
 from catid2_jax.records import FORMAT as FORMAT
 from catid2_jax.records import Record as Record
 from catid2_jax.records import read_record as read_record
@@ -95,6 +97,44 @@ class Place:
         return self.folder / "steps" / f"{step}.metrics.json"
 
 
+def has_begun(folder: pathlib.Path, step: str) -> bool:
+    """Whether a step that was interrupted has left something that it would go on with.
+
+    Learning curves and unfinished files are not; where nothing else is there, the step may be tried
+    again with another configuration.
+
+    Args:
+        folder: the system's folder.
+        step: "docids", for which all of the folder counts but the steps after it, or another.
+    """
+    later = {"steps", "seq2seq", "encoder", "export"}
+    roots = [folder / "seq2seq"]
+    if step == "docids":
+        roots = [path for path in folder.glob("*") if path.name not in later]
+    files = (path for root in roots for path in (root, *root.rglob("*")) if path.is_file())
+    unfinished = re.compile(r"/(\.|events\.|not_finite\.json|call\.json|[^/]*tmp)")
+    return any(not unfinished.search(f"/{path.relative_to(folder)}") for path in files)
+
+
+def check_names(name: str, output: str) -> None:
+    """Checks that a system's folder and run take the place of nothing else.
+
+    Args:
+        name: the system's name.
+        output: the name of its run.
+
+    Raises:
+        InputError: a name that a work directory has for something else.
+    """
+    if name in ("data", "steps", "synthetic"):
+        raise InputError("config.systems", f"a system named {name!r}", "a name that is not taken")
+    taken = ("encoder", "export", "rqvae", "seq2seq", "steps")
+    if output in taken or output.startswith((".", "docids.", "embeddings.", "query_vectors.")):
+        raise InputError(
+            "config.retrieve.output", repr(output), "another name than those of a system's files"
+        )
+
+
 def shared_place(root: pathlib.Path) -> Place:
     """The place of the steps that all systems share."""
     return Place(Workdir(root), root, root, root)
@@ -103,6 +143,7 @@ def shared_place(root: pathlib.Path) -> Place:
 def place_of(system: ResolvedSystem, config: Config, workdir: Workdir) -> Place:
     """Where a system's steps read and write."""
     root = workdir.root
+    check_names(system.name, config.retrieve.output)
     own = declared_values(system.config, ("embedding",)) != declared_values(config, ("embedding",))
     folder = root / system.name
     return Place(

@@ -3,7 +3,7 @@
     python launch/local.py --processes=2 --devices=2 train --config=configs/rqvae.py --workdir=DIR
 
 Each process sees `--devices` devices. The first that fails ends the others, and its exit code is
-the launcher's; Ctrl-C and SIGTERM go to all.
+the launcher's. Ctrl-C and SIGTERM go to all, which then save what they have done and end.
 """
 
 import contextlib
@@ -17,7 +17,8 @@ import time
 
 import entry_points
 
-_GRACE = 10.0  # seconds between SIGTERM and SIGKILL
+_GRACE = 30.0  # seconds between a signal and SIGKILL, as SLURM's
+_GRACE_OF_FAILURE = 10.0  # the same where another process has failed: then nothing can be saved
 
 
 def main() -> None:
@@ -62,33 +63,37 @@ def main() -> None:
 
 
 def run(plans: list[tuple[dict[str, str], list[str]]]) -> int:
-    """Starts (environment, command) of every process; the exit code of the first that fails."""
+    """Starts (environment, command) of every process.
+
+    Returns:
+        The exit code of the first that fails, or 128 + n after signal n.
+    """
     processes = [
         # Sessions of their own, so that Ctrl-C reaches them once: from here.
         subprocess.Popen(command, env=os.environ | environment, start_new_session=True)
         for environment, command in plans
     ]
 
-    def pass_on(number: int, frame: object) -> None:
-        for process in processes:
-            process.send_signal(number)
-
+    received: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, pass_on)
+        signal.signal(number, lambda number, frame: received.append(number))
     while True:
         codes = [process.poll() for process in processes]
         failed = [code for code in codes if code]
-        if failed or None not in codes:
+        if received or failed or None not in codes:
             break
         time.sleep(0.1)
-    _end(processes)
-    code = failed[0] if failed else 0
+    if received:
+        _end(processes, received[0], _GRACE)
+    else:
+        _end(processes, signal.SIGTERM, _GRACE_OF_FAILURE)
+    code = -received[0] if received else failed[0] if failed else 0
     return code if code >= 0 else 128 - code  # by signal n: 128 + n, as a shell says it
 
 
-def _end(processes: list[subprocess.Popen]) -> None:
-    """Ends what still runs. JAX makes SIGTERM a request, so SIGKILL follows."""
-    for number, seconds in ((signal.SIGTERM, _GRACE), (signal.SIGKILL, None)):
+def _end(processes: list[subprocess.Popen], first: int, grace: float) -> None:
+    """Ends what still runs by a signal, and by SIGKILL what does not heed it."""
+    for number, seconds in ((first, grace), (signal.SIGKILL, None)):
         for process in processes:
             process.send_signal(number)  # nothing to those that have ended
         deadline = time.monotonic() + (seconds or 0)

@@ -6,6 +6,7 @@ import json
 import pathlib
 import runpy
 import shutil
+import signal
 import subprocess
 import sys
 
@@ -251,12 +252,12 @@ def test_embeddings_follow_the_products_that_are_kept(data):
 
 
 BAD_ARGUMENTS = {
-    "--config.rqvae.levelz=3": "config.rqvae: found the field 'levelz', expected 'levels'? There",
-    "--config.nothing=3": "config: found the field 'nothing', expected some of seed, ",
+    "--config.rqvae.levelz=3": "config.rqvae.levelz: found no such field, expected config.rqvae.le",
+    "--config.levels=3": "config.levels: found no such field, expected config.rqvae.levels",
     "--config.rqvae.levels=many": "config.rqvae.levels: found 'many', expected an integer",
     "--config.rqvae.levels": "--config.rqvae.levels: found no value, expected --config.rqvae.leve",
     "--config.rqvae.category_levels=4": (
-        "config.rqvae.category_levels: found 4 with 4 levels, expected 0 <= category_levels < "
+        "config.rqvae.category_levels: found 4 with 4 levels, expected category_levels < "
     ),
     "--config.rqvae.codebook_size=0": "config.rqvae.codebook_size: found 0, expected at least 1",
     "--config.embedding.encoder=bert": (
@@ -270,6 +271,21 @@ BAD_ARGUMENTS = {
         "config.seq2seq.decoder: found 'no.such:Decoder', whose import fails with "
     ),
     "--config.retrieve.k=101": "config.retrieve.k: found 101, expected 1 to beams = 100",
+    "--config.rqvae=3": "config.rqvae: found '3', expected fields of the section",
+    "--config.seq2seq_training.best_metric=nosuch": (
+        "config.seq2seq_training.best_metric: found 'nosuch', expected one of dev/recall@5, "
+    ),
+    "--config.rqvae_training.best_metric=nosuch": (
+        "config.rqvae_training.best_metric: found 'nosuch', expected one of collision_rate, "
+    ),
+    "--config.t5.dtype=foo": "config.t5.dtype: found 'foo', expected one of 'float32', 'bfloat16'",
+    "--config.retrieve.output=/tmp/x": (
+        "config.retrieve.output: found '/tmp/x', expected the name of a file, without a folder"
+    ),
+    "--config.retrieve.output=docids.jsonl": (
+        "config.retrieve.output: found 'docids.jsonl', expected another name than those of a sys"
+    ),
+    "--config.retrieve.output=steps": "config.retrieve.output: found 'steps', expected another",
     "--config.retrieve.beams=0": "config.retrieve.beams: found 0, expected at least 1",
     "--config.systems=('dpr',)": (
         "config.systems: found 'dpr', expected some of cat_id2, cat_id2_literal, tiger, "
@@ -327,6 +343,93 @@ def test_work_directory_of_another_configuration(data, capsys):
     )
     refused(capsys, run(data, "--config.seed=1"), "config.seed = 0, and now 1")
     assert (data.parent / "work" / "embeddings.npy").read_bytes() == before
+
+
+SYSTEM_ERRORS = {
+    "a full disk": (OSError(28, "No space left on device", "a.npy"), "a.npy: found No space left"),
+    "no permission": (PermissionError(13, "Permission denied", "b"), "b: found Permission denied"),
+    "a disk that writes no more": (
+        OSError(30, "Read-only file system"),
+        "found Read-only file",
+    ),
+    "memory": (MemoryError(), "found no memory left"),
+    "TensorStore's": (
+        ValueError("INTERNAL: Error writing [OS error 28: ENOSPC No space left on device]"),
+        "found INTERNAL: Error writing [OS error 28",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", SYSTEM_ERRORS)
+def test_errors_of_the_operating_system_are_one_line(capsys, case):
+    error, expected = SYSTEM_ERRORS[case]
+    with pytest.raises(SystemExit) as end, cli.exit_codes():
+        raise error
+    refused(capsys, end.value.code, f"error: {expected}")
+
+
+def test_a_fault_of_ours_keeps_its_traceback():
+    with pytest.raises(ValueError, match="ours"), cli.exit_codes():
+        raise ValueError("ours")
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signals_end_a_command_by_their_codes(capsys, number, code):
+    before = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
+    with pytest.raises(SystemExit) as end, cli.exit_codes():
+        signal.raise_signal(number)
+    assert end.value.code == code
+    assert capsys.readouterr().err.endswith("; the same command goes on from here\n")
+    assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_a_work_directory_that_is_a_file(data, capsys):
+    place = data.parent / "file"
+    place.write_text("x")
+    refused(capsys, run(data, workdir=place, step="prepare"), f"error: {place}", "found Not a dir")
+
+
+@pytest.mark.parametrize("name", ["embeddings.npy", "steps/prepare.json"])
+def test_damaged_files_of_a_work_directory_are_named(data, capsys, name):
+    flags = ["--config.systems=random_ids"]
+    assert run(data, *flags) == 0
+    capsys.readouterr()
+    path = data.parent / "work" / name
+    path.write_bytes(path.read_bytes()[:20])
+    refused(capsys, run(data, *flags, step="docids"), f"error: {path}: found")
+
+
+@pytest.mark.parametrize(
+    ("left", "begun"),
+    [
+        ((), False),
+        (("rqvae/events.out.tfevents.1", "rqvae/not_finite.json", "rqvae/.best.json.tmp"), False),
+        (("rqvae/last/8.orbax-checkpoint-tmp-1/a", "vocabulary.model", "seq2seq/last/8/a"), False),
+        (("rqvae/last/8/default/a",), True),
+        (("own/state.npz",), True),
+    ],
+)
+def test_a_step_that_has_left_nothing_may_be_tried_with_another_configuration(
+    data, capsys, left, begun
+):
+    """What it has left when it is killed or fails, whatever by."""
+    flags = [
+        "--config.systems=cat_id2",
+        "--config.rqvae.levels=2",
+        "--config.rqvae.codebook_size=2",
+    ]
+    config = freeze(default_config())
+    folder = data.parent / "work" / "cat_id2"
+    other = relevant_values(config, ("rqvae", "loss_weights", "rqvae_training", "docids"))
+    write_record(record_path(folder, "docids"), Record(other, "cat_id2"))
+    for name in left:
+        place = data.parent / "work" if name == "vocabulary.model" else folder
+        (place / name).parent.mkdir(parents=True, exist_ok=True)
+        (place / name).touch()
+    code = run(data, *flags, "--config.rqvae.category_levels=1", step="docids")
+    # 8 documents and 4 IDs: free, it comes as far as that.
+    expected = "its step docids, which was made with" if begun else "found 8 documents, expected at"
+    refused(capsys, code, expected)
 
 
 def test_a_refused_step_may_be_tried_with_another_configuration(data, capsys):

@@ -41,6 +41,12 @@ def change(config, *changes):
     assert override(config, ["verb", *(f"--config.{text}" for text in changes)]) == []
 
 
+def changed(config, *changes):
+    """The configuration itself, changed."""
+    change(config, *changes)
+    return config
+
+
 def load(name, argument=""):
     return load_config(ROOT / name, argument)
 
@@ -109,10 +115,30 @@ def test_unknown_fields_are_refused_and_like_ones_named():
         config.rqvae.levelz = 3
     with pytest.raises(InputError) as error:
         freeze(config)
-    refused(error, "config.rqvae", "the field 'levelz'", "'levels'? There are levels, codebook_s")
+    refused(error, "config.rqvae.levelz", "no such field", "config.rqvae.levels")
     with pytest.raises(InputError) as error:
-        build(Config, {"nothing": 3}, "settings")
-    refused(error, "settings", "the field 'nothing'", "some of seed, stage, systems, data, ")
+        build(Config, {"zzz": 3}, "settings")
+    refused(error, "settings.zzz", "no such field", "one that --help lists")
+
+
+@pytest.mark.parametrize(
+    ("word", "where", "nearest"),
+    [
+        ("levels=3", "config.levels", "config.rqvae.levels"),
+        ("rqva.levels=3", "config.rqva.levels", "config.rqvae.levels"),
+        ("Seed=3", "config.Seed", "config.seed"),
+        ("seed.x=3", "config.seed.x", "config.seed"),
+        ("rqvae.levels.x=3", "config.rqvae.levels.x", "config.rqvae.levels"),
+        ("data.preprocesing.minimum_depth=2", "", "config.data.preprocessing.minimum_depth"),
+        ("t5_training.learning_rate=1", "", "config.rqvae_training.learning_rate"),
+    ],
+)
+def test_an_unknown_field_is_answered_by_its_path_and_the_nearest(word, where, nearest):
+    config = default_config()
+    with pytest.raises(InputError) as error:
+        freeze(changed(config, word))
+    refused(error, where or f"config.{word.partition('=')[0]}", "no such field", nearest)
+    assert str(error.value).count(error.value.where + ":") == 1
 
 
 BAD_VALUES = {
@@ -239,6 +265,30 @@ def test_options_that_there_are_not(options, where, found):
     refused(error, where, found)
 
 
+@pytest.mark.parametrize(
+    ("options", "where", "found", "expected"),
+    [
+        ({"clusters": {"level": 0}}, "clusters.level", "0", "at least 1"),
+        ({"clusters": {"level": "x"}}, "clusters.level", "'x'", "an integer"),
+        ({"bm25": 3}, "bm25", "3", "a dictionary"),
+        ({"random": {"levels": -2}}, "random.levels", "-2", "at least 1"),
+        (
+            {"residual_kmeans": {"category_weight": float("nan")}},
+            *("residual_kmeans.category_weight", "nan", "a finite number"),
+        ),
+        (
+            {"category_prefix": {"category_levels": 4}},
+            *("category_prefix.category_levels", "4 with 4 levels", "less than levels"),
+        ),
+    ],
+)
+def test_options_of_another_type_or_range(options, where, found, expected):
+    config = dataclasses.replace(Config(), systems=("category_prefix", "bm25"), options=options)
+    with pytest.raises(InputError) as error:
+        resolve_systems(config)
+    refused(error, f"config.options.{where}", found, expected)
+
+
 def test_settings_that_do_not_go_with_the_systems():
     few = dataclasses.replace(Config().retrieve, beams=5)
     with pytest.raises(InputError) as error:
@@ -264,9 +314,8 @@ def overridden(*changes):
     [
         ("seed", "7", 7),
         ("rqvae.codebook_size", "1_024", 1024),
-        ("t5.dropout_rate", "1", 1.0),
+        ("t5.dropout_rate", "0", 0.0),
         ("loss_weights.hierarchical_class", "1e-3", 1e-3),
-        ("seq2seq_training.max_gradient_norm", "inf", float("inf")),
         ("loss_weights.negatives", "global", "global"),
         ("retrieve.output", "3", "3"),
         ("data.catalog", "", ""),
@@ -431,7 +480,12 @@ def test_the_help_has_the_values_of_the_configuration():
     config = default_config()
     change(config, "rqvae.levels=3", "options.Mine.depth=5")
     text = field_help(config)
-    assert "\n    --config.rqvae.levels=3\n        L, " in text
+    assert (
+        "\n    --config.rqvae.levels=3\n        L, tokens of a document ID. At least 1.\n" in text
+    )
+    assert "figure is better. One of 'min', 'max'.\n" in text
+    assert "widths between the embedding and the latent; the decoder mirrors them. Each at " in text
+    assert "the length of an ID. At least 1.\n" in text  # an option's, from its class
     assert "\n    --config.options.Mine.depth=5\n" in text
     assert max(map(len, text.splitlines())) <= 100
 

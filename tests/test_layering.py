@@ -14,6 +14,7 @@ PACKAGE = pathlib.Path(__file__).parent.parent / "catid2_jax"
 
 LAYERS = (
     ("errors",),
+    ("constraints", "signals"),
     ("processes", "plugins", "resources"),
     ("files", "progress", "types"),
     ("ops", "records"),

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Collection, Iterable, Iterator
 
+from catid2_jax.constraints import PositiveInt, check_fields
 from catid2_jax.data.queries import relevant_grades
 from catid2_jax.errors import InputError
 from catid2_jax.types import Product, Qrels
@@ -25,18 +26,19 @@ class PreprocessingConfig:
         InputError: depths below 1 or out of order, no labels, or a label that ESCI does not have.
     """
 
-    minimum_depth: int = 3
-    maximum_depth: int = 3
+    minimum_depth: PositiveInt = 3
+    maximum_depth: PositiveInt = 3
     training_labels: tuple[str, ...] = ("E", "S")
     relevant_labels: tuple[str, ...] = ("E", "S")
     test_seen_in_training: bool = True
 
     def __post_init__(self) -> None:
-        if not 1 <= self.minimum_depth <= self.maximum_depth:
+        check_fields(self)
+        if self.minimum_depth > self.maximum_depth:
             raise InputError(
                 "minimum_depth",
                 self.minimum_depth,
-                f"at least 1 and at most maximum_depth, which is {self.maximum_depth}",
+                f"at most maximum_depth, which is {self.maximum_depth}",
             )
         relevant_grades(self.training_labels, "training_labels")
         relevant_grades(self.relevant_labels, "relevant_labels")

@@ -16,6 +16,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
+from catid2_jax.constraints import NonNegativeInt, PositiveInt, check_fields
 from catid2_jax.data import synthetic_wording as wording
 from catid2_jax.data.synthetic_wording import Attribute, Draws, Item, Leaf
 from catid2_jax.errors import InputError
@@ -52,26 +53,22 @@ class SyntheticConfig:
     """Sizes of the synthetic catalogue and its splits.
 
     Attributes:
-        products: number of products, at least 1.
-        train_queries: number of training queries, at least 0.
-        dev_queries: number of development queries, at least 0.
-        test_queries: number of test queries, at least 0.
+        products: number of products.
+        train_queries: number of training queries.
+        dev_queries: number of development queries.
+        test_queries: number of test queries.
 
     Raises:
         InputError: a number is too small.
     """
 
-    products: int = 5_000
-    train_queries: int = 12_000
-    dev_queries: int = 400
-    test_queries: int = 1_000
+    products: PositiveInt = 5_000
+    train_queries: NonNegativeInt = 12_000
+    dev_queries: NonNegativeInt = 400
+    test_queries: NonNegativeInt = 1_000
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            least = 1 if field.name == "products" else 0
-            value = getattr(self, field.name)
-            if value < least:
-                raise InputError(field.name, value, f"at least {least}")
+        check_fields(self)
 
 
 def generate_products(config: SyntheticConfig, seed: int) -> Iterator[Product]:

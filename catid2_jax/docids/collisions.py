@@ -25,6 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
+from catid2_jax.constraints import PositiveFloat, PositiveInt, check_fields
 from catid2_jax.errors import InputError
 from catid2_jax.ops.sinkhorn import sinkhorn
 
@@ -44,13 +45,11 @@ class CollisionConfig:
         sinkhorn_iterations: number of scaling iterations.
     """
 
-    sinkhorn_epsilon: float = 0.003
-    sinkhorn_iterations: int = 50
+    sinkhorn_epsilon: PositiveFloat = 0.003
+    sinkhorn_iterations: PositiveInt = 50
 
     def __post_init__(self) -> None:
-        for name in ("sinkhorn_epsilon", "sinkhorn_iterations"):
-            if getattr(self, name) <= 0:
-                raise InputError(name, getattr(self, name), "more than 0")
+        check_fields(self)
 
 
 def collision_rate(codes: np.ndarray) -> float:

@@ -2,8 +2,9 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
+from catid2_jax.constraints import NonNegativeInt, PositiveInt, at_least, check_fields
 from catid2_jax.data.catalog import PRODUCT_FIELDS
 from catid2_jax.errors import InputError
 
@@ -51,16 +52,17 @@ class EmbeddingConfig:
     train_query_vectors: str = ""
     dev_query_vectors: str = ""
     test_query_vectors: str = ""
-    dim: int = 256
+    dim: PositiveInt = 256
     fields: tuple[str, ...] = PRODUCT_FIELDS
     with_categories: bool = True
-    field_characters: int = 0
-    max_tokens: int = 256
-    batch_tokens: int = 16_384
-    shard_documents: int = 2048
+    field_characters: NonNegativeInt = 0
+    max_tokens: Annotated[int, at_least(2)] = 256
+    batch_tokens: PositiveInt = 16_384
+    shard_documents: PositiveInt = 2048
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        check_fields(self)
         needs_path = self.encoder in ("t5", "sentence_transformers", PRECOMPUTED)
         if needs_path and not self.path:
             raise InputError("path", "''", f"a path, since encoder is {self.encoder!r}")
@@ -84,11 +86,6 @@ class EmbeddingConfig:
                 f"{self.fields} with with_categories = {self.with_categories}",
                 "one field or more, each once",
             )
-        least = {"max_tokens": 2, "field_characters": 0}
-        least |= dict.fromkeys(("dim", "batch_tokens", "shard_documents"), 1)
-        for name, value in least.items():
-            if getattr(self, name) < value:
-                raise InputError(name, getattr(self, name), f"at least {value}")
 
     @property
     def text_fields(self) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Literal
 
+from catid2_jax.constraints import NonNegativeInt, PositiveInt, check_fields
 from catid2_jax.errors import InputError
 from catid2_jax.evaluation.recall import CUTOFFS
 
@@ -21,13 +22,12 @@ class EvaluateConfig:
             the figures of the document IDs alone.
     """
 
-    cutoffs: tuple[int, ...] = CUTOFFS
+    cutoffs: tuple[PositiveInt, ...] = CUTOFFS
     ties: Literal["catalogue", "trec_eval"] = "catalogue"
-    examples: int = 4
+    examples: NonNegativeInt = 4
     retrieval: bool = True
 
     def __post_init__(self) -> None:
-        if not self.cutoffs or min(self.cutoffs) < 1:
-            raise InputError("cutoffs", self.cutoffs, "integers of at least 1")
-        if self.examples < 0:
-            raise InputError("examples", self.examples, "at least 0")
+        check_fields(self)
+        if not self.cutoffs:
+            raise InputError("cutoffs", "()", "one or more")

@@ -1,12 +1,23 @@
 """The RQ-VAE of stage 1: encoder, residual quantiser, decoder. It computes no loss."""
 
 import dataclasses
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import flax.linen as nn
 import flax.struct
 import jax.numpy as jnp
 
+from catid2_jax.constraints import (
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    ShareBelowOne,
+    at_least,
+    at_most,
+    check_fields,
+    one_of,
+)
 from catid2_jax.errors import InputError
 from catid2_jax.models.mlp import ACTIVATIONS, KERNELS, MLP
 from catid2_jax.models.residual_quantizer import (
@@ -60,51 +71,37 @@ class RQVAEConfig:
             train on all and measure it there.
     """
 
-    levels: int = 4
-    codebook_size: int = 256
-    category_levels: int = 3
-    latent_dim: int = 64
-    hidden_dims: tuple[int, ...] = (512, 256, 128)
-    activation: str = "relu"
-    kernel: str = "xavier_normal"
-    dropout_rate: float = 0.0
+    levels: PositiveInt = 4
+    codebook_size: PositiveInt = 256
+    category_levels: NonNegativeInt = 3
+    latent_dim: PositiveInt = 64
+    hidden_dims: tuple[PositiveInt, ...] = (512, 256, 128)
+    activation: Annotated[str, one_of(ACTIVATIONS)] = "relu"
+    kernel: Annotated[str, one_of(KERNELS)] = "xavier_normal"
+    dropout_rate: ShareBelowOne = 0.0
     dtype: Literal["float32", "bfloat16"] = "float32"
     codebook_start: Literal["kmeans", "random"] = "kmeans"
     code_distance: CodeDistance = "euclidean"
-    code_temperature: float = 0.3
+    code_temperature: PositiveFloat = 0.3
     code_temperature_unit: TemperatureUnit = "level"
     linear_path: Literal["none", "pca"] = "pca"
     residual_gradient: ResidualGradient = "stop_codes"
-    sinkhorn_epsilon: float = 0.0
+    sinkhorn_epsilon: NonNegativeFloat = 0.0
     standardize: bool = True
     reseed_dead_codes: bool = False
     category_identity: CategoryIdentity = "path"
-    masked_categories: float = 0.0
-    held_out: float = 0.02
+    masked_categories: Annotated[float, at_least(0), at_most(1)] = 0.0
+    held_out: ShareBelowOne = 0.02
 
     def __post_init__(self) -> None:
-        if not 0 <= self.category_levels < self.levels:
+        check_fields(self)
+        if not self.category_levels < self.levels:
             raise InputError(
                 "category_levels",
                 f"{self.category_levels} with {self.levels} levels",
-                "0 <= category_levels < levels, so that the last level can tell documents of one "
+                "category_levels < levels, so that the last level can tell documents of one "
                 "category apart",
             )
-        for name in ("codebook_size", "latent_dim"):
-            if getattr(self, name) < 1:
-                raise InputError(name, getattr(self, name), "at least 1")
-        if self.code_temperature <= 0:
-            raise InputError("code_temperature", self.code_temperature, "more than 0")
-        if self.sinkhorn_epsilon < 0:
-            raise InputError("sinkhorn_epsilon", self.sinkhorn_epsilon, "at least 0")
-        if not 0 <= self.masked_categories <= 1:
-            raise InputError("masked_categories", self.masked_categories, "0 to 1")
-        for name in ("dropout_rate", "held_out"):
-            if not 0 <= getattr(self, name) < 1:
-                raise InputError(name, getattr(self, name), "at least 0 and less than 1")
-        for name, choices in (("activation", ACTIVATIONS), ("kernel", KERNELS)):
-            if getattr(self, name) not in choices:
-                raise InputError(name, repr(getattr(self, name)), f"one of {', '.join(choices)}")
 
 
 @flax.struct.dataclass

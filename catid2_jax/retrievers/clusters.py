@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from catid2_jax.constraints import PositiveInt
 from catid2_jax.data.corpus import Corpus
 from catid2_jax.decoding.beam_search import SearchResult
 from catid2_jax.decoding.clusters import Clusters
@@ -32,7 +33,7 @@ class ClusterRetriever(Retriever):
     needs_query_vectors = True
 
     def __init__(
-        self, corpus: Corpus, model: TrainedModel, config: RetrieveConfig, level: int = 2
+        self, corpus: Corpus, model: TrainedModel, config: RetrieveConfig, level: PositiveInt = 2
     ) -> None:
         """Finds the clusters.
 

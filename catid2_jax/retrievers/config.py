@@ -1,9 +1,9 @@
 """How is searched: the configuration's section `retrieve`."""
 
 import dataclasses
-import pathlib
 from typing import Literal
 
+from catid2_jax.constraints import FileName, NonNegativeInt, PositiveInt, check_fields
 from catid2_jax.errors import InputError
 from catid2_jax.models.param_dtype import ParamDtype
 from catid2_jax.seq2seq.decoder import AutoNormalizeOver
@@ -43,9 +43,9 @@ class RetrieveConfig:
 
     queries: str = ""
     query_vectors: str = ""
-    k: int = 100
-    beams: int = 100
-    max_beams: int = 0
+    k: PositiveInt = 100
+    beams: PositiveInt = 100
+    max_beams: NonNegativeInt = 0
     normalize_over: AutoNormalizeOver = "auto"
     param_dtype: ParamDtype = "float32"
     checkpoint: Literal["auto", "last", "best"] = "auto"
@@ -53,13 +53,11 @@ class RetrieveConfig:
     deny_ids: str = ""
     allow_categories: str = ""
     deny_categories: str = ""
-    batch_size: int = 64
-    output: str = "run.trec"
+    batch_size: PositiveInt = 64
+    output: FileName = "run.trec"
 
     def __post_init__(self) -> None:
-        for name in ("beams", "batch_size", "k"):
-            if getattr(self, name) < 1:
-                raise InputError(name, getattr(self, name), "at least 1")
+        check_fields(self)
         if self.max_beams and self.max_beams < self.beams:
             raise InputError("max_beams", self.max_beams, f"at least beams = {self.beams}, or 0")
         if self.query_vectors and not self.queries:
@@ -68,5 +66,3 @@ class RetrieveConfig:
                 f"'' with query_vectors {self.query_vectors!r}",
                 "the path of their queries; vectors of the test queries come with the embeddings",
             )
-        if pathlib.PurePath(self.output).name != self.output or self.output in ("", ".."):
-            raise InputError("output", repr(self.output), "the name of a file, without a folder")

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 
+from catid2_jax.constraints import PositiveInt, check_fields
 from catid2_jax.data.corpus import Corpus
 from catid2_jax.docids.collisions import check_room
 from catid2_jax.docids.table import DocidTable, check_shape
@@ -33,19 +34,19 @@ class CategoryPrefix:
         docids: how collisions are resolved.
     """
 
-    levels: int = 4
-    codebook_size: int = 256
-    category_levels: int = 2
+    levels: PositiveInt = 4
+    codebook_size: PositiveInt = 256
+    category_levels: PositiveInt = 2
     docids: DocidsConfig = DocidsConfig()
 
     def __post_init__(self) -> None:
+        check_fields(self)
         check_shape(self.levels, self.codebook_size)
-        if not 1 <= self.category_levels < self.levels:
+        if self.category_levels >= self.levels:
             raise InputError(
                 "category_levels",
                 f"{self.category_levels} with {self.levels} levels",
-                "at least 1 and less than levels, so that the others tell documents of one "
-                "category apart",
+                "less than levels, so that the others tell documents of one category apart",
             )
 
     def fit(self, corpus: Corpus, run: Run) -> DocidTable:

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+from catid2_jax.constraints import NonNegativeInt, check_fields
 from catid2_jax.docids.collisions import CollisionConfig
 from catid2_jax.errors import InputError
 from catid2_jax.training.checkpoint import Which
@@ -40,20 +41,18 @@ class DocidsConfig:
     """
 
     path: str = ""
-    path_codebook_size: int = 0
+    path_codebook_size: NonNegativeInt = 0
     previous: str = ""
-    grace: int = 7
+    grace: NonNegativeInt = 7
     checkpoint: Which = "last"
     collisions: CollisionConfig = CollisionConfig()
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.path and self.previous:
             raise InputError(
                 "previous", f"{self.previous!r} beside path {self.path!r}", "one of them at most"
             )
-        for name in ("path_codebook_size", "grace"):
-            if getattr(self, name) < 0:
-                raise InputError(name, getattr(self, name), "at least 0")
 
 
 def refuse_previous(docids: DocidsConfig) -> None:

@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 
+from catid2_jax.constraints import PositiveInt, check_fields
 from catid2_jax.data.corpus import Corpus
 from catid2_jax.docids.collisions import check_room
 from catid2_jax.docids.table import DocidTable, check_shape
@@ -19,10 +20,11 @@ class RandomDocids:
         codebook_size: K, codes that each level draws from.
     """
 
-    levels: int = 4
-    codebook_size: int = 256
+    levels: PositiveInt = 4
+    codebook_size: PositiveInt = 256
 
     def __post_init__(self) -> None:
+        check_fields(self)
         check_shape(self.levels, self.codebook_size)
 
     def fit(self, corpus: Corpus, run: Run) -> DocidTable:

@@ -1,12 +1,11 @@
 """Document IDs by residual k-means on the embeddings, without a network."""
 
 import dataclasses
-import numbers
-from typing import Any
 
 import jax
 import numpy as np
 
+from catid2_jax.constraints import NonNegativeFloat, PositiveInt, check_fields
 from catid2_jax.data.corpus import Corpus
 from catid2_jax.docids.collisions import check_room
 from catid2_jax.docids.table import DocidTable, check_shape
@@ -39,20 +38,17 @@ class ResidualKMeans:
         docids: how collisions are resolved.
     """
 
-    levels: int = 4
-    codebook_size: int = 256
+    levels: PositiveInt = 4
+    codebook_size: PositiveInt = 256
     balanced: bool = False
-    category_weight: float = 0.0
-    query_weight: float = 0.0
+    category_weight: NonNegativeFloat = 0.0
+    query_weight: NonNegativeFloat = 0.0
     standardize: bool = False
     docids: DocidsConfig = DocidsConfig()
 
     def __post_init__(self) -> None:
+        check_fields(self)
         check_shape(self.levels, self.codebook_size)
-        for name in ("category_weight", "query_weight"):
-            weight: Any = getattr(self, name)
-            if not (isinstance(weight, numbers.Real) and 0 <= float(weight) < float("inf")):
-                raise InputError(name, repr(weight), "a finite number of at least 0")
 
     def fit(self, corpus: Corpus, run: Run) -> DocidTable:
         """Clusters the embeddings level by level and assigns unique IDs.

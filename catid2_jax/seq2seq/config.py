@@ -1,8 +1,16 @@
 """What stage 2 starts and learns from: the configuration's section `seq2seq`."""
 
 import dataclasses
-from typing import Literal
+from typing import Annotated, Literal
 
+from catid2_jax.constraints import (
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveInt,
+    ShareBelowOne,
+    at_least,
+    check_fields,
+)
 from catid2_jax.errors import InputError
 from catid2_jax.seq2seq.decoder import (
     AutoNormalizeOver,
@@ -30,24 +38,18 @@ class Seq2SeqObjective:
             ("level", which is faster). A search over "full" needs "full".
     """
 
-    source_dropout: float = 0.0
-    position_weights: tuple[float, ...] = ()
-    label_smoothing: float = 0.0
-    z_loss: float = 0.0
-    microbatches: int = 1
+    source_dropout: ShareBelowOne = 0.0
+    position_weights: tuple[NonNegativeFloat, ...] = ()
+    label_smoothing: ShareBelowOne = 0.0
+    z_loss: NonNegativeFloat = 0.0
+    microbatches: PositiveInt = 1
     normalize_over: TrainedNormalizeOver = "level"
 
     def __post_init__(self) -> None:
-        for name in ("source_dropout", "label_smoothing"):
-            if not 0 <= getattr(self, name) < 1:
-                raise InputError(name, getattr(self, name), "at least 0 and less than 1")
-        if self.z_loss < 0:
-            raise InputError("z_loss", self.z_loss, "at least 0")
+        check_fields(self)
         weights = self.position_weights
-        if weights and (min(weights) < 0 or not any(weights)):
-            raise InputError("position_weights", weights, "none below 0 and one above it")
-        if self.microbatches < 1:
-            raise InputError("microbatches", self.microbatches, "at least 1")
+        if weights and not any(weights):
+            raise InputError("position_weights", weights, "one above 0")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,23 +65,20 @@ class DevEvaluationConfig:
         cutoffs: k of the figures `dev/recall@k`; those above `beams` are left out.
     """
 
-    queries: int = 0
-    beams: int = 100
+    queries: NonNegativeInt = 0
+    beams: PositiveInt = 100
     normalize_over: AutoNormalizeOver = "auto"
-    cutoffs: tuple[int, ...] = (5, 10, 20, 50, 100)
+    cutoffs: tuple[PositiveInt, ...] = (5, 10, 20, 50, 100)
 
     def __post_init__(self) -> None:
-        if self.queries < 0:
-            raise InputError("queries", self.queries, "at least 0")
-        if self.beams < 1:
-            raise InputError("beams", self.beams, "at least 1")
+        check_fields(self)
         if not self.figures:
             raise InputError("cutoffs", self.cutoffs, f"some of at most beams = {self.beams}")
 
     @property
     def figures(self) -> tuple[str, ...]:
         """Names of the figures that an evaluation gives."""
-        return tuple(f"dev/recall@{k}" for k in self.cutoffs if 1 <= k <= self.beams)
+        return tuple(f"dev/recall@{k}" for k in self.cutoffs if k <= self.beams)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,29 +119,24 @@ class Seq2SeqConfig:
     pretrained: str = ""
     id_rows: Literal["statistics", "codebooks"] = "statistics"
     pretrained_encoder: str = ""
-    encoder_learning_rate: float = 0.1
+    encoder_learning_rate: NonNegativeFloat = 0.1
     vocabulary: str = ""
-    vocabulary_size: int = 4000
-    extra_ids: int = 0
-    source_tokens: int = 32
-    title_weight: float = 1.0
-    substitute_weight: float = 1.0
+    vocabulary_size: Annotated[int, at_least(4)] = 4000
+    extra_ids: NonNegativeInt = 0
+    source_tokens: Annotated[int, at_least(2)] = 32
+    title_weight: NonNegativeFloat = 1.0
+    substitute_weight: NonNegativeFloat = 1.0
     objective: Seq2SeqObjective = Seq2SeqObjective()
-    model_devices: int = 1
+    model_devices: PositiveInt = 1
     evaluation: DevEvaluationConfig = DevEvaluationConfig()
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.pretrained and not self.vocabulary:
             raise InputError(
                 "vocabulary", "''", "the SentencePiece model of pretrained, since that is given"
             )
         self._check_encoder()
-        for name in ("vocabulary_size", "source_tokens", "model_devices"):
-            if getattr(self, name) < 1:
-                raise InputError(name, getattr(self, name), "at least 1")
-        if self.extra_ids < 0:
-            raise InputError("extra_ids", self.extra_ids, "at least 0")
-        _ = self.pair_weights  # checks them
         try:
             resolve_normalize_over(self.evaluation.normalize_over, self.objective.normalize_over)
         except InputError as error:
@@ -150,8 +144,6 @@ class Seq2SeqConfig:
 
     def _check_encoder(self) -> None:
         """Raises InputError for what does not go with a pretrained encoder, or needs one."""
-        if self.encoder_learning_rate < 0:
-            raise InputError("encoder_learning_rate", self.encoder_learning_rate, "at least 0")
         if not self.pretrained_encoder:
             if self.decoder == "bert_t5":
                 raise InputError("pretrained_encoder", "''", "a folder, for decoder is 'bert_t5'")

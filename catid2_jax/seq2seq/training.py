@@ -92,7 +92,7 @@ def train_decoder(
         InputError: settings that do not go together, or no pair has a weight.
     """
     _check(stage.table, config, training)
-    data = make_data(stage, queries, config)
+    data, catalog = make_data(stage, queries, config), stage.corpus.catalog
     vocabulary = stage.source.vocabulary
     console.print(
         f"{len(data.source):,} pairs, {len(data.sources):,} {stage.source.described} and "
@@ -123,6 +123,7 @@ def train_decoder(
             _evaluator(stage, dev, config),
             mesh=mesh,
             specs=partition_specs(state),
+            document_ids=lambda pairs: [catalog.ids[row] for row in data.document[pairs]],
         )
 
 

@@ -20,6 +20,7 @@ from catid2_jax.workdir import (
     Record,
     Workdir,
     first_difference,
+    has_begun,
     place_of,
     read_record,
     record_path,
@@ -216,7 +217,9 @@ def _check_cutoffs(config: Config, systems: Iterable[ResolvedSystem]) -> None:
 def _check(step: Step) -> None:
     """Raises InputError if a result that is built on was made with another configuration."""
     record = read_record(step.record)
-    if record is None or step.repeatable or not (record.done or step.resumes):
+    if record is None or step.repeatable:
+        return
+    if not (record.done or (step.resumes and has_begun(step.place.folder, step.name))):
         return
     difference = first_difference(record.config, relevant_values(step.config, step.reads))
     if difference:
@@ -237,12 +240,7 @@ def _run(step: Step) -> None:
     new = Record(wanted, step.system)
     write_record(step.record, new)
     start = time.monotonic()
-    try:
-        result = step.run(view(step.config, step.reads, f"step {step.name}"), step.place)
-    except InputError:
-        if record is None:  # nothing was built yet, so the mended configuration may differ
-            step.record.unlink(missing_ok=True)
-        raise
+    result = step.run(view(step.config, step.reads, f"step {step.name}"), step.place)
     seconds = time.monotonic() - start
     write_record(
         step.record, dataclasses.replace(new, done=True, seconds=seconds, result=result or {})

@@ -1,6 +1,5 @@
 """Step 6: Recall@k of all systems, what their IDs are like, and a few queries to look at."""
 
-import json
 import pathlib
 from collections.abc import Iterable, Mapping
 
@@ -15,7 +14,7 @@ from catid2_jax.docids.quality import docid_quality, neighbor_pairs
 from catid2_jax.evaluation.config import EvaluateConfig
 from catid2_jax.evaluation.recall import recall_at_k, trec_eval_order
 from catid2_jax.evaluation.run_file import read_run
-from catid2_jax.files import write_json
+from catid2_jax.files import read_json, read_npy, write_json
 from catid2_jax.loading import load_table
 from catid2_jax.progress import console
 from catid2_jax.systems import ResolvedSystem
@@ -131,10 +130,10 @@ def _docid_figures(
             continue
         path = place.embeddings
         if path not in neighbors:
-            embeddings = np.load(path, allow_pickle=False, mmap_mode="r")
+            embeddings = read_npy(path, memory_mapped=True)
             neighbors[path] = neighbor_pairs(embeddings, seed=config.seed)
         left = place.figures("docids")
-        found = json.loads(left.read_text(encoding="utf-8")) if left.exists() else {}
+        found = read_json(left) if left.exists() else {}
         table = load_table(place, catalog)
         quality = docid_quality(table.codes, table.codebook_size, categories, neighbors[path])
         figures[name] = found | quality

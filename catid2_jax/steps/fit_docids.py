@@ -4,13 +4,11 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 from catid2_jax.config import Config
 from catid2_jax.data.corpus import Catalog, Corpus
 from catid2_jax.docids.table import DocidTable, write_docids
 from catid2_jax.errors import InputError
-from catid2_jax.files import write_json
+from catid2_jax.files import read_npy, write_json
 from catid2_jax.loading import load_queries
 from catid2_jax.processes import is_first
 from catid2_jax.progress import console
@@ -27,7 +25,7 @@ def run(config: Config, place: Place, system: ResolvedSystem) -> Mapping[str, An
     Returns:
         The shape of the IDs: `levels` and `codebook_size`.
     """
-    embeddings = np.load(place.embeddings, allow_pickle=False, mmap_mode="r")
+    embeddings = read_npy(place.embeddings, memory_mapped=True)
     queries = load_queries(place, "train") if place.query_vectors("train").exists() else None
     corpus = Corpus(Catalog.open(place.workdir.catalog), embeddings, queries)
     sections = {name: getattr(config, name) for name in system.sections}

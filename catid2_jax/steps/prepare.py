@@ -65,6 +65,7 @@ def run(config: Config, place: Place) -> Mapping[str, Any]:
     if not data.catalog:
         paths = write_synthetic(data.synthetic, place.workdir.root / "synthetic", config.seed)
         data = dataclasses.replace(data, **paths)  # type: ignore[arg-type]
+    _check_sources(data, place)
     counts = PreprocessingCounts()
     kept = _prepare_products(data, place, counts)
     source_rows = {"products": len(kept.known) + kept.rejected}
@@ -76,6 +77,17 @@ def run(config: Config, place: Place) -> Mapping[str, Any]:
             )
     _report(config, place, kept, qrels, counts)
     return {"source_rows": source_rows}
+
+
+def _check_sources(data: DataConfig, place: Place) -> None:
+    """Raises InputError for a source that the step would write over."""
+    folder = place.workdir.data.resolve()
+    for name in ("catalog", *(f"{s}_{kind}" for s in SPLITS for kind in ("queries", "qrels"))):
+        path = getattr(data, name)
+        if path and pathlib.Path(path).resolve().parent == folder:
+            raise InputError(
+                f"config.data.{name}", repr(path), "a file outside of the work directory's data/"
+            )
 
 
 def _prepare_products(data: DataConfig, place: Place, counts: PreprocessingCounts) -> _Kept:

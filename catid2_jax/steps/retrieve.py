@@ -20,6 +20,7 @@ from catid2_jax.encoders.precomputed import read_embeddings
 from catid2_jax.encoders.registry import make_encoder
 from catid2_jax.errors import InputError
 from catid2_jax.evaluation.run_file import write_run
+from catid2_jax.files import read_npy
 from catid2_jax.loading import TRAINED_READS, load_product_retriever
 from catid2_jax.progress import console
 from catid2_jax.retrievers.config import RetrieveConfig
@@ -125,9 +126,9 @@ def _query_vectors(config: Config, place: Place, queries: Sequence[Query]) -> np
     path, section = config.retrieve.query_vectors, config.embedding
     if not config.retrieve.queries:
         found = place.query_vectors("test")
-        return np.load(found, allow_pickle=False) if found.exists() else None
+        return read_npy(found) if found.exists() else None
     if path:
-        embeddings = np.load(place.embeddings, allow_pickle=False, mmap_mode="r")
+        embeddings = read_npy(place.embeddings, memory_mapped=True)
         return read_embeddings(path, len(queries), "query", embeddings.shape[1])
     if section.encoder == PRECOMPUTED:
         raise InputError(

@@ -57,9 +57,18 @@ class Checkpoints:
         for manager in self._managers.values():
             manager.close()
 
-    def save(self, step: int, state: object) -> None:
-        """Saves the last state; it is on disk when this returns."""
-        self._managers["last"].save(step, args=ocp.args.StandardSave(state))
+    def save(self, step: int, state: object, evaluated: bool = True) -> None:
+        """Saves the last state; it is on disk when this returns.
+
+        Args:
+            step: the steps taken.
+            state: the state after them.
+            evaluated: whether an evaluation that is due after them is done.
+        """
+        manager, note = self._managers["last"], {"evaluated": evaluated}
+        if manager.latest_step() == step:  # as it was before its evaluation
+            manager.delete(step)
+        manager.save(step, args=ocp.args.StandardSave(state), custom_metadata=note)
 
     def save_if_best(self, step: int, state: object, figures: Mapping[str, float]) -> None:
         """Saves the state as the best if its figure is better than that of every earlier one.
@@ -92,6 +101,14 @@ class Checkpoints:
     def latest_step(self) -> int | None:
         """The step of the last checkpoint, or None if there is none."""
         return self._managers["last"].latest_step()
+
+    @property
+    def is_evaluated(self) -> bool:
+        """Whether the last checkpoint was saved after the evaluation that was due then, if any."""
+        if self.latest_step is None:
+            return True
+        note = self._managers["last"].metadata(self.latest_step).custom_metadata or {}
+        return note.get("evaluated", True)
 
     def restore(self, template: State, which: Which = "last") -> State:
         """Restores the last or the best state.

@@ -1,5 +1,8 @@
 """The training loop, for every stage and every model."""
 
+import contextlib
+import dataclasses
+import signal
 from collections.abc import Callable
 from typing import Any, Protocol, TypeAlias
 
@@ -11,11 +14,14 @@ from jax.sharding import Mesh, PartitionSpec
 
 from catid2_jax.ops.mesh import DATA_AXIS
 from catid2_jax.progress import Progress, console
+from catid2_jax.signals import DeferredSignals, Interruption
 from catid2_jax.training.checkpoint import Checkpoints
+from catid2_jax.training.finite import DocumentIds, FiniteCheck, example_numbers
 from catid2_jax.training.metric_writer import MetricWriter
 from catid2_jax.training.optimizer import TrainingConfig
 from catid2_jax.training.sampler import EpochSampler
 from catid2_jax.training.sharding import REPLICATED, data_mesh, fits_on_device, place
+from catid2_jax.training.stopping import StopVote
 
 Metrics: TypeAlias = dict[str, jax.Array]
 
@@ -55,6 +61,11 @@ StepFunction: TypeAlias = Callable[[TrainState, Any], tuple[TrainState, Metrics]
 Evaluator: TypeAlias = Callable[[TrainState], dict[str, float]]
 """state -> figures; only reads the state, and depends on nothing else."""
 
+Dispatch: TypeAlias = Callable[
+    [TrainState, int, int, jax.Array | None], tuple[TrainState, Metrics, jax.Array | None]
+]
+"""(state, first step, number of steps, votes) -> (state, metrics [steps], outcome of `StopVote`)"""
+
 StateHook: TypeAlias = Callable[[TrainState], TrainState]
 """state -> the state with which training goes on; depends on nothing but the state."""
 
@@ -71,11 +82,14 @@ def train(
     mesh: Mesh | None = None,
     specs: Any = REPLICATED,
     after_evaluation: StateHook | None = None,
+    document_ids: DocumentIds = example_numbers,
 ) -> TrainState:
     """Trains to `config.total_steps` from the latest checkpoint, or from `state` where none is.
 
     A dispatch runs several steps, and its metrics are read only once the next one is under way. The
-    result is the same with and without interruptions.
+    result is the same with and without interruptions. SIGINT and SIGTERM act once the steps that
+    are done are saved: after a dispatch, or, where this is the only process, within an evaluation,
+    which is then made again.
 
     Args:
         step_function: the step.
@@ -90,60 +104,166 @@ def train(
         specs: how the state is sharded, as `place` takes it.
         after_evaluation: called with every state that was evaluated, once the best one has been
             kept; training goes on with what it returns.
+        document_ids: tells the documents of a batch whose loss is not finite.
 
     Returns:
         The state after the last step.
+
+    Raises:
+        InputError: a metric or a parameter is not finite; see `FiniteCheck`.
     """
     mesh = mesh or data_mesh()
     with jax.set_mesh(mesh):
-        state = place(state, mesh, specs)
+        state, evaluated = place(state, mesh, specs), checkpoints.is_evaluated
         if checkpoints.latest_step is not None:
             state = checkpoints.restore(state)
-        done = saved = int(state.step)
-        steps = config.total_steps(sampler.steps_per_epoch)
+        done, steps = int(state.step), config.total_steps(sampler.steps_per_epoch)
         shardings = jax.tree.map(lambda leaf: leaf.sharding, state)
-        run = _dispatcher(step_function, data, sampler, config, mesh, shardings)
-        pending: Metrics = {}
         with (
+            DeferredSignals() as signals,
             Progress(description, steps, done) as progress,
             MetricWriter(checkpoints.directory, done + 1) as writer,
         ):
+            training = _Training(
+                state,
+                steps,
+                config,
+                checkpoints,
+                FiniteCheck(description, sampler, config, checkpoints, document_ids),
+                progress,
+                writer,
+                _dispatcher(step_function, data, sampler, config, mesh, shardings),
+                evaluator,
+                after_evaluation,
+                evaluated,
+            )
+            training.run(signals, StopVote(signals, mesh))
+    return training.state
 
-            def read(metrics: Metrics) -> None:
-                values = _read(metrics)
-                progress.advance(0, values)
-                writer.write(done, values)
 
-            while done < steps and not _has_settled(config, checkpoints, done):
-                count = min(config.steps_per_dispatch, steps - done, _until(config, done))
-                state, metrics = run(state, done, count)
-                read(pending)
-                pending, done = metrics, done + count
-                progress.advance(count)
-                evaluate = evaluator and (
-                    done == steps or _until(config, done) == config.evaluate_every
-                )
-                if not evaluate and done != steps and done - saved < config.checkpoint_every:
-                    continue
-                # Read first: a state that is not finite must not become a checkpoint.
-                read(pending)
-                pending = {}
-                if evaluator and evaluate:
-                    figures = evaluator(state)
-                    writer.write(done, figures)
-                    checkpoints.save_if_best(done, state, figures)
-                    if after_evaluation:
-                        state = after_evaluation(state)
-                ends = done == steps or _has_settled(config, checkpoints, done)
-                if ends or done - saved >= config.checkpoint_every:
-                    checkpoints.save(done, state)
-                    saved = done
-    if config.patience and evaluator and not _has_settled(config, checkpoints, steps):
-        console.print(
-            f"{description} ends at its last step, {steps:,}, before {config.best_metric} has been "
-            f"level for {config.patience} evaluations: more steps may help"
-        )
-    return state
+@dataclasses.dataclass
+class _Training:
+    """A training that is under way.
+
+    Attributes:
+        state: where it is.
+        steps: where it ends.
+        config: how it trains.
+        checkpoints: where states are kept.
+        check: refuses what is not finite.
+        progress: the display.
+        writer: the curves.
+        run_steps: runs some steps.
+        evaluator: measures a state.
+        after_evaluation: changes it then.
+        evaluated: whether the evaluation that is due after the steps that are done is done, too.
+        pending: the metrics that are not read yet.
+    """
+
+    state: TrainState
+    steps: int
+    config: TrainingConfig
+    checkpoints: Checkpoints
+    check: FiniteCheck
+    progress: Progress
+    writer: MetricWriter
+    run_steps: Dispatch
+    evaluator: Evaluator | None
+    after_evaluation: StateHook | None
+    evaluated: bool
+    pending: Metrics = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.done = self.saved = int(self.state.step)
+
+    def run(self, signals: DeferredSignals, stop: StopVote) -> None:
+        """Goes on to the end, or until a signal comes; what is done is saved then."""
+        with contextlib.suppress(Interruption):
+            while not (self.evaluated and self.is_over):
+                if self.evaluated:
+                    with signals.at_once(stop.alone and self.done == self.saved):
+                        self._dispatch(stop)
+                    if stop():
+                        break
+                    if self.evaluated and not self.has_to_save:
+                        continue
+                    self._read({})
+                if self.evaluator and not self.evaluated:
+                    with signals.at_once(stop.alone):
+                        figures = self.evaluator(self.state)
+                    self._take(figures)
+                if self.has_to_save:
+                    self._save()
+        if not (self.evaluated and self.is_over):
+            self._leave(signals)
+        elif self.evaluator and self.config.patience:
+            self._say_whether_it_has_settled()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether no step is left to be done."""
+        return self.done == self.steps or _has_settled(self.config, self.checkpoints, self.done)
+
+    @property
+    def has_to_save(self) -> bool:
+        """Whether a checkpoint is due."""
+        return self.is_over or self.done - self.saved >= self.config.checkpoint_every
+
+    def _dispatch(self, stop: StopVote) -> None:
+        """Runs some steps, and reads the metrics of those before them."""
+        until = _until(self.config, self.done)
+        count = min(self.config.steps_per_dispatch, self.steps - self.done, until)
+        votes = stop.votes()
+        self.state, metrics, outcome = self.run_steps(self.state, self.done, count, votes)
+        stop.take(outcome)
+        self._read(metrics)
+        self.done += count
+        self.progress.advance(count)
+        due = self.done == self.steps or count == until
+        self.evaluated = not (self.evaluator and due)
+
+    def _read(self, metrics: Metrics) -> None:
+        """Waits for the metrics that are pending, and has others pend."""
+        values = {name: np.asarray(value) for name, value in self.pending.items()}
+        self.pending = metrics
+        if not values:
+            return
+        first = self.done - len(next(iter(values.values())))
+        self.check.metrics(first, values)
+        means = {name: float(value.mean()) for name, value in values.items()}
+        self.progress.advance(0, means)
+        self.writer.write(self.done, means)
+
+    def _take(self, figures: dict[str, float]) -> None:
+        """Keeps what an evaluation has found."""
+        self.writer.write(self.done, figures)
+        self.checkpoints.save_if_best(self.done, self.state, figures)
+        if self.after_evaluation:
+            self.state = self.after_evaluation(self.state)
+        self.evaluated = True
+
+    def _save(self) -> None:
+        """Saves the state, unless it is not finite."""
+        self._read({})
+        self.check.state(self.done, self.state)
+        self.checkpoints.save(self.done, self.state, self.evaluated)
+        self.saved = self.done
+
+    def _say_whether_it_has_settled(self) -> None:
+        config = self.config
+        if not _has_settled(config, self.checkpoints, self.done):
+            console.print(
+                f"the training ends at its last step, {self.steps:,}, before {config.best_metric} "
+                f"has been level for {config.patience} evaluations: more steps may help"
+            )
+
+    def _leave(self, signals: DeferredSignals) -> None:
+        """Saves what is not saved, and says so."""
+        signals.received = signals.received or signal.SIGTERM  # another process has got it
+        if self.done > self.saved:
+            self._save()
+        saved = f"step {self.saved:,} is saved" if self.saved else "no step was done yet"
+        console.print(f"{signals.received.name}: {saved}")
 
 
 def _has_settled(config: TrainingConfig, checkpoints: Checkpoints, done: int) -> bool:
@@ -165,36 +285,29 @@ def _dispatcher(
     config: TrainingConfig,
     mesh: Mesh,
     shardings: Any,
-) -> Callable[[TrainState, int, int], tuple[TrainState, Metrics]]:
-    """Compiles (state, first step, number of steps) -> (state, means of the metrics)."""
+) -> Dispatch:
+    """Compiles the steps of a dispatch."""
     resident = config.data_on == "device" or (config.data_on == "auto" and fits_on_device(data))
     rows = PartitionSpec(None, DATA_AXIS)
 
     def many_steps(
-        state: TrainState, data: Dataset | None, batches: Any
-    ) -> tuple[TrainState, Metrics]:
+        state: TrainState, data: Dataset | None, batches: Any, votes: jax.Array | None
+    ) -> tuple[TrainState, Metrics, jax.Array | None]:
         def one(state: TrainState, batch: Any) -> tuple[TrainState, Metrics]:
             state, metrics = step_function(state, batch if data is None else data.batch(batch))
             return state.replace(step=state.step + 1), metrics
 
         state, metrics = jax.lax.scan(one, state, batches)
-        return state, jax.tree.map(lambda m: m.mean(axis=0), metrics)
+        return state, metrics, None if votes is None else votes.any()
 
-    run = jax.jit(many_steps, donate_argnums=0, out_shardings=(shardings, None))
+    run = jax.jit(many_steps, donate_argnums=0, out_shardings=(shardings, None, None))
     on_devices = place(data, mesh) if resident else None
 
-    def dispatch(state: TrainState, first: int, count: int) -> tuple[TrainState, Metrics]:
+    def dispatch(
+        state: TrainState, first: int, count: int, votes: jax.Array | None
+    ) -> tuple[TrainState, Metrics, jax.Array | None]:
         indices = sampler(first, count)
         batches = indices if resident else data.batch(indices)
-        return run(state, on_devices, place(batches, mesh, rows))
+        return run(state, on_devices, place(batches, mesh, rows), votes)
 
     return dispatch
-
-
-def _read(metrics: Metrics) -> dict[str, float]:
-    """Waits for metrics and brings them to the host."""
-    values = {name: float(np.asarray(value)) for name, value in metrics.items()}
-    bad = [name for name, value in values.items() if not np.isfinite(value)]
-    if bad:
-        raise FloatingPointError(f"training metric {bad[0]} is {values[bad[0]]}: expected finite")
-    return values

@@ -8,6 +8,13 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from catid2_jax.constraints import (
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    check_fields,
+)
 from catid2_jax.errors import InputError
 
 
@@ -42,42 +49,35 @@ class TrainingConfig:
             by whether they fit.
     """
 
-    batch_size: int = 4096
-    epochs: int = 300
-    steps: int = 0
+    batch_size: NonNegativeInt = 4096
+    epochs: NonNegativeInt = 300
+    steps: NonNegativeInt = 0
     optimizer: Literal["adamw", "adafactor"] = "adamw"
-    learning_rate: float = 1e-3
-    weight_decay: float = 1e-4
-    warmup_steps: int = 0
+    learning_rate: PositiveFloat = 1e-3
+    weight_decay: NonNegativeFloat = 1e-4
+    warmup_steps: NonNegativeInt = 0
     schedule: Literal["constant", "linear", "cosine", "inverse_sqrt"] = "constant"
-    max_gradient_norm: float = 0.0
-    steps_per_dispatch: int = 16
-    checkpoint_every: int = 1000
-    evaluate_every: int = 1000
+    max_gradient_norm: NonNegativeFloat = 0.0
+    steps_per_dispatch: PositiveInt = 16
+    checkpoint_every: PositiveInt = 1000
+    evaluate_every: PositiveInt = 1000
     best_metric: str = ""
     best_mode: Literal["min", "max"] = "max"
-    best_margin: float = 0.0
-    patience: int = 0
+    best_margin: NonNegativeFloat = 0.0
+    patience: NonNegativeInt = 0
     data_on: Literal["auto", "device", "host"] = "auto"
 
     def __post_init__(self) -> None:
-        for name in ("batch_size", "epochs", "steps", "best_margin"):
-            if getattr(self, name) < 0:
-                raise InputError(name, getattr(self, name), "at least 0")
+        check_fields(self)
         if bool(self.epochs) == bool(self.steps):
             raise InputError(
                 "epochs", f"{self.epochs} with steps = {self.steps}", "one of them, and the other 0"
             )
-        for name in ("steps_per_dispatch", "checkpoint_every", "evaluate_every"):
-            if getattr(self, name) < 1:
-                raise InputError(name, getattr(self, name), "at least 1")
-        if self.learning_rate <= 0:
-            raise InputError("learning_rate", self.learning_rate, "more than 0")
         if self.schedule == "inverse_sqrt" and self.warmup_steps < 1:
             raise InputError(
                 "warmup_steps", self.warmup_steps, "at least 1 for the schedule 'inverse_sqrt'"
             )
-        if self.patience < 0 or (self.patience and not self.best_metric):
+        if self.patience and not self.best_metric:
             raise InputError(
                 "patience",
                 f"{self.patience} with best_metric {self.best_metric!r}",

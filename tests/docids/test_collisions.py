@@ -303,11 +303,13 @@ def test_a_document_that_changes_its_prefix_is_quantised_anew_after_it():
     np.testing.assert_array_equal(after[alone], expected[alone])
 
 
-@pytest.mark.parametrize("name", ["sinkhorn_epsilon", "sinkhorn_iterations"])
-def test_settings_that_are_not_positive_are_refused(name):
+@pytest.mark.parametrize(
+    ("name", "least"), [("sinkhorn_epsilon", "more than 0"), ("sinkhorn_iterations", "at least 1")]
+)
+def test_settings_that_are_not_positive_are_refused(name, least):
     with pytest.raises(InputError) as error:
         CollisionConfig(**{name: 0})
-    assert error.value.args == (name, "0", "more than 0")
+    assert error.value.args == (name, "0", least)
 
 
 def test_collision_rate_by_hand():

@@ -173,7 +173,11 @@ process, what = int(os.environ["JAX_PROCESS_ID"]), sys.argv[1]
 if what == "fail":
     sys.exit(7) if process == 1 else signal.signal(signal.SIGTERM, signal.SIG_IGN)
 if what == "signal":
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(9))
+    def end(*_):
+        open(f"{sys.argv[2]}/{process}.ended", "w").close()
+        sys.exit(9)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, end)
 if what != "good":
     open(f"{sys.argv[2]}/{process}", "w").close()
     time.sleep(100)
@@ -208,11 +212,13 @@ def test_the_first_failure_ends_all(fake, tmp_path):
     assert result.stdout == ""
 
 
-def test_signals_are_passed_on(fake, tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signals_are_passed_on(fake, tmp_path, number):
     command = [sys.executable, LAUNCH / "local.py", "train", "signal", tmp_path]
     process = subprocess.Popen(command, cwd=fake)
     while not all((tmp_path / name).exists() for name in "01"):
         assert process.poll() is None
         time.sleep(0.05)
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=60) == 9
+    process.send_signal(number)
+    assert process.wait(timeout=60) == 128 + number
+    assert all((tmp_path / f"{name}.ended").exists() for name in "01")

@@ -77,7 +77,7 @@ def test_a_category_with_as_many_documents_as_the_other_codes_tell_apart():
     ("paths", "changes", "where", "found"),
     [
         ([()], {"category_levels": 4}, "category_levels", "4 with 4 levels"),
-        ([()], {"category_levels": 0}, "category_levels", "0 with 4 levels"),
+        ([()], {"category_levels": 0}, "category_levels", "0"),
         ([()], {"levels": 0}, "levels", "0"),
         ([()], {"codebook_size": 0}, "codebook_size", "0"),
         ([()], {"codebook_size": 2}, "", "40 documents"),

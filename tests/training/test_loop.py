@@ -2,6 +2,8 @@
 
 import dataclasses
 import functools
+import json
+import signal
 import types
 
 import flax.struct
@@ -11,12 +13,14 @@ import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from catid2_jax import signals
 from catid2_jax.errors import InputError
 from catid2_jax.training import loop, sharding
 from catid2_jax.training.checkpoint import Checkpoints
 from catid2_jax.training.loop import TrainState, train
 from catid2_jax.training.optimizer import TrainingConfig
 from catid2_jax.training.sampler import EpochSampler
+from catid2_jax.training.stopping import StopVote
 
 
 @flax.struct.dataclass
@@ -119,17 +123,51 @@ def test_a_finished_training_is_only_read(tmp_path, monkeypatch):
 
 
 def test_a_loss_that_is_not_finite_stops_the_training(tmp_path, monkeypatch):
+    """It is the eighth step whose batch does it, in a dispatch of the steps 6 to 10."""
+
     def bad_step(state, batch):
-        return state, {"loss": jnp.float32(jnp.nan)}
+        term = jnp.where(state.step == 7, jnp.nan, 1.0)
+        return state, {"loss": term + 1, "term": term, "other": jnp.float32(1)}
 
     sampler = EpochSampler(len(DATA), 6, 0)
-    with (
-        Checkpoints(tmp_path) as checkpoints,
-        pytest.raises(FloatingPointError, match="loss is nan"),
-    ):
-        train(bad_step, start(), Rows(DATA), sampler, CONFIG, checkpoints, "test")
+    config = dataclasses.replace(CONFIG, learning_rate=0.5)
+    with Checkpoints(tmp_path) as checkpoints, pytest.raises(InputError) as error:
+        train(
+            bad_step,
+            start(),
+            Rows(DATA),
+            sampler,
+            config,
+            checkpoints,
+            "test",
+            document_ids=lambda rows: [f"p{row}" for row in rows],
+        )
+    batch = [f"p{row}" for row in EpochSampler(len(DATA), 6, 0)(7, 1)[0]]
+    found = error.value
+    assert found.where == "test"
+    assert found.found.startswith(
+        f"term = nan, loss = nan at step 8, in a batch of 6 documents ({batch[0]}, {batch[1]}, "
+    )
+    for text in ("checkpoint is of step 5", "learning_rate below 0.5", "max_gradient", "dtype"):
+        assert text in found.expected
+    note = json.loads((tmp_path / "not_finite.json").read_text())
+    assert note == {"step": 8, "not finite": ["term", "loss"], "documents": batch}
     with Checkpoints(tmp_path) as checkpoints:
-        assert checkpoints.latest_step is None
+        assert checkpoints.latest_step == 5
+
+
+def test_a_state_that_is_not_finite_becomes_no_checkpoint(tmp_path):
+    """The loss is that of the parameters before the update."""
+
+    def bad_step(state, batch):
+        params = jnp.where(state.step == 9, jnp.inf, state.params)
+        return state.replace(params=params), {"loss": jnp.float32(1)}
+
+    sampler = EpochSampler(len(DATA), 6, 0)
+    message = "found parameters that are not finite at step 10, .* checkpoint is of step 5"
+    with Checkpoints(tmp_path) as checkpoints, pytest.raises(InputError, match=message):
+        train(bad_step, start(), Rows(DATA), sampler, CONFIG, checkpoints, "test")
+    assert kept(tmp_path, "last")[0] == 5
 
 
 def test_checkpoint_of_another_model_is_refused(tmp_path):
@@ -278,6 +316,99 @@ def test_resumed_with_a_hook_that_changes_the_state(tmp_path, monkeypatch):
         ours, theirs = (kept(tmp_path / name, which) for name in ("stopped", "whole"))
         assert ours[0] == theirs[0]
         np.testing.assert_array_equal(ours[1], theirs[1])
+
+
+INTERRUPTIONS = {signal.SIGINT: KeyboardInterrupt, signal.SIGTERM: signals.Terminated}
+
+
+def run_halted(directory, monkeypatch, number, at, config=CONFIG, **options):
+    """A training to which a signal comes while the batches from step `at` are made."""
+    original = EpochSampler.__call__
+
+    def sample(self, first, steps):
+        if first == at:
+            signal.raise_signal(number)
+        return original(self, first, steps)
+
+    monkeypatch.setattr(EpochSampler, "__call__", sample)
+    with signals.raised(), pytest.raises(INTERRUPTIONS[number]):
+        run(directory, config, **options)
+    monkeypatch.setattr(EpochSampler, "__call__", original)
+
+
+@pytest.mark.parametrize("number", INTERRUPTIONS)
+def test_a_signal_saves_the_steps_that_are_done(tmp_path, monkeypatch, capsys, number):
+    """They are five of the first dispatch and those of the second, which was under way."""
+    config = dataclasses.replace(CONFIG, checkpoint_every=1000)
+    whole = run(tmp_path / "whole", config)
+    run_halted(tmp_path / "halted", monkeypatch, number, 5, config)
+    assert f"{number.name}: step 10 is saved" in capsys.readouterr().out
+    assert kept(tmp_path / "halted", "last")[0] == 10
+    handlers = [signal.getsignal(n) for n in signals.NUMBERS]
+    np.testing.assert_array_equal(run(tmp_path / "halted", config).params, whole.params)
+    assert [signal.getsignal(n) for n in signals.NUMBERS] == handlers
+
+
+def test_a_signal_ends_a_training_that_has_nothing_to_save_at_once(tmp_path, monkeypatch, capsys):
+    run_halted(tmp_path, monkeypatch, signal.SIGTERM, 0)
+    assert "SIGTERM: no step was done yet" in capsys.readouterr().out
+    with Checkpoints(tmp_path) as checkpoints:
+        assert checkpoints.latest_step is None
+
+
+@pytest.mark.parametrize("within", [True, False])
+@pytest.mark.parametrize("at", [6, 12])
+def test_an_evaluation_that_a_signal_interrupts_is_made_again(tmp_path, monkeypatch, at, within):
+    """Within it, or when the dispatch before it has just been sent; a hook follows it."""
+    config = dataclasses.replace(EVALUATED, best_metric="good", checkpoint_every=1000)
+    seen = []
+
+    def evaluator(state):
+        seen.append(int(state.step))
+        if within and seen.count(at) == 1 and seen[-1] == at:
+            signal.raise_signal(signal.SIGINT)
+        return {"good": float(state.params[0])}
+
+    def hook(state):
+        return state.replace(params=state.params * jnp.float32(1.5))
+
+    halting = {"evaluator": evaluator, "after_evaluation": hook}
+    run_halted(
+        tmp_path / "halted", monkeypatch, signal.SIGINT, -1 if within else at - 3, config, **halting
+    )
+    with Checkpoints(tmp_path / "halted") as checkpoints:
+        assert (checkpoints.latest_step, checkpoints.is_evaluated) == (at, False)
+    resumed = run(tmp_path / "halted", config, evaluator, after_evaluation=hook)
+    assert seen == [*range(3, at + (within and 1), 3), *range(at, 13, 3)]
+    whole = run(tmp_path / "whole", config, evaluator, after_evaluation=hook)
+    np.testing.assert_array_equal(resumed.params, whole.params)
+    for which in ("last", "best"):
+        ours, theirs = (kept(tmp_path / name, which) for name in ("halted", "whole"))
+        assert ours[0] == theirs[0]
+        np.testing.assert_array_equal(ours[1], theirs[1])
+    seen.clear()
+    run(tmp_path / "halted", config, evaluator, after_evaluation=hook)
+    assert seen == []
+
+
+def test_an_error_is_not_hidden_by_a_signal():
+    def fail():
+        signal.raise_signal(signal.SIGTERM)
+        raise ZeroDivisionError
+
+    with signals.raised(), pytest.raises(ZeroDivisionError), signals.DeferredSignals():
+        fail()
+
+
+def test_votes_of_several_processes_count_a_dispatch_later(monkeypatch):
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    deferred, answers = signals.DeferredSignals(), []
+    stop = StopVote(deferred, sharding.data_mesh())
+    for dispatch in range(4):
+        deferred.received = signal.SIGTERM if dispatch >= 1 else None
+        stop.take(stop.votes().any())
+        answers.append(stop())
+    assert answers == [False, False, True, True]
 
 
 @flax.struct.dataclass

@@ -111,7 +111,7 @@ def test_gradients_are_clipped_before_adam():
     [
         ({"schedule": "inverse_sqrt"}, "warmup_steps: found 0, expected at least 1"),
         ({"patience": 3}, "patience: found 3 with best_metric ''"),
-        ({"patience": -1, "best_metric": "loss"}, "patience: found -1 with"),
+        ({"patience": -1, "best_metric": "loss"}, "patience: found -1, expected at least 0"),
     ],
 )
 def test_what_must_go_together(fields, message):

@@ -4,13 +4,14 @@ import dataclasses
 import itertools
 import pathlib
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet
 
+from catid2_jax.constraints import NonNegativeInt, at_least, at_most, check_fields
 from catid2_jax.data.queries import write_qrels, write_queries
 from catid2_jax.data.sources.conversion import as_category_cells, as_ids, as_text
 from catid2_jax.data.sources.judgements import SPLITS, JudgementCounts, split_judgements
@@ -56,14 +57,11 @@ class WritingConfig:
         InputError: negative `max_characters`, or `test_share` outside 0 to 1.
     """
 
-    max_characters: int = 0
-    test_share: float = 0.2
+    max_characters: NonNegativeInt = 0
+    test_share: Annotated[float, at_least(0), at_most(1)] = 0.2
 
     def __post_init__(self) -> None:
-        if self.max_characters < 0:
-            raise InputError("max_characters", self.max_characters, "at least 0")
-        if not 0 <= self.test_share <= 1:
-            raise InputError("test_share", self.test_share, "a fraction from 0 to 1")
+        check_fields(self)
 
 
 @dataclasses.dataclass

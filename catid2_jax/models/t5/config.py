@@ -2,10 +2,19 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping
+from typing import Annotated, Literal
 
 import flax.linen as nn
 import jax
 
+from catid2_jax.constraints import (
+    NonNegativeInt,
+    PositiveInt,
+    ShareBelowOne,
+    at_least,
+    check_fields,
+    one_of,
+)
 from catid2_jax.errors import InputError
 
 ACTIVATIONS: Mapping[str, Callable[[jax.Array], jax.Array]] = {
@@ -40,29 +49,25 @@ class T5Config:
             which is projected to this many tokens; encoder layers are then optional.
 
     Raises:
-        InputError: `mlp_activations` is empty or names an unknown one, or `memory_tokens` is below
-            0.
+        InputError: a value out of its range, or no activation.
     """
 
-    emb_dim: int = 512
-    num_heads: int = 6
-    head_dim: int = 64
-    mlp_dim: int = 1024
-    num_encoder_layers: int = 8
-    num_decoder_layers: int = 8
-    dropout_rate: float = 0.0
-    mlp_activations: tuple[str, ...] = ("gelu", "linear")
+    emb_dim: PositiveInt = 512
+    num_heads: PositiveInt = 6
+    head_dim: PositiveInt = 64
+    mlp_dim: PositiveInt = 1024
+    num_encoder_layers: NonNegativeInt = 8
+    num_decoder_layers: NonNegativeInt = 8
+    dropout_rate: ShareBelowOne = 0.0
+    mlp_activations: tuple[Annotated[str, one_of(ACTIVATIONS)], ...] = ("gelu", "linear")
     logits_via_embedding: bool = False
-    relative_attention_num_buckets: int = 32
-    relative_attention_max_distance: int = 128
-    dtype: str = "float32"
+    relative_attention_num_buckets: Annotated[int, at_least(4)] = 32
+    relative_attention_max_distance: PositiveInt = 128
+    dtype: Literal["float32", "bfloat16"] = "float32"
     remat: bool = False
-    memory_tokens: int = 0
+    memory_tokens: NonNegativeInt = 0
 
     def __post_init__(self) -> None:
-        if not self.mlp_activations or not set(self.mlp_activations) <= set(ACTIVATIONS):
-            raise InputError(
-                "mlp_activations", self.mlp_activations, f"one or more of {', '.join(ACTIVATIONS)}"
-            )
-        if self.memory_tokens < 0:
-            raise InputError("memory_tokens", self.memory_tokens, "at least 0")
+        check_fields(self)
+        if not self.mlp_activations:
+            raise InputError("mlp_activations", "()", f"one or more of {', '.join(ACTIVATIONS)}")

@@ -10,9 +10,9 @@ import numpy as np
 
 from catid2_jax.docids.collisions import collision_rate
 from catid2_jax.docids.quality import docid_quality, neighbor_pairs, quantization_error
-from catid2_jax.losses import LossWeights
+from catid2_jax.losses import TERMS, LossWeights
 from catid2_jax.models.residual_quantizer import quantize
-from catid2_jax.models.rqvae import RQVAE
+from catid2_jax.models.rqvae import RQVAE, RQVAEConfig
 from catid2_jax.ops.similarity import normalize
 from catid2_jax.progress import console
 from catid2_jax.schemes.rqvae.diagnosis import make_diagnosis, term_problems
@@ -55,6 +55,28 @@ def _cosines(model: RQVAE) -> Callable[[jax.Array, dict], Any]:
         return jnp.sum(normalize(batch) * reconstructions, axis=1)
 
     return cosines
+
+
+def figure_names(config: RQVAEConfig) -> tuple[str, ...]:
+    """Names of the figures that the evaluator of a network of this shape can give."""
+    per_level = (
+        *("perplexity", "codes_used", "dead_codes", "quantization_error"),
+        "usage_correlation",
+    )
+    per_category = ("category_purity", "category_nmi", "category_ami")
+    pairs = ("all_pairs", "within_leaf", "across_leaves", "nearest_neighbors")
+    return (
+        "collision_rate",
+        *(f"{name}/level_{level}" for name in per_level for level in range(1, config.levels + 1)),
+        *(
+            f"{name}/level_{level}"
+            for name in per_category
+            for level in range(1, config.category_levels + 1)
+        ),
+        *(f"common_prefix/{name}" for name in pairs),
+        "reconstruction_cosine",
+        *(f"gradient_norm/{term}" for term in ("residual_quantization", *TERMS)),
+    )
 
 
 def make_rqvae_evaluator(

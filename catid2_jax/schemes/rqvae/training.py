@@ -67,7 +67,8 @@ def train_rqvae(
 
     model = RQVAE(config, width)
     held_out = held_out_rows(len(embeddings), config.held_out, seed)
-    trained = data.batch(np.setdiff1d(np.arange(len(embeddings)), held_out))
+    training_rows = np.setdiff1d(np.arange(len(embeddings)), held_out)
+    trained = data.batch(training_rows)
     batch_size = training.batch_of(len(trained.embeddings))
     sampler = EpochSampler(len(trained.embeddings), batch_size, seed, jax.device_count())
     optimizer = make_optimizer(training, training.total_steps(sampler.steps_per_epoch))
@@ -93,6 +94,7 @@ def train_rqvae(
             "training the RQ-VAE",
             make_rqvae_evaluator(model, data, weights, seed, held_out),
             after_evaluation=reseed,
+            document_ids=lambda rows: [corpus.catalog.ids[row] for row in training_rows[rows]],
         )
 
 

@@ -16,6 +16,7 @@ from catid2_jax.models.rqvae import RQVAE
 from catid2_jax.schemes.rqvae import evaluation
 from catid2_jax.schemes.rqvae.evaluation import (
     corpus_latents,
+    figure_names,
     make_rqvae_evaluator,
     nearest_codes,
 )
@@ -139,6 +140,7 @@ def test_figures_are_those_of_independent_computations(spoken):
     expected["reconstruction_cosine"] = cosine_by_hand(state)
     assert len(diagnosed) == 4 + L  # `test_diagnosis.py` has their values
     assert figures.keys() - diagnosed == expected.keys()
+    assert figures.keys() <= set(figure_names(CONFIG))
     for name, value in expected.items():
         np.testing.assert_allclose(figures[name], value, rtol=1e-5, atol=1e-9, err_msg=name)
 
