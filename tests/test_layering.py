@@ -16,7 +16,7 @@ LAYERS = (
     ("errors",),
     ("processes", "plugins", "resources"),
     ("files", "progress", "types"),
-    ("ops", "records"),
+    ("lock", "ops", "records"),
     ("losses", "models", "data"),
     ("docids", "decoding"),
     ("evaluation",),

@@ -19,6 +19,9 @@ from catid2_jax.files import atomic_write
 
 JSON_SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".json.gz")
 
+LONGEST_LINE = 16 << 20
+"""Bytes of the longest line that is read: more are no record, but no lines, or a gzip bomb."""
+
 
 def check_suffix(path: str | PathLike[str], suffixes: Iterable[str]) -> None:
     """Raises InputError unless the name of `path` ends in one of `suffixes`."""
@@ -60,12 +63,16 @@ def read_lines(path: str | PathLike[str]) -> Iterator[tuple[int, bytes]]:
     Only "\n" ends a line, since a title may contain Unicode's other line separators.
 
     Raises:
-        InputError: the file is missing, unreadable or a damaged gzip, or changes while it is read.
+        InputError: the file is missing, unreadable or a damaged gzip, changes while it is read, or
+            has a line of more than `LONGEST_LINE` bytes.
     """
     opener: Any = gzip.open if str(path).endswith(".gz") else open
     try:
         with unchanged(path), opener(path, "rb") as file:
-            for number, line in enumerate(file, 1):
+            for number, line in enumerate(iter(lambda: file.readline(LONGEST_LINE + 1), b""), 1):
+                if len(line) > LONGEST_LINE:
+                    found = f"a line of more than {LONGEST_LINE >> 20} MiB"
+                    raise InputError(f"{path}:{number}", found, "a line per record")
                 if number == 1:
                     line = line.removeprefix(codecs.BOM_UTF8)
                 if line.strip():
