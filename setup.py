@@ -53,6 +53,7 @@ CORE = [
     "sentencepiece>=0.2",
     "tensorboardX>=2.6",
     "tensorstore>=0.1.80",
+    "xxhash>=3",
 ]
 
 DATA = ["datasets>=4", "duckdb>=1.5"]

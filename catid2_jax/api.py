@@ -54,7 +54,15 @@ from catid2_jax.seq2seq.source import Source
 from catid2_jax.seq2seq.training import SEQ2SEQ, Stage2, load_params, train_decoder
 from catid2_jax.systems import SYSTEMS, System, option_changes, resolve_system
 from catid2_jax.types import Qrels, Query
-from catid2_jax.workdir import Record, Workdir, has_begun, place_of, read_record, record_path
+from catid2_jax.workdir import (
+    Record,
+    Workdir,
+    check_artefacts,
+    has_begun,
+    place_of,
+    read_record,
+    record_path,
+)
 
 __all__ = ["learn_docids", "load", "read_catalog", "train_retriever"]
 
@@ -71,8 +79,8 @@ def load(workdir: str | os.PathLike[str], system: str = "", **retrieve: Any) -> 
             configuration says.
 
     Raises:
-        InputError: there is no such work directory or system, a step is missing, or it is the work
-            of another version.
+        InputError: there is no such work directory or system, a step is missing, a file has changed
+            since its step was done, or it is the work of another version.
     """
     root = pathlib.Path(workdir)
     steps = ["prepare"] if systems_in(root) else ["prepare", "embed", "docids"]
@@ -92,6 +100,7 @@ def load(workdir: str | os.PathLike[str], system: str = "", **retrieve: Any) -> 
     if resolved.is_trained:
         _check_finished(root, place.model, "docids")
         _check_finished(root, place.model, "train_seq2seq")
+    check_artefacts(place, "retrieve")
     return load_product_retriever(config, place, resolved)
 
 

@@ -17,6 +17,7 @@ from catid2_jax.config import Config, default_config, freeze
 from catid2_jax.config_file import flag_error, load_config, override
 from catid2_jax.config_help import field_help, paragraph
 from catid2_jax.errors import InputError, system_error
+from catid2_jax.lock import locked
 from catid2_jax.progress import console as output
 from catid2_jax.resources import config_path
 from catid2_jax.workdir import Workdir
@@ -119,7 +120,8 @@ def main(
         frozen, workdir = freeze(config), pathlib.Path(given.workdir or f"runs/{name}")
         if given.distributed:
             _join()
-        run(frozen, Workdir(workdir))
+        with locked(workdir):
+            run(frozen, Workdir(workdir))
         output.print(f"everything is in {workdir}")
 
 

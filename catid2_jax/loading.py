@@ -205,7 +205,7 @@ def load_model(config: Config, place: Place) -> TrainedModel:
     if section.checkpoint != "auto":
         which = section.checkpoint
     else:
-        with Checkpoints(directory) as checkpoints:
+        with Checkpoints(directory, read_only=True) as checkpoints:
             which = "last" if checkpoints.best_step is None else "best"
     params = load_params(stage.decoder, stage.source, config.seq2seq_training, directory, which)
     over = resolve_normalize_over(section.normalize_over, config.seq2seq.objective.normalize_over)

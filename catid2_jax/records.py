@@ -1,21 +1,23 @@
 """The records that a work directory's steps leave, and the systems whose steps have any."""
 
 import dataclasses
+import fnmatch
 import json
 import os
 import pathlib
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from catid2_jax.errors import InputError
-from catid2_jax.files import write_json
+from catid2_jax.files import file_digest, read_sealed, write_sealed
 
-FORMAT = 2
+FORMAT = 3
 """Format of a work directory; one of another format is refused."""
 
 SYSTEM_ORDER = (
-    *("cat_id2", "tiger", "cost", "bm25", "rq_kmeans", "rq_kmeans_balanced"),
-    *("category_prefix", "random_ids", "given", "clusters"),
+    *("cat_id2", "cat_id2_literal", "tiger", "cost", "bm25", "rq_kmeans"),
+    *("rq_kmeans_balanced", "category_prefix", "random_ids", "given", "clusters"),
 )
 """The systems that come first where one is to be chosen: the first rows of `systems.SYSTEMS`."""
 
@@ -32,6 +34,8 @@ class Record:
         done: whether its files are whole.
         seconds: how long it took.
         result: what later steps need to know beside its files.
+        files: size and digest of each file that it left, by its path in the step's folder.
+        finished: when it was done, in UTC.
         format: format of the work directory.
     """
 
@@ -40,6 +44,8 @@ class Record:
     done: bool = False
     seconds: float | None = None
     result: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    files: Mapping[str, Sequence[Any]] = dataclasses.field(default_factory=dict)
+    finished: str = ""
     format: int = FORMAT
 
 
@@ -52,7 +58,8 @@ def read_record(path: pathlib.Path) -> Record | None:
     """A step's record, or None if it has none.
 
     Raises:
-        InputError: the file is no record, or one of another version of this package.
+        InputError: the file is no record, one of another version of this package, or not as it was
+            written.
     """
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
@@ -68,14 +75,83 @@ def read_record(path: pathlib.Path) -> Record | None:
             f"format {FORMAT}: make it anew",
         )
     try:
-        return Record(**values)
-    except TypeError as error:
-        raise InputError(path, "other fields", "the record of a step") from error
+        return Record(**read_sealed(path))
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            path,
+            "a record that has changed since it was written",
+            "it as it was: restore it, or delete it and run the same command again",
+        ) from error
 
 
 def write_record(path: pathlib.Path, record: Record) -> None:
     """Writes a step's record, atomically."""
-    write_json(path, dataclasses.asdict(record))
+    write_sealed(path, dataclasses.asdict(record))
+
+
+def finish(
+    record: Record, folder: pathlib.Path, left: Sequence[str], seconds: float, result: Any = None
+) -> Record:
+    """The record of a step once it is done.
+
+    Args:
+        record: that of the step while it was running.
+        folder: the step's folder.
+        left: patterns of the paths in it of the files that the step has left.
+        seconds: how long it took.
+        result: what later steps need to know beside its files.
+    """
+    paths = sorted({path for pattern in left for path in folder.glob(pattern) if path.is_file()})
+    files = {
+        path.relative_to(folder).as_posix(): (path.stat().st_size, file_digest(path))
+        for path in paths
+    }
+    now = _time(time.time())
+    return dataclasses.replace(
+        record, done=True, seconds=seconds, result=result or {}, files=files, finished=now
+    )
+
+
+def check_files(path: pathlib.Path, patterns: Sequence[str] = ("*",)) -> None:
+    """Checks that files are as a step left them; a step that is not done has left none.
+
+    Args:
+        path: where the record of the step lies.
+        patterns: of the paths of the files in the step's folder; "*" matches "/" too.
+
+    Raises:
+        InputError: a file is missing or has changed.
+    """
+    record = read_record(path)
+    if record is None or not record.done:
+        return
+    for name, (size, digest) in record.files.items():
+        if not any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns):
+            continue
+        file = path.parent.parent / name
+        found = _change(file, size, digest)
+        if found:
+            raise InputError(
+                file,
+                f"{found} since the step {path.stem} left it at {record.finished}",
+                f"it as it was: restore it, or delete {path} and run the same command again, which "
+                "makes it anew",
+            )
+
+
+def _change(file: pathlib.Path, size: int, digest: str) -> str:
+    """How a file has changed; empty if it has not."""
+    if not file.is_file():
+        return "no such file, removed"
+    found = file.stat()
+    modified = f"(last modified at {_time(found.st_mtime)})"
+    if found.st_size != size:
+        return f"{found.st_size:,} bytes instead of {size:,} {modified}: changed"
+    return "" if file_digest(file) == digest else f"other contents {modified}: changed"
+
+
+def _time(seconds: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(seconds))
 
 
 def systems_in(root: str | os.PathLike[str]) -> list[str]:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import itertools
 import json
 import pathlib
 import re
@@ -12,6 +13,8 @@ from catid2_jax.config import Config, declared_values
 from catid2_jax.errors import InputError
 from catid2_jax.records import FORMAT as FORMAT
 from catid2_jax.records import Record as Record
+from catid2_jax.records import check_files as check_files
+from catid2_jax.records import finish as finish
 from catid2_jax.records import read_record as read_record
 from catid2_jax.records import record_path as record_path
 from catid2_jax.records import write_record as write_record
@@ -149,6 +152,36 @@ def place_of(system: ResolvedSystem, config: Config, workdir: Workdir) -> Place:
     return Place(
         workdir, folder, root / (system.model_name or system.name), folder if own else root
     )
+
+
+VOCABULARY = "vocabulary"
+"""Name of the record of the vocabulary, which the first system that needs it makes for all."""
+
+_READ_LATER = {
+    "prepare": ("data/catalog.*", "data/queries.*", "data/qrels.*"),
+    "embed": ("embeddings.npy", "query_vectors.*"),
+    "docids": ("docids*", "steps/*"),
+    VOCABULARY: ("*",),
+    "train_seq2seq": ("encoder/*",),  # checkpoints have digests of their own
+    "retrieve": ("*",),
+}
+"""Step -> patterns of those of its files that later steps read, in the order of the steps."""
+
+
+def check_artefacts(place: Place, step: str) -> None:
+    """Checks that what the steps before one have left is still as they left it.
+
+    Args:
+        place: where the step reads.
+        step: its name.
+
+    Raises:
+        InputError: a file is missing or has changed since.
+    """
+    root = place.workdir.root
+    folders = {"prepare": root, "embed": place.vectors, VOCABULARY: root, "retrieve": place.folder}
+    for name in itertools.takewhile(lambda name: name != step, _READ_LATER):
+        check_files(record_path(folders.get(name, place.model), name), _READ_LATER[name])
 
 
 def relevant_values(config: Config, names: tuple[str, ...]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ LAYERS = (
     ("constraints", "signals"),
     ("processes", "plugins", "resources"),
     ("files", "progress", "types"),
-    ("ops", "records"),
+    ("lock", "ops", "records"),
     ("losses", "models", "data"),
     ("docids", "decoding"),
     ("evaluation",),

@@ -1,10 +1,8 @@
 """Reads a checkpoint folder of any supported format, and writes one."""
 
 import dataclasses
-import os
 import pathlib
 import re
-import shutil
 from typing import Any, Literal
 
 import numpy as np
@@ -30,7 +28,7 @@ from catid2_jax.checkpoints.tree import (
 )
 from catid2_jax.docids.vocabulary import Vocabulary
 from catid2_jax.errors import InputError
-from catid2_jax.files import write_json
+from catid2_jax.files import atomic_folder, write_json
 from catid2_jax.models.t5.config import T5Config
 from catid2_jax.training.checkpoint import Which
 
@@ -141,25 +139,19 @@ def write_checkpoint(
     path = pathlib.Path(path).absolute()
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise InputError(path, "something there already", "no such folder or an empty one")
-    # A fixed name, so that what a killed process left is overwritten by the next one.
-    temporary = path.with_name(f".{path.name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    try:
-        temporary.mkdir(parents=True)
+    if kind == "huggingface" and vocabulary is None:
+        raise InputError("vocabulary", "none", "one for Hugging Face's tokenizer")
+    with atomic_folder(path) as folder:
         if kind == "huggingface":
-            if vocabulary is None:
-                raise InputError("vocabulary", "none", "one for Hugging Face's tokenizer")
-            write_hugging_face(temporary, checkpoint)
-            write_tokenizer(temporary, vocabulary)
+            write_hugging_face(folder, checkpoint)
         else:
-            write_t5x(temporary, checkpoint)
-            if vocabulary is not None:
-                (temporary / PIECES).write_bytes(vocabulary.model)
+            write_t5x(folder, checkpoint)
+        if kind == "huggingface" and vocabulary is not None:
+            write_tokenizer(folder, vocabulary)
+        elif vocabulary is not None:
+            (folder / PIECES).write_bytes(vocabulary.model)
         note = dataclasses.asdict(dataclasses.replace(checkpoint, params={}, token_names={}))
-        write_json(temporary / NOTE, {name: note[name] for name in ("config", "id_tokens", "step")})
-        os.replace(temporary, path)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        write_json(folder / NOTE, {name: note[name] for name in ("config", "id_tokens", "step")})
 
 
 def _t5x_folder(path: pathlib.Path) -> pathlib.Path:

@@ -9,8 +9,15 @@ from catid2_jax.checkpoints.tree import Checkpoint, IdTokens
 from catid2_jax.docids.vocabulary import Vocabulary
 from catid2_jax.errors import InputError
 from catid2_jax.models.t5.config import T5Config
-from catid2_jax.records import Record, choose_system, read_record, record_path, systems_in
-from catid2_jax.training.checkpoint import Which
+from catid2_jax.records import (
+    Record,
+    check_files,
+    choose_system,
+    read_record,
+    record_path,
+    systems_in,
+)
+from catid2_jax.training.checkpoint import Which, newest_step
 
 
 def system_folder(path: pathlib.Path, part: str) -> pathlib.Path | None:
@@ -58,6 +65,7 @@ def read_trained(folder: pathlib.Path, which: Which = "last") -> Checkpoint:
     leaves, step = _read_last(folder / "seq2seq" / which, "params")
     fields = t5 | {"mlp_activations": tuple(t5["mlp_activations"])}
     path = pathlib.Path(section["vocabulary"] or folder.parent / "vocabulary.model")
+    check_files(record_path(folder.parent, "vocabulary"))
     levels, codebook_size = shape["levels"], shape["codebook_size"]
     vocabulary = Vocabulary(path, levels, codebook_size, section["extra_ids"])
     tokens = IdTokens(vocabulary.first_id_token, levels, codebook_size)
@@ -99,11 +107,11 @@ def read_codebooks(path: str | pathlib.Path, which: Which = "last") -> np.ndarra
 
 def _read_last(folder: pathlib.Path, part: str) -> tuple[dict[str, np.ndarray], int]:
     """Reads the leaves of a part of a training state, by their path in it, and the step."""
-    steps = [int(p.name) for p in folder.glob("*") if p.name.isdecimal()]
-    if not steps:
+    step = newest_step(folder)
+    if step is None:
         raise InputError(folder, "no checkpoint", "a trained model")
-    leaves = read_orbax(folder / str(max(steps)) / "default", (part,))
-    return {name.removeprefix(f"{part}/"): leaf for name, leaf in leaves.items()}, max(steps)
+    leaves = read_orbax(folder / str(step) / "default", (part,))
+    return {name.removeprefix(f"{part}/"): leaf for name, leaf in leaves.items()}, step
 
 
 def _record(folder: pathlib.Path, step: str) -> Record:

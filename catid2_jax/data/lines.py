@@ -27,6 +27,8 @@ _JSON_KINDS = {
     list: "a list",
     dict: "an object",
 }
+LONGEST_LINE = 16 << 20
+"""Bytes of the longest line that is read: more are no record, but no lines, or a gzip bomb."""
 
 
 def check_suffix(path: str | PathLike[str], suffixes: Iterable[str]) -> None:
@@ -70,12 +72,15 @@ def read_lines(path: str | PathLike[str]) -> Iterator[tuple[int, bytes]]:
 
     Raises:
         InputError: the file is missing, unreadable or a damaged gzip, changes while it is read, or
-            has lines that end in a carriage return alone.
+            has lines that end in a carriage return alone or are of more than `LONGEST_LINE` bytes.
     """
     opener: Any = gzip.open if str(path).endswith(".gz") else open
     try:
         with unchanged(path), opener(path, "rb") as file:
-            for number, line in enumerate(file, 1):
+            for number, line in enumerate(iter(lambda: file.readline(LONGEST_LINE + 1), b""), 1):
+                if len(line) > LONGEST_LINE:
+                    found = f"a line of more than {LONGEST_LINE >> 20} MiB"
+                    raise InputError(f"{path}:{number}", found, "a line per record")
                 if number == 1:
                     line = line.removeprefix(codecs.BOM_UTF8)
                     check_line_end(line, f"{path}:{number}")

@@ -145,7 +145,7 @@ def load_params(
         params = decoder.initialize(jax.random.key(0), source.form)
         return TrainState(jnp.int32(0), params, optimizer.init(params))
 
-    with Checkpoints(directory) as checkpoints:
+    with Checkpoints(directory, read_only=True) as checkpoints:
         return checkpoints.restore(jax.eval_shape(template), which).params
 
 

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 from catid2_jax.config import Config, view
 from catid2_jax.errors import InputError
 from catid2_jax.plugins import is_dotted, resolve
-from catid2_jax.processes import first_alone, wait_for_all
+from catid2_jax.processes import first_alone, is_first, wait_for_all
 from catid2_jax.progress import console
 from catid2_jax.steps import embed, evaluate, fit_docids, prepare, retrieve, train_seq2seq
 from catid2_jax.steps.check import check_inputs
@@ -19,6 +19,8 @@ from catid2_jax.workdir import (
     Place,
     Record,
     Workdir,
+    check_artefacts,
+    finish,
     first_difference,
     has_begun,
     place_of,
@@ -34,6 +36,15 @@ Result: TypeAlias = Mapping[str, Any] | None
 
 STEPS = ("prepare", "embed", "docids", "train_seq2seq", "retrieve", "evaluate")
 """The steps by name, in their order."""
+
+_LEFT = {
+    "prepare": ("data/*", "synthetic/*"),
+    "embed": ("embeddings.npy", "query_vectors.*.npy"),
+    "docids": ("docids*", "rqvae/**/*"),
+    "train_seq2seq": ("seq2seq/**/*", "encoder/*"),
+    "evaluate": ("metrics.json",),
+}
+"""Step -> patterns of the files that it leaves beside its figures."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,6 +63,7 @@ class Step:
         repeatable: whether another configuration may replace its result: nothing is built on it.
         always: whether it is run again though done.
         alone: whether of several processes the first runs it alone: it reads what it writes.
+        places: where it reads; empty for `place`.
     """
 
     name: str
@@ -64,6 +76,13 @@ class Step:
     repeatable: bool = False
     always: bool = False
     alone: bool = False
+    places: tuple[Place, ...] = ()
+
+    @property
+    def left(self) -> tuple[str, ...]:
+        """Patterns of the files that it leaves."""
+        figures = f"steps/{self.name}.metrics.json"
+        return (*_LEFT.get(self.name, (self.config.retrieve.output,)), figures)
 
     @property
     def record(self) -> pathlib.Path:
@@ -142,6 +161,7 @@ def plan(config: Config, workdir: Workdir, last: str) -> list[Step]:
                 repeatable=True,
                 always=True,
                 alone=True,
+                places=tuple(places.values()),
             )
         )
     unique = {step.record: step for step in reversed(steps) if step.name in wanted}
@@ -237,12 +257,13 @@ def _run(step: Step) -> None:
     if record and record.done and record.config == wanted and not step.always:
         console.print(f"{step.label}: done before, in {record.seconds:.0f} s")
         return
+    for place in step.places or (step.place,):
+        check_artefacts(place, step.name)
     new = Record(wanted, step.system)
     write_record(step.record, new)
     start = time.monotonic()
     result = step.run(view(step.config, step.reads, f"step {step.name}"), step.place)
     seconds = time.monotonic() - start
-    write_record(
-        step.record, dataclasses.replace(new, done=True, seconds=seconds, result=result or {})
-    )
+    if is_first():
+        write_record(step.record, finish(new, step.place.folder, step.left, seconds, result))
     console.print(f"{step.label}: done in {seconds:.0f} s")

@@ -27,6 +27,9 @@ def run(config: Config, place: Place) -> None:
     Their rows are those of the preprocessed catalogue and queries in `data/`.
     """
     section, catalog = config.embedding, Catalog.open(place.workdir.catalog)
+    if is_first():  # what an unfinished run with another encoder may have left
+        for split in SPLITS:
+            place.query_vectors(split).unlink(missing_ok=True)
     if section.encoder == PRECOMPUTED:
         _select_given(section, place, catalog)
         return

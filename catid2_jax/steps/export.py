@@ -24,8 +24,10 @@ A document of -1 is no result; `exact` says that nothing better than the k exist
 may be exchanged for those of another catalogue of the same capacities.
 """
 
+import contextlib
 import functools
 import pathlib
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -38,7 +40,7 @@ from catid2_jax.data.corpus import Catalog
 from catid2_jax.decoding.filters import FIELDS, FilterIndex, read_filter
 from catid2_jax.docids.vocabulary import PAD, Vocabulary
 from catid2_jax.errors import InputError
-from catid2_jax.files import atomic_write, write_json
+from catid2_jax.files import atomic_folder, atomic_write, write_json
 from catid2_jax.loading import load_corpus, load_model
 from catid2_jax.processes import first_alone
 from catid2_jax.progress import console
@@ -47,7 +49,7 @@ from catid2_jax.retrievers.generative import TrainedModel
 from catid2_jax.seq2seq.search import retrieve
 from catid2_jax.seq2seq.source import WordPieceSource
 from catid2_jax.systems import ResolvedSystem
-from catid2_jax.workdir import Place
+from catid2_jax.workdir import Place, check_artefacts
 
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 
@@ -60,6 +62,7 @@ def run(config: Config, place: Place, system: ResolvedSystem) -> None:
             f"{system.name!r}, which searches by {system.row.retriever}",
             "systems that search for whole IDs, which is what is exported",
         )
+    check_artefacts(place, "retrieve")
     section = config.retrieve
     model = load_model(config, place)
     catalog = load_corpus(place, with_embeddings=False).catalog
@@ -74,15 +77,28 @@ def run(config: Config, place: Place, system: ResolvedSystem) -> None:
 
 
 def _write(
-    directory: pathlib.Path,
+    target: pathlib.Path,
     section: RetrieveConfig,
     model: TrainedModel,
     tree: Any,
     catalog: Catalog,
 ) -> None:
-    """Writes the files, of which the one that says how the others are used is there last."""
+    """Writes the files, which take the place of those of an earlier export all at once."""
     arrays, function = to_arrays(tree), export_retrieve(section, model, tree)
-    (directory / "export.json").unlink(missing_ok=True)
+    with atomic_folder(target) as directory:
+        _write_files(directory, section, model, arrays, function, catalog)
+    size = sum(path.stat().st_size for path in target.iterdir())
+    console.print(f"{target}: {size / 2**20:.1f} MiB")
+
+
+def _write_files(
+    directory: pathlib.Path,
+    section: RetrieveConfig,
+    model: TrainedModel,
+    arrays: dict[str, Any],
+    function: jax.export.Exported,
+    catalog: Catalog,
+) -> None:
     with atomic_write(directory / "retrieve.stablehlo", "wb") as file:
         file.write(function.serialize())
     with atomic_write(directory / "arrays.npz", "wb") as file:
@@ -108,8 +124,6 @@ def _write(
         "jax": jax.__version__,
     }
     write_json(directory / "export.json", description)
-    size = sum(path.stat().st_size for path in directory.iterdir())
-    console.print(f"{directory}: {size / 2**20:.1f} MiB")
 
 
 def to_arrays(tree: Any) -> dict[str, Any]:
@@ -156,7 +170,19 @@ def export_retrieve(section: RetrieveConfig, model: TrainedModel, tree: Any) -> 
     (batch,) = jax.export.symbolic_shape("batch")
     form = model.source.form
     queries = jax.ShapeDtypeStruct((batch, *form.shape), form.dtype)
-    return jax.export.export(jax.jit(function), platforms=PLATFORMS)(shapes, queries)
+    with _without_locations():
+        return jax.export.export(jax.jit(function), platforms=PLATFORMS)(shapes, queries)
+
+
+@contextlib.contextmanager
+def _without_locations() -> Iterator[None]:
+    """Keeps JAX from writing into a program where on this machine its source lies."""
+    limit = jax.config.values["jax_traceback_in_locations_limit"]
+    jax.config.update("jax_traceback_in_locations_limit", 0)
+    try:
+        yield
+    finally:
+        jax.config.update("jax_traceback_in_locations_limit", limit)
 
 
 def _name(path: tuple[Any, ...]) -> str:

@@ -75,6 +75,9 @@ def run(config: Config, place: Place) -> Mapping[str, Any]:
             qrels[split], source_rows[f"{split}_queries"] = _prepare_split(
                 data, place, split, kept, qrels.get("train"), counts
             )
+        else:  # what an unfinished run with another configuration may have left
+            for path in (place.workdir.queries(split), place.workdir.qrels(split)):
+                path.unlink(missing_ok=True)
     _report(config, place, kept, qrels, counts)
     return {"source_rows": source_rows}
 

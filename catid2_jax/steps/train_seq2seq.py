@@ -1,6 +1,7 @@
 """Step 4: stage 2, a network learns query -> ID (Eq. 9), from texts or from vectors."""
 
 import functools
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -20,7 +21,18 @@ from catid2_jax.models.t5.sharding import check_divisible
 from catid2_jax.processes import first_alone
 from catid2_jax.progress import console
 from catid2_jax.seq2seq.training import SEQ2SEQ, Stage2, train_decoder
-from catid2_jax.workdir import Place, Workdir
+from catid2_jax.workdir import (
+    VOCABULARY,
+    Place,
+    Record,
+    Workdir,
+    check_files,
+    finish,
+    first_difference,
+    read_record,
+    record_path,
+    write_record,
+)
 
 READS = (*TRAINED_READS, "docids.checkpoint", "data.preprocessing")
 
@@ -73,9 +85,24 @@ def _starting_params(config: Config, place: Place, stage: Stage2) -> Any:
 
 
 def _train_vocabulary(size: int, workdir: Workdir) -> None:
-    """Trains the work directory's vocabulary unless it is there."""
-    if workdir.vocabulary.exists():
+    """Trains the work directory's vocabulary unless it is done.
+
+    Raises:
+        InputError: it has changed since, or was made with another size.
+    """
+    path = record_path(workdir.root, VOCABULARY)
+    record, new = read_record(path), Record({"seq2seq.vocabulary_size": size})
+    if record and record.done:
+        check_files(path)
+        difference = first_difference(record.config, new.config)
+        if difference:
+            raise InputError(
+                workdir.root,
+                f"its vocabulary, which was made with {difference}",
+                "the same, or another --workdir",
+            )
         return
+    start = time.monotonic()
     console.print("training a SentencePiece vocabulary on the catalogue and the queries ...")
     texts = list(vocabulary_texts(workdir))
     try:
@@ -91,6 +118,8 @@ def _train_vocabulary(size: int, workdir: Workdir) -> None:
             f"{len(uncovered):,} of {len(counts):,} different characters have no piece, "
             f"{uncovered.total():,} of {counts.total():,} in the texts: rare ones are left out"
         )
+    left = (workdir.vocabulary.name,)
+    write_record(path, finish(new, workdir.root, left, time.monotonic() - start))
 
 
 def vocabulary_texts(workdir: Workdir) -> Iterator[str]:

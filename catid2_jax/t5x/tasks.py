@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from catid2_jax.docids.table import DocidTable, format_docid, read_docids
 from catid2_jax.errors import InputError
 from catid2_jax.evaluation.recall import CUTOFFS, recall_at_k
-from catid2_jax.records import choose_system, read_record, record_path
+from catid2_jax.records import check_files, choose_system, read_record, record_path
 from catid2_jax.t5x.seqio_tasks import register_tasks
 from catid2_jax.t5x.vocabulary import IdVocabulary
 from catid2_jax.types import GRADES
@@ -74,6 +74,8 @@ def _docids(workdir: str, system: str) -> tuple[pathlib.Path, int, int]:
     record = read_record(record_path(folder, "docids"))
     if record is None or not record.done:
         raise InputError(folder, "no finished step docids", "document IDs, by `assign`")
+    check_files(record_path(root, "prepare"), ("data/*",))
+    check_files(record_path(folder, "docids"), ("docids*",))
     return folder, record.result["levels"], record.result["codebook_size"]
 
 

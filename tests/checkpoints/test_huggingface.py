@@ -1,6 +1,8 @@
 import dataclasses
 import json
+import os
 import struct
+import subprocess
 
 import ml_dtypes
 import numpy as np
@@ -11,6 +13,7 @@ from catid2_jax.checkpoints.folder import read_checkpoint, write_checkpoint
 from catid2_jax.checkpoints.names import hugging_face_names
 from catid2_jax.checkpoints.tree import EMBEDDING, LOGITS, parameter_shapes
 from catid2_jax.errors import InputError
+from catid2_jax.files import temporary_path
 from tests.checkpoints.examples import TIED, UNTIED, assert_same, random_checkpoint
 
 
@@ -278,7 +281,10 @@ def test_nothing_is_overwritten(folder, untied, text_only):
 
 
 def test_a_kill_leaves_nothing_and_its_rest_is_cleared(tmp_path, untied, monkeypatch):
-    rest = tmp_path / ".out.tmp/checkpoint_5/state"
+    process = subprocess.Popen(["true"])  # a number that no process has any more
+    process.wait()
+    name = temporary_path(tmp_path / "out").name.replace(f".{os.getpid()}.", f".{process.pid}.")
+    rest = tmp_path / name / "checkpoint_5/state"
     rest.mkdir(parents=True)
     with monkeypatch.context() as patch:
         patch.setattr("catid2_jax.checkpoints.folder.write_json", lambda *_: 1 / 0)

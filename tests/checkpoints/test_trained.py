@@ -1,5 +1,4 @@
 import dataclasses
-import json
 import shutil
 
 import jax
@@ -15,6 +14,7 @@ from catid2_jax.config import Config
 from catid2_jax.docids.vocabulary import Vocabulary
 from catid2_jax.encoders.t5 import load_t5_encoder
 from catid2_jax.errors import InputError
+from catid2_jax.files import read_sealed, write_sealed
 from catid2_jax.loading import TRAINED_READS
 from catid2_jax.models.rqvae import RQVAE, RQVAEConfig
 from catid2_jax.models.t5.network import Transformer
@@ -102,9 +102,9 @@ def test_a_vocabulary_of_its_own(trained, spiece, tmp_path):
     folder = tmp_path / "tiger"
     shutil.copytree(root / "tiger", folder)
     path = folder / "steps/train_seq2seq.json"
-    record = json.loads(path.read_text())
+    record = read_sealed(path)
     record["config"]["seq2seq"]["vocabulary"] = str(spiece)
-    path.write_text(json.dumps(record))
+    write_sealed(path, record)
     assert read_checkpoint(folder).vocabulary == spiece
 
 
@@ -128,9 +128,9 @@ def test_a_conversion_says_what_a_search_elsewhere_must_normalize_over(trained, 
     shutil.copytree(trained[0] / "tiger", folder)
     shutil.copy(trained[0] / "vocabulary.model", tmp_path)
     path = folder / "steps/train_seq2seq.json"
-    record = json.loads(path.read_text())
+    record = read_sealed(path)
     record["config"]["seq2seq"]["objective"]["normalize_over"] = over
-    path.write_text(json.dumps(record))
+    write_sealed(path, record)
     with console.capture() as capture:
         convert_checkpoint.main(
             ["convert_checkpoint", f"--from={folder}", f"--to={tmp_path / 'to'}", "--format=t5x"]
@@ -203,9 +203,9 @@ def test_no_stage_2_and_no_record(trained, tmp_path):
 def test_a_network_that_reads_vectors(trained, tmp_path):
     shutil.copytree(trained[0] / "tiger", tmp_path / "tiger")
     path = tmp_path / "tiger/steps/train_seq2seq.json"
-    record = json.loads(path.read_text())
+    record = read_sealed(path)
     record["config"]["t5"]["memory_tokens"] = 4
-    path.write_text(json.dumps(record))
+    write_sealed(path, record)
     with pytest.raises(InputError, match=r"reads vectors \(memory_tokens = 4\), expected a T5"):
         read_checkpoint(tmp_path / "tiger")
 
@@ -214,9 +214,9 @@ def test_a_work_directory_of_another_version(trained, tmp_path):
     """One of format 1 has no systems: its stage 2 lies in the root, its records say no format."""
     shutil.copytree(trained[0] / "tiger", tmp_path / "old")
     path = tmp_path / "old/steps/train_seq2seq.json"
-    record = json.loads(path.read_text())
+    record = read_sealed(path)
     del record["format"]
-    path.write_text(json.dumps(record))
+    write_sealed(path, record)
     with pytest.raises(InputError, match="work directory of format 1, made by another version"):
         read_checkpoint(tmp_path / "old")
 

@@ -191,6 +191,7 @@ STAGE_2 = {"embedding", "seq2seq", "t5", "seq2seq_training"}
 RECORDS = {
     "prepare": {"data"},
     "embed": {"embedding"},
+    "vocabulary": {"seq2seq.vocabulary_size"},
     "evaluate": {
         "systems",
         "evaluate",

@@ -1,6 +1,6 @@
-"""What is saved comes back, and the best stays the best."""
+"""What is saved comes back, the best stays the best, and what is damaged is not trusted."""
 
-import json
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from catid2_jax.errors import InputError
-from catid2_jax.training.checkpoint import Checkpoints
+from catid2_jax.files import DIGESTS, read_sealed
+from catid2_jax.progress import console
+from catid2_jax.training.checkpoint import Checkpoints, newest_step
 from catid2_jax.training.loop import TrainState
 
 
@@ -36,13 +38,13 @@ def test_a_state_comes_back_bit_by_bit_and_in_its_types(tmp_path):
         np.testing.assert_array_equal(np.asarray(ours), np.asarray(theirs))
 
 
-def test_one_last_checkpoint_is_kept(tmp_path):
+def test_the_last_checkpoint_and_the_one_before_are_kept(tmp_path):
     with Checkpoints(tmp_path) as checkpoints:
         for step in (3, 6, 9):
             checkpoints.save(step, state(step, step))
         assert checkpoints.latest_step == 9
         assert checkpoints.best_step is None
-    assert files(tmp_path / "last") == ["9"]
+    assert files(tmp_path / "last") == ["6", "9"]
 
 
 @pytest.mark.parametrize(
@@ -68,23 +70,108 @@ def test_the_best_is_the_first_of_the_best_figure(tmp_path, mode, values, best, 
         assert checkpoints.latest_step is None  # there is no last one beside it
     assert int(restored.step) == best
     np.testing.assert_array_equal(restored.params["kernel"], np.float32(values[best - 1]))
-    assert files(tmp_path / "best") == [str(best)]
-    record = json.loads((tmp_path / "best.json").read_text())
-    assert record == {"step": best, "metric": "figure", "value": values[best - 1]}
+    assert files(tmp_path / "best")[-1] == str(best)
+    record = read_sealed(tmp_path / "best" / str(best) / DIGESTS)
+    assert (record["metric"], record["value"]) == ("figure", values[best - 1])
 
 
-def test_a_kill_between_the_state_and_its_figure(tmp_path):
-    """The same evaluation comes again after a resumption, and finds its state there."""
+def test_a_kill_between_the_state_and_its_digests(tmp_path):
+    """The same evaluation comes again after a resumption, and its state is saved again."""
     with Checkpoints(tmp_path, "figure") as checkpoints:
         checkpoints.save_if_best(1, state(1), {"figure": 0.1})
         checkpoints.save_if_best(2, state(2), {"figure": 0.2})
-    record = tmp_path / "best.json"
-    record.write_text(json.dumps({"step": 1, "metric": "figure", "value": 0.1}))
-    with Checkpoints(tmp_path, "figure") as checkpoints:
+    (tmp_path / "best/2" / DIGESTS).unlink()
+    with Checkpoints(tmp_path, "figure") as checkpoints, console.capture() as capture:
+        assert checkpoints.best_step == 1
         checkpoints.save_if_best(2, state(2), {"figure": 0.2})
         assert checkpoints.best_step == 2
         assert int(checkpoints.restore(state(0), "best").step) == 2
-    assert json.loads(record.read_text())["value"] == 0.2
+    assert capture.get() == (
+        f"warning: the checkpoint {tmp_path}/best/2 is left out: no digests.json, so that saving "
+        "it was cut short\n"
+    )
+    assert read_sealed(tmp_path / "best/2" / DIGESTS)["value"] == 0.2
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory):
+    """Two checkpoints, and the paths of the newer one's files."""
+    folder = tmp_path_factory.mktemp("two")
+    with Checkpoints(folder) as checkpoints:
+        for step in (3, 6):
+            checkpoints.save(step, state(step, step))
+    newer = folder / "last/6"
+    return folder, [p.relative_to(folder) for p in sorted(newer.rglob("*")) if p.is_file()]
+
+
+def flip(path, position, bit):
+    """Flips a bit of a file, at a share of its length."""
+    content = bytearray(path.read_bytes())
+    if not content:
+        return path.write_bytes(b"x")
+    content[int(position * len(content))] ^= 1 << bit
+    return path.write_bytes(content)
+
+
+@pytest.mark.parametrize("position", [0.0, 0.4, 0.99])
+def test_a_flipped_bit_in_any_file_falls_back_to_the_checkpoint_before(two, tmp_path, position):
+    source, names = two
+    for number, name in enumerate(names):
+        folder = tmp_path / str(number)
+        shutil.copytree(source, folder)
+        flip(folder / name, position, number % 8)
+        with Checkpoints(folder, read_only=True) as checkpoints, console.capture() as capture:
+            restored = checkpoints.restore(state(0))
+        assert capture.get().startswith(f"warning: the checkpoint {folder}/last/6 is left out: ")
+        assert int(restored.step) == 3
+        np.testing.assert_array_equal(restored.params["kernel"], np.full((2, 3), 3.0))
+
+
+def test_a_damaged_checkpoint_is_saved_again(two, tmp_path):
+    shutil.copytree(two[0], tmp_path / "copy")
+    for name in two[1]:
+        if "/d/" in str(name):
+            (tmp_path / "copy" / name).unlink()
+    with console.capture(), Checkpoints(tmp_path / "copy") as checkpoints:
+        assert checkpoints.latest_step == 3
+        checkpoints.save(6, state(6, 7.0))
+    assert files(tmp_path / "copy/last") == ["3", "6"]
+    with Checkpoints(tmp_path / "copy") as checkpoints:
+        assert checkpoints.restore(state(0)).params["kernel"][0, 0] == 7.0
+
+
+def test_where_all_checkpoints_are_damaged_there_is_none(two, tmp_path):
+    shutil.copytree(two[0], tmp_path / "copy")
+    for path in (tmp_path / "copy/last").rglob(DIGESTS):
+        flip(path, 0.5, 1)
+    with console.capture() as capture:
+        assert newest_step(tmp_path / "copy/last") is None
+    assert capture.get().count("is left out: digests.json: ") == 2
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_a_state_that_is_not_finite_is_not_saved(tmp_path, bad):
+    broken = state(2)
+    broken.params["kernel"] = broken.params["kernel"].at[1, 2].set(bad)
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(1, state(1))
+        with pytest.raises(InputError) as caught:
+            checkpoints.save(2, broken)
+        assert checkpoints.latest_step == 1
+    assert caught.value.found == "NaN or infinity in params/kernel"
+    assert files(tmp_path / "last") == ["1"]
+
+
+def test_who_only_reads_leaves_the_directory_as_it_is(two, tmp_path):
+    shutil.copytree(two[0], tmp_path / "copy")
+    shutil.rmtree(tmp_path / "copy/best")
+    unfinished = tmp_path / "copy/last/9.orbax-checkpoint-tmp-1"
+    unfinished.mkdir()
+    with Checkpoints(tmp_path / "copy", read_only=True) as checkpoints:
+        assert checkpoints.best_step is None
+        assert int(checkpoints.restore(state(0)).step) == 6
+    assert unfinished.exists()
+    assert not (tmp_path / "copy/best").exists()
 
 
 def test_what_is_hardly_better_is_not_the_best(tmp_path):
@@ -101,13 +188,13 @@ def test_what_is_hardly_better_is_not_the_best(tmp_path):
         assert checkpoints.best_step == 3
 
 
-def test_only_the_first_process_records_the_best(tmp_path, monkeypatch):
+def test_only_the_first_process_writes_the_digests(tmp_path, monkeypatch):
     with Checkpoints(tmp_path, "figure") as checkpoints:
         monkeypatch.setattr(checkpoints._managers["best"], "save", lambda *_, **__: True)
         monkeypatch.setattr(jax, "process_index", lambda: 1)
         checkpoints.save_if_best(1, state(1), {"figure": 0.1})
         assert checkpoints.best_step == 1  # it knows, for the patience of the training
-        assert not (tmp_path / "best.json").exists()
+    assert not list(tmp_path.rglob(DIGESTS))
 
 
 def test_without_a_metric_nothing_is_the_best(tmp_path):
@@ -116,7 +203,7 @@ def test_without_a_metric_nothing_is_the_best(tmp_path):
         assert checkpoints.best_step is None
         with pytest.raises(InputError, match="best: found no checkpoint, expected a trained model"):
             checkpoints.restore(state(0), "best")
-    assert not (tmp_path / "best.json").exists()
+    assert files(tmp_path / "best") == []
 
 
 def test_a_metric_that_is_not_measured(tmp_path):

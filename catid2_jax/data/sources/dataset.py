@@ -23,7 +23,7 @@ from catid2_jax.data.text import (
     labelled_text,
 )
 from catid2_jax.errors import InputError
-from catid2_jax.files import atomic_write
+from catid2_jax.files import atomic_folder, atomic_write
 from catid2_jax.progress import console
 from catid2_jax.types import GRADES, Qrels
 
@@ -33,6 +33,7 @@ OTHER_CATEGORIES = "other_categories"
 """Column of the paths of products that have several: those beside `categories`."""
 
 _NAMES = pa.list_(pa.string())
+_FILES = (CATALOG, *(name for s in SPLITS for name in (f"queries.{s}.jsonl", f"qrels.{s}.txt")))
 
 SCHEMA = pa.schema(
     [
@@ -125,12 +126,12 @@ def write_dataset(
     """Writes `catalog.parquet` and, per split, `queries.SPLIT.jsonl` and `qrels.SPLIT.txt`.
 
     Every text is cleaned by `data/text.py`. Category paths are kept whole and all grades are kept:
-    restricting them as the paper does is left to preprocessing. Products are streamed.
+    restricting them as the paper does is left to preprocessing. Products are streamed. The files
+    take the place of those of an earlier import all at once; what else lies there stays.
 
     Args:
         source: the data set.
-        directory: folder for the files, which go into its subfolder `source.name`. Files there of
-            a split without judgements in the source are removed.
+        directory: folder for the files, which go into its subfolder `source.name`.
         config: how to cut and split.
 
     Returns:
@@ -140,24 +141,22 @@ def write_dataset(
         InputError: an id with white space, a column that cannot be converted (see `conversion`), no
             usable product, or any error of the source's reader or of `split_judgements`.
     """
-    directory = directory / source.name
-    counts = source.counts
+    counts, judgements = source.counts, JudgementCounts()
     seen: set[str] = set()
     left_out: set[str] = set()
     products = iter(source.products)
     first = next(products, None)  # a schema is needed before anything is written
     schema = SCHEMA if first is None else _schema(first)
     batches = itertools.chain([] if first is None else [first], products)
-    with (
-        atomic_write(directory / CATALOG, "wb") as file,
-        pa.parquet.ParquetWriter(file, schema, compression="zstd") as writer,
-    ):
-        for batch in _usable_products(batches, seen, left_out, config.max_characters, counts):
-            writer.write_batch(batch)
-        if not seen:
-            raise InputError("products", f"none to keep ({_listed(counts)})", "at least one")
-        # Judgements are read before the catalogue is replaced: bad ones leave all files as before.
-        judgements = JudgementCounts()
+    with atomic_folder(directory / source.name, _FILES) as folder:
+        with (
+            atomic_write(folder / CATALOG, "wb") as file,
+            pa.parquet.ParquetWriter(file, schema, compression="zstd") as writer,
+        ):
+            for batch in _usable_products(batches, seen, left_out, config.max_characters, counts):
+                writer.write_batch(batch)
+            if not seen:
+                raise InputError("products", f"none to keep ({_listed(counts)})", "at least one")
         splits = split_judgements(
             source.judgements,
             seen,
@@ -165,15 +164,9 @@ def write_dataset(
             judgements,
             None if source.selected else left_out,
         )
-    for split in SPLITS:
-        paths = directory / f"queries.{split}.jsonl", directory / f"qrels.{split}.txt"
-        if split in splits:
-            queries, qrels = splits[split]
-            write_qrels(paths[1], qrels)
-            write_queries(paths[0], queries)
-        else:  # files of an earlier import would judge another catalogue
-            for path in paths:
-                path.unlink(missing_ok=True)
+        for split, (queries, qrels) in splits.items():
+            write_queries(folder / f"queries.{split}.jsonl", queries)
+            write_qrels(folder / f"qrels.{split}.txt", qrels)
     _warn_of_binary(splits)
     return counts, judgements
 

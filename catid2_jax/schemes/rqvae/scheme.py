@@ -12,6 +12,7 @@ from catid2_jax.docids.collisions import check_room
 from catid2_jax.docids.living import read_resting, resting_path, update_docids, write_resting
 from catid2_jax.docids.table import DocidTable, read_docids
 from catid2_jax.errors import InputError
+from catid2_jax.files import atomic_folder
 from catid2_jax.losses import LossWeights
 from catid2_jax.models.rqvae import RQVAEConfig
 from catid2_jax.processes import first_alone
@@ -112,8 +113,6 @@ def _bring(source: pathlib.Path, target: pathlib.Path) -> None:
         raise InputError(source, "no stage 1", "that of the previous work directory")
     if target.exists():
         return
-    unfinished = target.with_suffix(".tmp")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    shutil.copytree(source, unfinished)
-    (unfinished / _PREVIOUS).write_text(f"{source}\n", encoding="utf-8")
-    unfinished.rename(target)
+    with atomic_folder(target) as folder:
+        shutil.copytree(source, folder, dirs_exist_ok=True)
+        (folder / _PREVIOUS).write_text(f"{source}\n", encoding="utf-8")

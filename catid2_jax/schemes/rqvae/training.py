@@ -168,5 +168,5 @@ def load_rqvae(
         constants = Standardization(jnp.zeros(width), jnp.zeros(width))
         return TrainState(jnp.int32(0), params, optimizer.init(params), constants)
 
-    with Checkpoints(directory) as checkpoints:
+    with Checkpoints(directory, read_only=True) as checkpoints:
         return model, checkpoints.restore(jax.eval_shape(template), which)
