@@ -22,6 +22,7 @@ from catid2_jax.training.optimizer import TrainingConfig
 from catid2_jax.types import Query
 from catid2_jax.workdir import Workdir
 from tests.plugins import tiny
+from tests.plugins.my_encoder import MyEncoder
 
 STAGE_1 = {
     "levels": 3,
@@ -446,6 +447,28 @@ def test_ids_are_those_of_the_pipeline(tiny_workdir, catalog, embeddings):
     np.testing.assert_array_equal(found.codes, expected.codes)
     np.testing.assert_array_equal(found.nearest, expected.nearest)
     assert found.codebook_size == 8
+
+
+def test_queries_reach_the_ids_of_the_pipeline_and_of_a_call(tmp_path):
+    """With an encoder of queries, which that of `tiny` is not."""
+    config = tiny.get_config()
+    config.embedding.encoder = "tests.plugins.my_encoder:MyEncoder"
+    config.embedding.options = {"dim": 32}
+    run_until(freeze(config), Workdir(tmp_path), "docids")
+    expected = read_docids(tmp_path / "cat_id2" / "docids.jsonl")
+    catalog = catid2_jax.Catalog.open(tmp_path / "data" / "catalog.parquet")
+    vectors = np.load(tmp_path / "embeddings.npy")
+    texts = {query.id: query.text for query in read_queries(tmp_path / "data/queries.train.jsonl")}
+    known = {
+        "queries": texts,
+        "qrels": read_qrels(tmp_path / "data/qrels.train.txt"),
+        "query_vectors": MyEncoder(32).encode(list(texts.values())),
+    }
+    found = catid2_jax.learn_docids(catalog, vectors, **known, **STAGE_1)
+    np.testing.assert_array_equal(found.codes, expected.codes)
+    np.testing.assert_array_equal(found.nearest, expected.nearest)
+    without = catid2_jax.learn_docids(catalog, vectors, **STAGE_1)
+    assert (found.nearest != without.nearest).any()
 
 
 def test_a_system_changes_the_scheme(tmp_path, tiny_workdir, catalog, embeddings):

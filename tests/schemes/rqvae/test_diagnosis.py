@@ -100,5 +100,6 @@ def test_what_is_idle_and_what_rules():
     found = problems(a=100.0, b=3.0, c=1.5)
     assert found["a"].startswith("the term a rules: the norm of its gradient is 1e+02, and those")
     assert found["c"].startswith("the term c is idle")
+    assert problems(a=70.0, b=3.0, c=2.0) == {}  # less than 20 times the sum of the others
     assert problems(a=1.0) == {}
     assert term_problems({"collision_rate": 0.5}) == {}

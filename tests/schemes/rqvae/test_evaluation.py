@@ -176,6 +176,17 @@ def test_a_dying_codebook_is_named_once_with_what_to_change(spoken):
     assert len(warnings(make_rqvae_evaluator(MODEL, DATA, plain_weights(), seed=0), codebooks)) == 2
 
 
+def test_an_idle_term_is_named_once_and_not_before_a_step(spoken):
+    state, _ = start()
+    weights = plain_weights(hierarchical_class=1e-12)
+    evaluate = make_rqvae_evaluator(MODEL, DATA, weights, seed=0)
+    found = []
+    for step in (0, 3, 3):
+        evaluate(state.replace(step=jnp.int32(step)))
+        found.append(sum("the term hierarchical_class is idle" in line for line in spoken))
+    assert found == [0, 1, 1]
+
+
 @pytest.mark.parametrize(
     ("codes", "usage", "alarm"),
     [
