@@ -42,7 +42,11 @@ def locked(root: pathlib.Path) -> Iterator[None]:
 
 def _acquire(root: pathlib.Path, stack: contextlib.ExitStack) -> None:
     """Locks, and has `stack` unlock."""
+    if root.exists() and not root.is_dir():
+        raise InputError(root, "a file", "a folder")
+    made = [folder for folder in (root, *root.parents) if not folder.exists()]
     root.mkdir(parents=True, exist_ok=True)
+    stack.callback(_remove_empty, made)
     path = root / LOCK
     file = stack.enter_context(open(path, "a+", encoding="utf-8"))  # noqa: SIM115
     try:
@@ -69,6 +73,13 @@ def _acquire(root: pathlib.Path, stack: contextlib.ExitStack) -> None:
     json.dump({"host": socket.gethostname(), "process": os.getpid(), "since": since}, file)
     file.flush()
     stack.callback(path.unlink, missing_ok=True)
+
+
+def _remove_empty(folders: list[pathlib.Path]) -> None:
+    """Removes folders, inner ones first, that a refused run has left nothing in."""
+    with contextlib.suppress(OSError):
+        for folder in folders:
+            folder.rmdir()
 
 
 def _holder(path: pathlib.Path) -> str:

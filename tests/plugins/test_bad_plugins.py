@@ -11,7 +11,7 @@ from catid2_jax import pipeline
 from catid2_jax.config import freeze
 from catid2_jax.errors import InputError
 from catid2_jax.steps.chain import run_until
-from catid2_jax.workdir import Workdir
+from catid2_jax.workdir import Workdir, has_begun
 from tests.plugins import tiny
 
 HERE = pathlib.Path(__file__).parent
@@ -82,7 +82,7 @@ def test_scheme(prepared, name, where, found, expected):
     assert error.expected.startswith(expected)
     assert not (root / name / "docids.jsonl").exists()
     # Nothing was built, so that a mended scheme may take the place.
-    assert not (root / name / "steps" / "docids.json").exists()
+    assert not has_begun(root / name, "docids")
 
 
 @pytest.mark.parametrize(

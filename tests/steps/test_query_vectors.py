@@ -21,6 +21,7 @@ from catid2_jax.progress import console
 from catid2_jax.steps import embed, export, retrieve
 from catid2_jax.steps.chain import run_until
 from catid2_jax.systems import resolve_system
+from catid2_jax.training.checkpoint import newest_step
 from catid2_jax.types import Query
 from catid2_jax.workdir import Workdir, place_of, shared_place
 from tests.checkpoints.examples import UNTIED, random_checkpoint, write_vocabulary

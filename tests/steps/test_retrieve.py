@@ -208,7 +208,8 @@ def test_a_level_that_the_ids_do_not_have_is_refused(made, level):
         search(made[0], "clusters", level=level)
     assert error.value.where == "config.options.clusters.level"
     assert error.value.found == str(level)
-    assert error.value.expected == "1 to 3, the length of an ID"
+    expected = "at least 1" if level < 1 else "1 to 3, the length of an ID"
+    assert error.value.expected == expected
 
 
 @pytest.fixture
