@@ -62,6 +62,32 @@ def test_what_is_imported_can_be_prepared(tmp_path, shop):
     assert [metrics[name] for name in ("documents", "train_pairs", "test_pairs")] == [2, 2, 1]
 
 
+def test_an_import_takes_the_place_of_an_earlier_one_as_a_set(tmp_path, shop, monkeypatch):
+    """An error at its last file leaves all of the earlier one's; what else lies there stays."""
+    data = tmp_path / "data"
+    with console.capture():
+        main(*shop)
+    (data / "vectors.npy").write_text("mine")
+    before = {path.name: path.read_bytes() for path in data.iterdir()}
+    (tmp_path / "judged.csv").write_text(
+        "query_id,query,product_id,label,split\n1,mug,p2,E,train\n"
+    )
+
+    def fail(*_):
+        raise RuntimeError("power cut")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("catid2_jax.data.sources.dataset.write_qrels", fail)
+        with pytest.raises(RuntimeError, match="power cut"):
+            main(*shop)
+    assert {path.name: path.read_bytes() for path in data.iterdir()} == before
+    with console.capture():
+        main(*shop)
+    assert {path.name for path in data.iterdir()} == {
+        *("catalog.parquet", "queries.train.jsonl", "qrels.train.txt", "vectors.npy")
+    }
+
+
 def test_bad_input_is_one_line_and_exit_code_2(tmp_path, shop, capsys):
     with pytest.raises(SystemExit) as caught:
         main(*shop, "--title=titel")

@@ -1,10 +1,16 @@
 """Writes training curves for TensorBoard."""
 
 import os
+import pathlib
+import struct
 from collections.abc import Mapping
 
 import jax
 import tensorboardX
+
+from catid2_jax.files import atomic_write
+
+_LENGTH = struct.Struct("<Q")  # of a record's data; four bytes of checksum follow it, and the data
 
 
 class MetricWriter:
@@ -12,11 +18,10 @@ class MetricWriter:
 
     def __init__(self, directory: str | os.PathLike[str], first_step: int) -> None:
         """Opens the directory, and voids what an interrupted run wrote from `first_step` on."""
-        self._writer = (
-            tensorboardX.SummaryWriter(os.fspath(directory), purge_step=first_step)
-            if jax.process_index() == 0
-            else None
-        )
+        self._writer = None
+        if jax.process_index() == 0:
+            _join(pathlib.Path(directory))
+            self._writer = tensorboardX.SummaryWriter(os.fspath(directory), purge_step=first_step)
 
     def __enter__(self) -> "MetricWriter":
         return self
@@ -30,3 +35,25 @@ class MetricWriter:
         if self._writer:
             for name, value in values.items():
                 self._writer.add_scalar(name, value, step)
+
+
+def _join(directory: pathlib.Path) -> None:
+    """Makes one file of those that earlier runs have left, so that there are two at most."""
+    files = sorted(directory.glob("events.out.tfevents.*"))
+    if len(files) > 1:
+        with atomic_write(files[0], "wb") as joined:
+            joined.writelines(_whole_records(path.read_bytes()) for path in files)
+        for path in files[1:]:
+            path.unlink()
+
+
+def _whole_records(content: bytes) -> bytes:
+    """A file of events without the record that a kill has cut short."""
+    end = after = 0
+    while after <= len(content):
+        end = after
+        if len(content) < end + _LENGTH.size:
+            break
+        (length,) = _LENGTH.unpack_from(content, end)
+        after = end + _LENGTH.size + 4 + length + 4
+    return content[:end]

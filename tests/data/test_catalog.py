@@ -6,6 +6,7 @@ import json
 import math
 import os
 import re
+import tracemalloc
 
 import pyarrow
 import pyarrow.parquet
@@ -199,6 +200,21 @@ def test_damaged_gzip(tmp_path):
         for on_error in ("raise", "skip"):
             message = error_of(path, on_error=on_error)
             assert message.startswith(f"{path}: found a damaged gzip (")
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".jsonl.gz"])
+def test_a_line_without_end_is_refused_where_it_grows_too_long(tmp_path, monkeypatch, suffix):
+    """A gzip bomb, say: no more of it is read."""
+    long = MUG | {"id": 2, "text": "x" * 5_000_000}
+    path = write_records(tmp_path / f"catalog{suffix}", MUG, long)
+    monkeypatch.setattr("catid2_jax.data.lines.LONGEST_LINE", 1 << 20)
+    tracemalloc.start()
+    with pytest.raises(InputError) as caught:
+        list(stream_products(path))
+    assert tracemalloc.get_traced_memory()[1] < 4_000_000
+    tracemalloc.stop()
+    assert caught.value.where == f"{path}:2"
+    assert caught.value.found == "a line of more than 1 MiB"
 
 
 @pytest.mark.parametrize("name", ["catalog.jsonl", "catalog.jsonl.gz", "catalog.parquet"])

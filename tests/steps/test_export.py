@@ -65,6 +65,16 @@ def made(tmp_path_factory):
     return {name: (root / name, run) for name, run in runs.items()}
 
 
+def test_nothing_tells_where_the_source_lay(made):
+    root, _ = made
+    package = pathlib.Path(export.__file__).parent.parent
+    for name in CASES:
+        for path in (root / name).glob("*"):
+            content = path.read_bytes()
+            assert b".py" not in content, path
+            assert str(package.parent).encode() not in content, path
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_a_process_without_the_package_finds_the_same(made, name):
     changes, batches, allowed = CASES[name]

@@ -1,0 +1,128 @@
+"""Breaks a tiny work directory in every way and counts what is lost: python -m tests.faults
+
+Prints the table of docs/reliability.md and, with --write, puts it there. Ends with 1 if anything
+was lost. Takes under 30 minutes on two cores.
+"""
+
+import argparse
+import concurrent.futures
+import functools
+import os
+import pathlib
+import random
+import re
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+
+from tests.faults import damage, runs
+from tests.faults.kills import SECOND, Kills
+
+PAGE = runs.ROOT / "docs/reliability.md"
+
+Trial = Callable[[], str | None]
+"""Returns what was lost; nothing if nothing was; None if there was nothing to try."""
+
+
+def main() -> None:
+    """Runs all trials."""
+    parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
+    for name, count in (("kills", 24), ("flips", 240), ("edits", 1000), ("seed", 0)):
+        parser.add_argument(f"--{name}", type=int, default=count)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--write", action="store_true", help=f"put the table into {PAGE.name}")
+    flags = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="faults-") as folder:
+        rows = _all_rows(pathlib.Path(folder), flags)
+    table = _table(rows)
+    print(table)
+    if flags.write:
+        _write(table)
+    sys.exit(any(lost for *_, lost in rows))
+
+
+def _all_rows(folder: pathlib.Path, flags: argparse.Namespace) -> list[tuple[str, int, list[str]]]:
+    """Per fault: its name, how often it was tried, what was lost."""
+    os.environ["XLA_FLAGS"] = "--xla_backend_optimization_level=0"  # compiling takes the time
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(folder / "cache")
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "0"
+    runs.prepare_processes()
+    done = folder / "done"
+    made = runs.run("pipeline", runs.on(done), folder / "done.log")
+    if made.code != 0:
+        raise SystemExit(made.text)
+    generator = random.Random(flags.seed)
+    with concurrent.futures.ThreadPoolExecutor(flags.workers) as pool:
+        rows = []
+        for name, trials in _faults(folder, done, flags, generator):
+            results = [found for found in pool.map(_call, trials) if found is not None]
+            lost = [found for found in results if found]
+            for line in lost:
+                print(f"LOST {name}: {line}", file=sys.stderr, flush=True)
+            print(f"{name}: {len(results)} tried, {len(lost)} lost", file=sys.stderr, flush=True)
+            rows.append((name, len(results), lost))
+    return rows
+
+
+def _faults(
+    folder: pathlib.Path, done: pathlib.Path, flags: argparse.Namespace, generator: random.Random
+) -> list[tuple[str, list[Trial]]]:
+    """Faults by name, with their trials."""
+    faults: list[tuple[str, list[Trial]]] = []
+    if flags.kills:
+        kills = Kills(_folder(folder / "kills"), done, flags.kills)
+        trials: list[Trial] = [
+            functools.partial(kills.try_one, n, random.Random(generator.random()))
+            for n in range(flags.kills)
+        ]
+        faults.append(("`kill -9` at a random moment of a verb", trials))
+        numbers = range(SECOND + 1 if flags.kills > SECOND else 0)
+        seconds: list[Trial] = [functools.partial(kills.try_second, n) for n in numbers]
+        faults.append(("a second run in the same work directory", seconds))
+    reads = damage.Damage(_folder(folder / "damage"), done)
+    names = damage.artefacts(done)
+    generator.shuffle(names)
+    flips: list[Trial] = [
+        functools.partial(
+            reads.try_one,
+            f"flip{n}",
+            names[n % len(names)],
+            functools.partial(damage.flip, generator=random.Random(generator.random())),
+        )
+        for n in range(flags.flips)
+    ]
+    faults.append(("one bit flipped in any file", flips))
+    for kind, change in damage.EDITS.items():
+        edits: list[Trial] = [
+            functools.partial(reads.try_one, f"{change.__name__}{n}", name, change)
+            for n, name in enumerate(names[: flags.edits])
+        ]
+        faults.append((kind, edits))
+    return faults
+
+
+def _folder(path: pathlib.Path) -> pathlib.Path:
+    path.mkdir()
+    return path
+
+
+def _call(trial: Trial) -> str | None:
+    return trial()
+
+
+def _table(rows: Sequence[tuple[str, int, list[str]]]) -> str:
+    lines = ["| fault | tried | held | lost |", "|---|--:|--:|--:|"]
+    lines += [f"| {name} | {n} | {n - len(lost)} | {len(lost)} |" for name, n, lost in rows]
+    return "\n".join(lines)
+
+
+def _write(table: str) -> None:
+    """Puts the table in the place of the one in the docs."""
+    text = PAGE.read_text(encoding="utf-8")
+    pattern = r"\| fault \| tried .*?\n(?=\n)"
+    PAGE.write_text(re.sub(pattern, lambda _: f"{table}\n", text, flags=re.S), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
