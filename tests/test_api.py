@@ -449,6 +449,7 @@ def test_ids_are_those_of_the_pipeline(tiny_workdir, catalog, embeddings):
     assert found.codebook_size == 8
 
 
+@pytest.mark.slow
 def test_queries_reach_the_ids_of_the_pipeline_and_of_a_call(tmp_path):
     """With an encoder of queries, which that of `tiny` is not."""
     config = tiny.get_config()

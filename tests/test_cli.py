@@ -126,7 +126,7 @@ def test_qrels_without_positives(data, capsys, split):
     refused(
         capsys,
         run(data),
-        f"{data / f'queries.{split}.jsonl'}: found no query with a relevant document",
+        f"{data / f'qrels.{split}.txt'}: found all 8 ju",
     )
 
 

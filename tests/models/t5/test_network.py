@@ -94,7 +94,7 @@ def test_padding_is_not_seen():
     ("rate", "remat"),
     [
         pytest.param(0.0, False, id="kept-whole"),
-        pytest.param(0.3, True, id="remat-dropout"),
+        pytest.param(0.3, True, id="remat-dropout", marks=pytest.mark.slow),
         pytest.param(0.0, True, id="remat-whole", marks=pytest.mark.slow),
         pytest.param(0.3, False, id="kept-dropout", marks=pytest.mark.slow),
     ],
