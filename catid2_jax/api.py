@@ -132,12 +132,15 @@ def learn_docids(
         directory: where checkpoints are kept, from which an interrupted call goes on when it is
             made again with the same arguments; None to keep none.
         **settings: fields of the scheme or of the sections of the configuration that it reads, such
-            as `levels=4`, `codebook_size=256`, `epochs=100`.
+            as `levels=4`, `codebook_size=256`, `steps=1000`.
 
     Raises:
-        InputError: no such scheme, a setting that it does not have, or data that do not fit.
+        InputError: no such scheme, a setting that it does not have, data that do not fit, or
+            queries without vectors.
     """
     corpus = _corpus(catalog, embeddings)
+    if query_vectors is None and (queries or qrels):
+        raise InputError("query_vectors", "none beside queries", "a row per query")
     name, changes = _scheme_and_changes(scheme)
     factory = resolve_scheme(name)
     sections, options = _with_settings(

@@ -574,6 +574,12 @@ def test_embeddings_that_do_not_fit(catalog, embeddings):
         assert (error.where, error.found) == ("embeddings", found)
 
 
+def test_queries_without_vectors(catalog, embeddings):
+    for known in ({"queries": {"q": "tea"}}, {"qrels": {"q": {catalog.ids[0]: 3}}}):
+        error = refused(learn, catalog, embeddings, **known)
+        assert (error.where, error.found) == ("query_vectors", "none beside queries")
+
+
 def test_float16_and_lists_are_embeddings(catalog, embeddings):
     half, scheme = embeddings.astype(np.float16), "tests.plugins.my_scheme:MyScheme"
     expected = catid2_jax.learn_docids(catalog, half.astype(np.float32), scheme).codes

@@ -194,10 +194,10 @@ class _Training:
                     self._take(figures)
                 if self.has_to_save:
                     self._save()
+                if self.is_over:
+                    self._say_unless_settled()
         if not (self.evaluated and self.is_over):
             self._leave(signals)
-        elif self.evaluator and self.config.patience:
-            self._say_whether_it_has_settled()
 
     @property
     def is_over(self) -> bool:
@@ -249,8 +249,10 @@ class _Training:
         self.checkpoints.save(self.done, self.state, self.evaluated)
         self.saved = self.done
 
-    def _say_whether_it_has_settled(self) -> None:
+    def _say_unless_settled(self) -> None:
         config = self.config
+        if not config.patience or not self.evaluator:
+            return
         if not _has_settled(config, self.checkpoints, self.done):
             console.print(
                 f"the training ends at its last step, {self.steps:,}, before {config.best_metric} "

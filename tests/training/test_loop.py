@@ -299,6 +299,8 @@ def test_a_training_that_ends_before_its_plateau_says_so(
         "more steps may help"
     )
     assert [line for line in lines if "ends at" in line] == [expected] * said
+    run(tmp_path, config, lambda state: {"good": 0.0})  # which is done already
+    assert len([line for line in lines if "ends at" in line]) == said
 
 
 def test_resumed_with_a_hook_that_changes_the_state(tmp_path, monkeypatch):

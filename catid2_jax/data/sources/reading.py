@@ -144,12 +144,8 @@ def csv_batches(
             strict=True,
         )
         try:
-            asked = {*columns, *optional}
-            header = [name if name in asked else name.strip() for name in next(rows)]
-            wanted = [*columns, *(n for n in optional if n in header and n not in columns)]
-            require_columns(wanted, header, path)
-            places_of = {name: iter(_places(header, name)) for name in wanted}
-            places = [next(places_of[name]) for name in wanted]
+            header = next(rows)
+            wanted, places = _wanted_columns(header, columns, optional, path)
             lines.row.clear()
             whole = _whole_rows(rows, len(header), lines, delimiter if quoting == "auto" else "")
             while batch := list(itertools.islice(whole, BATCH_ROWS)):
@@ -162,6 +158,18 @@ def csv_batches(
             raise InputError(
                 lines.first, error, f"cells quoted as in RFC 4180, {_OR_LETTERS}"
             ) from error
+
+
+def _wanted_columns(
+    header: Sequence[str], columns: Sequence[str], optional: Sequence[str], path: Path
+) -> tuple[list[str], list[int]]:
+    """Names of the columns that are asked for and there, and their places in the header."""
+    asked = {*columns, *optional}
+    names = [name if name in asked else name.strip() for name in header]
+    wanted = [*columns, *(n for n in optional if n in names and n not in columns)]
+    require_columns(wanted, names, path)
+    places_of = {name: iter(_places(names, name)) for name in wanted}
+    return wanted, [next(places_of[name]) for name in wanted]
 
 
 def check_quoting(quoting: str) -> None:

@@ -155,9 +155,10 @@ def _warn(figures: dict[str, float], model: RQVAE, documents: int, warned: set[i
             warned.add(level)
             console.print(
                 f"warning: the codebook of level {level} is dying: {used:.0f} of "
-                f"{model.config.codebook_size} codes in use, perplexity {perplexity:.0f}. Set "
-                "reseed_dead_codes, raise the loss weight cluster_scale or dispersion, lower "
-                "hierarchical_class, and check that embeddings are standardised",
+                f"{model.config.codebook_size} codes in use, perplexity {perplexity:.0f}. Lower "
+                "codebook_size where products are few, set reseed_dead_codes, raise the loss "
+                "weight cluster_scale or dispersion, lower hierarchical_class, and check that "
+                "embeddings are standardised",
                 style="yellow",
                 highlight=False,
             )

@@ -42,13 +42,13 @@ def train_rqvae(
     directory: pathlib.Path,
     seed: int,
 ) -> None:
-    """Trains to the last epoch; the checkpoint holds the standardisation, too.
+    """Trains to a plateau or the last step; the checkpoint holds the standardisation, too.
 
     Args:
         corpus: the products, their category paths and embeddings [N, D].
         config: shape of the network.
         weights: terms of the loss.
-        training: optimizer, batches and epochs.
+        training: optimizer, batches, steps and plateau.
         directory: where the checkpoints go, from which an interrupted training goes on.
         seed: seed of everything random.
     """
@@ -60,42 +60,48 @@ def train_rqvae(
     )
     categories = training_categories(config, corpus.catalog.paths, seed)
     weights = acting(weights, categories, corpus.queries)
-    data = RQVAEData(standardization(embeddings), categories)
+    queries = searched = None
     if weights.query_alignment:
-        queries, searched = query_means(corpus)
-        data = RQVAEData(data.embeddings, categories, standardization(queries), searched)
+        means, searched = query_means(corpus)
+        queries = standardization(means)
+    data = RQVAEData(standardization(embeddings), categories, queries, searched)
 
     model = RQVAE(config, width)
     held_out = held_out_rows(len(embeddings), config.held_out, seed)
-    training_rows = np.setdiff1d(np.arange(len(embeddings)), held_out)
-    trained = data.batch(training_rows)
-    batch_size = training.batch_of(len(trained.embeddings))
-    sampler = EpochSampler(len(trained.embeddings), batch_size, seed, jax.device_count())
+    rows = np.setdiff1d(np.arange(len(embeddings)), held_out)
+    sampler = EpochSampler(len(rows), training.batch_of(len(rows)), seed, jax.device_count())
     optimizer = make_optimizer(training, training.total_steps(sampler.steps_per_epoch))
     params = model.init(jax.random.key(seed), jnp.zeros((1, width)))["params"]
     best = training.best_metric, training.best_mode, training.best_margin
     with Checkpoints(directory, *best) as checkpoints:
-        if checkpoints.latest_step is None and config.linear_path == "pca":
-            params = start_at_principal_components(params, data.embeddings)
-        if checkpoints.latest_step is None and config.codebook_start == "kmeans":
-            console.print("k-means initialisation of the codebooks over the whole corpus ...")
-            latents = corpus_latents(model, params, data.embeddings)
-            params = initialize_codebooks(params, latents, jax.random.key(seed + 1))
+        if checkpoints.latest_step is None:
+            params = _start(model, params, data.embeddings, seed)
         reseed = None
         if config.reseed_dead_codes:
             reseed = make_reseeding_hook(model, optimizer, data.embeddings, seed)
         train(
             make_rqvae_step(model, optimizer, weights, seed),
             TrainState(jnp.int32(0), params, optimizer.init(params), standardization),
-            trained,
+            data.batch(rows),
             sampler,
             training,
             checkpoints,
             "training the RQ-VAE",
             make_rqvae_evaluator(model, data, weights, seed, held_out),
             after_evaluation=reseed,
-            document_ids=lambda rows: [corpus.catalog.ids[row] for row in training_rows[rows]],
+            document_ids=lambda batch: [corpus.catalog.ids[row] for row in rows[batch]],
         )
+
+
+def _start(model: RQVAE, params: dict, embeddings: np.ndarray, seed: int) -> dict:
+    """The parameters with which training starts, from random ones, as the configuration says."""
+    if model.config.linear_path == "pca":
+        params = start_at_principal_components(params, embeddings)
+    if model.config.codebook_start == "kmeans":
+        console.print("k-means initialisation of the codebooks over the whole corpus ...")
+        latents = corpus_latents(model, params, embeddings)
+        params = initialize_codebooks(params, latents, jax.random.key(seed + 1))
+    return params
 
 
 def _check_spread(embeddings: np.ndarray) -> None:
