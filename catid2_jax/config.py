@@ -102,6 +102,12 @@ class Config:
                     f"{path!r} with t5.memory_tokens = {self.t5.memory_tokens}",
                     "one of them at most: a pretrained network reads text",
                 )
+        if self.seq2seq.word_features and not self.t5.memory_tokens:
+            raise InputError(
+                "seq2seq.word_features",
+                f"{self.seq2seq.word_features} with t5.memory_tokens = 0",
+                "0, for stage 2 reads text",
+            )
         try:
             resolve_normalize_over(
                 self.retrieve.normalize_over, self.seq2seq.objective.normalize_over

@@ -113,7 +113,7 @@ def make_source(
         )
         return TextSource(vocabulary, section.source_tokens)
     encode = None if embedding.encoder == PRECOMPUTED else _QueryEncoder(embedding).encode
-    return VectorSource(CodeVocabulary(levels, size), width, encode)
+    return VectorSource(CodeVocabulary(levels, size), width, encode, section.word_features)
 
 
 def make_network(

@@ -199,6 +199,11 @@ BETWEEN_SECTIONS = {
         "seq2seq.pretrained",
         "'x' with t5.memory_tokens = 2",
     ),
+    "words beside no vectors": (
+        ["seq2seq.word_features=9"],
+        "seq2seq.word_features",
+        "9 with t5.memory_tokens = 0",
+    ),
     "an encoder without queries": (
         ["t5.memory_tokens=2"],
         "t5.memory_tokens",

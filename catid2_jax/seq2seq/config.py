@@ -85,7 +85,8 @@ class DevEvaluationConfig:
 class Seq2SeqConfig:
     """What stage 2 starts and learns from.
 
-    Where stage 2 reads vectors (`t5.memory_tokens`), the fields on text are not used.
+    Where stage 2 reads vectors (`t5.memory_tokens`), the fields on text but `word_features` are not
+    used.
 
     Attributes:
         decoder: "t5", "bert_t5" (which it becomes where `pretrained_encoder` is given), or the
@@ -106,9 +107,13 @@ class Seq2SeqConfig:
         vocabulary_size: pieces of a vocabulary trained here; a small text gives fewer.
         extra_ids: ids kept free after the pieces; T5's own vocabulary has 100.
         source_tokens: cuts longer queries and titles; training works on no padding.
+        word_features: where stage 2 reads vectors, how many hashed features of the query's words
+            and character n-grams stand beside its vector, such as 2,048; 0 for the vector alone.
+            A vector hardly says which words there are. They take four bytes each and query.
         title_weight: weight of a pair title -> ID in the loss, beside 1 of a pair query -> ID; 0
             for the paper's pairs alone. A product that no training query finds is learnt from
-            these. Where stage 2 reads vectors, the product's embedding stands for the title.
+            these. Where stage 2 reads vectors, the product's embedding stands for the title, with
+            the title's words beside it if `word_features` are asked for.
         substitute_weight: weight of a pair of grade S in the loss, beside 1 of grade E.
         objective: the loss, see `Seq2SeqObjective`.
         model_devices: devices that share one copy of the parameters; batches go over the others.
@@ -124,6 +129,7 @@ class Seq2SeqConfig:
     vocabulary_size: Annotated[int, at_least(4)] = 4000
     extra_ids: NonNegativeInt = 0
     source_tokens: Annotated[int, at_least(2)] = 32
+    word_features: NonNegativeInt = 0
     title_weight: NonNegativeFloat = 1.0
     substitute_weight: NonNegativeFloat = 1.0
     objective: Seq2SeqObjective = Seq2SeqObjective()

@@ -10,10 +10,12 @@ from typing import Any, Protocol
 import jax
 import jax.numpy as jnp
 import numpy as np
+from sklearn.preprocessing import normalize
 
 from catid2_jax.data.corpus import Corpus
 from catid2_jax.docids.vocabulary import CodeVocabulary, Vocabulary
 from catid2_jax.encoders.encoder import check_vectors
+from catid2_jax.encoders.hashed_words import hashed_words
 from catid2_jax.errors import InputError
 from catid2_jax.progress import console
 
@@ -137,32 +139,35 @@ class WordPieceSource:
 
 @dataclasses.dataclass(frozen=True)
 class VectorSource:
-    """A vector of a query, or a product's own embedding.
+    """A vector of a query, or a product's own embedding, and perhaps the words beside it.
 
     Attributes:
         vocabulary: the ID tokens.
         width: D.
         encode: makes vectors of texts whose vectors are not given; None where only given ones do.
+        word_features: F, hashed words of the query or of the product's title; 0 for none.
     """
 
     vocabulary: CodeVocabulary
     width: int
     encode: Callable[[Sequence[str]], np.ndarray] | None = None
+    word_features: int = 0
 
     @property
     def form(self) -> jax.ShapeDtypeStruct:
-        """float32 [D]."""
-        return jax.ShapeDtypeStruct((self.width,), jnp.float32)
+        """float32 [D + F]."""
+        return jax.ShapeDtypeStruct((self.width + self.word_features,), jnp.float32)
 
     @property
     def described(self) -> str:
-        """That they are vectors."""
-        return "vectors"
+        """That they are vectors, and how many features of words there are."""
+        words = f" with {self.word_features:,} features of words" if self.word_features else ""
+        return f"vectors{words}"
 
     def of_queries(
         self, texts: Sequence[str], vectors: np.ndarray | None = None, name: str = "queries"
     ) -> np.ndarray:
-        """Vectors of texts, float32 [Q, D]: the given ones, or those that the encoder makes.
+        """Vectors of texts, float32 [Q, D + F]: the given ones, or those that the encoder makes.
 
         Raises:
             InputError: none are given and there is no encoder, or they are of another shape.
@@ -178,11 +183,18 @@ class VectorSource:
                 f"vectors of width {vectors.shape[1]}",
                 f"{self.width}, the width of the documents' embeddings",
             )
-        return vectors
+        return self._with_words(vectors, texts)
 
     def of_products(self, corpus: Corpus) -> np.ndarray:
-        """The products' embeddings, float32 [N, D]."""
-        return np.asarray(corpus.embeddings, np.float32)
+        """The products' embeddings and their titles' words, float32 [N, D + F]."""
+        return self._with_words(np.asarray(corpus.embeddings, np.float32), corpus.catalog.titles)
+
+    def _with_words(self, vectors: np.ndarray, texts: Sequence[str]) -> np.ndarray:
+        """The vectors, of unit length where words stand beside them, so that both count alike."""
+        if not self.word_features:
+            return vectors
+        words = hashed_words(texts, self.word_features)
+        return np.concatenate([normalize(vectors), words], axis=1)
 
 
 def _report_cut(cut: int, count: int, name: str, length: int) -> None:

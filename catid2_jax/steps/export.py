@@ -16,7 +16,7 @@ what the library `tokenizers` gives by that file, which also cuts and pads. A ne
 vectors has `vector_width` instead. To retrieve:
 
     function = jax.jit(jax.export.deserialize(open("retrieve.stablehlo", "rb").read()).call)
-    # queries: int32 [batch, source_tokens] or float32 [batch, vector_width]
+    # queries: int32 [batch, source_tokens] or float32 [batch, vector_width + word_features]
     found = function(dict(numpy.load("arrays.npz")), queries)
     found["documents"], found["scores"], found["exact"]        # [batch, k] twice, [batch]
 
@@ -104,7 +104,8 @@ def _write_files(
     with atomic_write(directory / "arrays.npz", "wb") as file:
         np.savez(file, **arrays)
     vocabulary, width = model.source.vocabulary, model.source.form.shape[0]
-    reads: dict[str, Any] = {"vector_width": width}
+    words = getattr(model.source, "word_features", 0)
+    reads: dict[str, Any] = {"vector_width": width - words, "word_features": words}
     if isinstance(vocabulary, Vocabulary):
         with atomic_write(directory / "vocabulary.model", "wb") as file:
             file.write(vocabulary.model)
