@@ -11,8 +11,8 @@ too, unless told otherwise) and of the queries are made once, by all-MiniLM-L6-v
 name that `learn_docids` takes, with settings after a colon. Every scheme learns its IDs from the
 products' vectors, some from those of the training queries, too; the decoder that then learns the
 IDs from query vectors is the same for all. With --words it reads the query's words, too. The
-schemes bm25 and nearest_query are rows without IDs: BM25 over the products, and the products of the
-training queries that BM25 finds nearest, in their order.
+schemes bm25, nearest_query and nearest_exact are rows without IDs: BM25 over the products, and the
+products of the training queries that BM25 finds nearest, all of them or the exact ones alone.
 
 What is done of RUNS/SET/SCHEME-SEED is not done again; --read does nothing else. Prints Markdown:
 figures of the IDs alone and their rank correlation with Recall, then Recall of every split and its
@@ -22,7 +22,6 @@ difference from the baseline, with 95 % intervals over queries and seeds.
 import argparse
 import ast
 import dataclasses
-import itertools
 import json
 import pathlib
 import time
@@ -47,13 +46,13 @@ from catid2_jax.evaluation.recall import recall_per_query
 from catid2_jax.evaluation.significance import bootstrap
 from catid2_jax.files import write_json
 from catid2_jax.retrievers.bm25 import BM25Retriever
-from catid2_jax.types import Qrels
+from catid2_jax.types import GRADES, Qrels
 
 SCHEMES = (
     *("random_ids", "category_prefix", "rq_kmeans", "rq_kmeans:codebook_size=64"),
     *("rq_kmeans_balanced", "tiger", "cost", "cat_id2"),
 )
-WITHOUT_IDS = ("bm25", "nearest_query")
+WITHOUT_IDS = ("bm25", "nearest_query", "nearest_exact")
 CUTOFFS = (1, 5, 10, 100)
 MAX_TOKENS = 128
 STAGE_2 = {
@@ -198,25 +197,38 @@ def run(data: Data, scheme: str, seed: int, folder: pathlib.Path, words: bool) -
 def rank(data: Data, scheme: str, folder: pathlib.Path) -> None:
     """Keeps the rankings of a row of `WITHOUT_IDS`."""
     train = data.splits["train"]
-    if scheme == "bm25":
-        ranked = BM25Retriever(Corpus(data.catalog))
-    else:
-        known = [Product(query, text, "", ()) for query, text in train.texts.items()]
-        ranked = BM25Retriever(Corpus(Catalog.from_products(known)))
+    known = [Product(query, text, "", ()) for query, text in train.texts.items()]
+    catalog = data.catalog if scheme == "bm25" else Catalog.from_products(known)
+    retriever = BM25Retriever(Corpus(catalog))
     for split, queries in data.splits.items():
-        if split == "train":
-            continue
-        found = ranked.search(list(queries.texts.values()), max(CUTOFFS)).documents
-        rankings = {}
-        for query, rows in zip(queries.texts, found.tolist(), strict=True):
-            products = [data.catalog.ids[row] for row in rows if row >= 0]
-            if scheme == "nearest_query":
-                judged = (train.qrels.get(known[row].id, {}) for row in rows if row >= 0)
-                best = (sorted(grades, key=grades.get, reverse=True) for grades in judged)
-                products = list(dict.fromkeys(itertools.chain.from_iterable(best)))
-            rankings[query] = products[: max(CUTOFFS)]
-        write_json(folder / f"run.{split}.json", rankings)
+        if split != "train":
+            found = retriever.search(list(queries.texts.values()), max(CUTOFFS))
+            rankings = {}
+            for query, rows, scores in zip(
+                queries.texts, found.documents.tolist(), found.scores.tolist(), strict=True
+            ):
+                best = {
+                    catalog.ids[row]: score
+                    for row, score in zip(rows, scores, strict=True)
+                    if row >= 0
+                }
+                if scheme != "bm25":
+                    best = judged_near(best, train.qrels, scheme == "nearest_exact")
+                rankings[query] = sorted(best, key=best.__getitem__, reverse=True)[: max(CUTOFFS)]
+            write_json(folder / f"run.{split}.json", rankings)
     write_json(folder / "seconds.json", {})
+
+
+def judged_near(
+    queries: Mapping[str, float], qrels: Qrels, exact: bool
+) -> dict[str, tuple[float, int]]:
+    """The products of the queries found, with the best query's score and the grade there."""
+    best: dict[str, tuple[float, int]] = {}
+    for query, score in queries.items():
+        for product, grade in qrels.get(query, {}).items():
+            if grade >= GRADES["E"] or not exact:
+                best[product] = max(best.get(product, (0.0, 0)), (score, grade))
+    return best
 
 
 def recalls(data: Data, folder: pathlib.Path, split: str, labels: Sequence[str]) -> np.ndarray:
