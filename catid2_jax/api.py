@@ -177,7 +177,8 @@ def train_retriever(
         queries: the training queries: id -> text, or records.
         qrels: query id -> product id -> grade; the network learns from 3 (exact) and 2
             (substitute), others are left out.
-        embeddings: float [N, D], where stage 2 reads vectors (`memory_tokens` above 0).
+        embeddings: float [N, D], where stage 2 reads vectors (`memory_tokens` above 0, and not
+            `word_features` without `query_vectors`).
         query_vectors: float [Q, D], a row per query of `queries`, made by the encoder of the
             embeddings; where stage 2 reads vectors.
         seed: seed of everything random.
@@ -201,7 +202,7 @@ def train_retriever(
     call = (seed, seq2seq, t5, training, known.ids, known.texts, known.qrels)
     arrays = (docids.codes, *(a for a in (embeddings, known.vectors) if a is not None))
     with _folder(directory, catalog, call, *map(np.asarray, arrays)) as folder:
-        source = _make_source(corpus, docids, known.texts, seq2seq, t5, folder)
+        source = _make_source(corpus, docids, known, seq2seq, t5, folder)
         decoder = make_network(seq2seq, t5, source, folder / "encoder")
         check_divisible(t5, source.vocabulary.rows, seq2seq.model_devices)
 
@@ -252,20 +253,22 @@ def _check_source(seq2seq: Seq2SeqConfig, t5: T5Config) -> None:
 def _make_source(
     corpus: Corpus,
     docids: DocidTable,
-    queries: Sequence[str],
+    queries: QuerySet,
     seq2seq: Seq2SeqConfig,
     t5: T5Config,
     folder: pathlib.Path,
 ) -> Source:
     """What the network reads: vectors, or texts, by a vocabulary that is trained if need be."""
-    given = EmbeddingConfig(encoder=PRECOMPUTED, path="embeddings")
+    vectors = "" if queries.vectors is None else "query_vectors"
+    given = EmbeddingConfig(PRECOMPUTED, "embeddings", train_query_vectors=vectors)
     path, encoder = folder / "vocabulary.model", folder / "encoder"
     if t5.memory_tokens:
-        return make_source(seq2seq, t5, given, docids, path, corpus.embeddings.shape[1], encoder)
+        width = corpus.embeddings.shape[1] if vectors or not seq2seq.word_features else 0
+        return make_source(seq2seq, t5, given, docids, path, width, encoder)
     if seq2seq.pretrained_encoder:
         copy_without_weights(seq2seq.pretrained_encoder, encoder)
     elif not (seq2seq.vocabulary or path.exists()):
-        texts = [*(product_text(product, True) for product in corpus.catalog), *queries]
+        texts = [*(product_text(product, True) for product in corpus.catalog), *queries.texts]
         with atomic_write(path, "wb") as file:
             file.write(train_vocabulary(texts, seq2seq.vocabulary_size))
     return make_source(seq2seq, t5, given, docids, path, 0, encoder)

@@ -117,15 +117,21 @@ class Config:
         self._check_query_vectors()
         self._check_best_metrics()
 
+    @property
+    def reads_vectors(self) -> bool:
+        """Whether stage 2 reads vectors of the queries, and not text, or their words alone."""
+        words_alone = self.seq2seq.word_features and not self.embedding.has_query_vectors
+        return bool(self.t5.memory_tokens) and not words_alone
+
     def _check_query_vectors(self) -> None:
         """Raises InputError unless stage 2 gets the query vectors that it reads."""
         memory, others = self.t5.memory_tokens, bool(self.retrieve.queries)
-        if not memory or self.embedding.encoder != PRECOMPUTED:
-            if memory and self.embedding.encoder == "lsa":
+        if not self.reads_vectors or self.embedding.encoder != PRECOMPUTED:
+            if self.reads_vectors and self.embedding.encoder == "lsa":
                 raise InputError(
                     "t5.memory_tokens",
                     f"{memory} with encoder 'lsa', which encodes no queries",
-                    "another encoder, or 0",
+                    "another encoder, seq2seq.word_features, or 0",
                 )
             return
         needed = {

@@ -112,6 +112,8 @@ def make_source(
             section.vocabulary or vocabulary_path, levels, size, section.extra_ids
         )
         return TextSource(vocabulary, section.source_tokens)
+    if section.word_features and not embedding.has_query_vectors:
+        return VectorSource(CodeVocabulary(levels, size), 0, None, section.word_features)
     encode = None if embedding.encoder == PRECOMPUTED else _QueryEncoder(embedding).encode
     return VectorSource(CodeVocabulary(levels, size), width, encode, section.word_features)
 

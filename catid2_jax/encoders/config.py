@@ -28,7 +28,8 @@ class EmbeddingConfig:
         vocabulary: SentencePiece model for "t5"; empty takes the one beside its checkpoint.
         train_query_vectors: .npy of [queries, width], a row per line of `data.train_queries`, made
             by the encoder that made `path`. Only for "precomputed", and needed where stage 2 reads
-            vectors (`t5.memory_tokens`): network encoders make query vectors themselves.
+            vectors (`t5.memory_tokens`) and not words alone: network encoders make query vectors
+            themselves.
         dev_query_vectors: .npy of [queries, width], a row per line of `data.dev_queries`.
         test_query_vectors: .npy of [queries, width], a row per line of `data.test_queries`; the
             system "clusters" needs it too.
@@ -86,6 +87,13 @@ class EmbeddingConfig:
                 f"{self.fields} with with_categories = {self.with_categories}",
                 "one field or more, each once",
             )
+
+    @property
+    def has_query_vectors(self) -> bool:
+        """Whether the training queries have vectors: made by the encoder, or given."""
+        return self.encoder != "lsa" and (
+            self.encoder != PRECOMPUTED or bool(self.train_query_vectors)
+        )
 
     @property
     def text_fields(self) -> tuple[str, ...]:

@@ -107,9 +107,10 @@ class Seq2SeqConfig:
         vocabulary_size: pieces of a vocabulary trained here; a small text gives fewer.
         extra_ids: ids kept free after the pieces; T5's own vocabulary has 100.
         source_tokens: cuts longer queries and titles; training works on no padding.
-        word_features: where stage 2 reads vectors, how many hashed features of the query's words
-            and character n-grams stand beside its vector, such as 2,048; 0 for the vector alone.
-            A vector hardly says which words there are. They take four bytes each and query.
+        word_features: how many hashed features of the query's words and character n-grams stand
+            beside its vector, such as 2,048, or alone where queries have no vectors; 0 for the
+            vector alone. A vector hardly says which words there are. Needs `t5.memory_tokens`. A
+            feature takes four bytes for each training query and product.
         title_weight: weight of a pair title -> ID in the loss, beside 1 of a pair query -> ID; 0
             for the paper's pairs alone. A product that no training query finds is learnt from
             these. Where stage 2 reads vectors, the product's embedding stands for the title, with

@@ -139,11 +139,11 @@ class WordPieceSource:
 
 @dataclasses.dataclass(frozen=True)
 class VectorSource:
-    """A vector of a query, or a product's own embedding, and perhaps the words beside it.
+    """A vector of a query, or a product's own embedding, or hashed words, or both together.
 
     Attributes:
         vocabulary: the ID tokens.
-        width: D.
+        width: D; 0 for words alone.
         encode: makes vectors of texts whose vectors are not given; None where only given ones do.
         word_features: F, hashed words of the query or of the product's title; 0 for none.
     """
@@ -161,8 +161,8 @@ class VectorSource:
     @property
     def described(self) -> str:
         """That they are vectors, and how many features of words there are."""
-        words = f" with {self.word_features:,} features of words" if self.word_features else ""
-        return f"vectors{words}"
+        words = f"{self.word_features:,} features of words"
+        return " with ".join(["vectors"] * bool(self.width) + [words] * bool(self.word_features))
 
     def of_queries(
         self, texts: Sequence[str], vectors: np.ndarray | None = None, name: str = "queries"
@@ -172,6 +172,8 @@ class VectorSource:
         Raises:
             InputError: none are given and there is no encoder, or they are of another shape.
         """
+        if not self.width:
+            return hashed_words(texts, self.word_features)
         if vectors is None:
             if self.encode is None:
                 raise InputError("vectors", "none", f"a vector for each of the {name}")
@@ -187,6 +189,8 @@ class VectorSource:
 
     def of_products(self, corpus: Corpus) -> np.ndarray:
         """The products' embeddings and their titles' words, float32 [N, D + F]."""
+        if not self.width:
+            return hashed_words(corpus.catalog.titles, self.word_features)
         return self._with_words(np.asarray(corpus.embeddings, np.float32), corpus.catalog.titles)
 
     def _with_words(self, vectors: np.ndarray, texts: Sequence[str]) -> np.ndarray:

@@ -118,7 +118,7 @@ def _reads_vectors(config: Config, system: ResolvedSystem) -> bool:
     """Whether the system's search may read vectors of the queries."""
     if not system.needs_embeddings and not system.is_trained:
         return False
-    return bool(system.row.retriever != "generative" or config.t5.memory_tokens)
+    return bool(system.row.retriever != "generative" or config.reads_vectors)
 
 
 def _query_vectors(config: Config, place: Place, queries: Sequence[Query]) -> np.ndarray | None:

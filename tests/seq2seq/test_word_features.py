@@ -18,15 +18,14 @@ SAME = np.full((len(TITLES), 8), 2.0, np.float32)
 """Vectors that tell no product from another."""
 
 
-def trained(word_features, directory=None):
+def trained(word_features, embeddings=SAME, query_vectors=SAME[:1]):
     return catid2_jax.train_retriever(
         CATALOG,
         DocidTable(CATALOG.ids, CODES),
         {"q": "a red kettle"},
         {"q": {"p0": 3}},
-        embeddings=SAME,
-        query_vectors=SAME[:1],
-        directory=directory,
+        embeddings=embeddings,
+        query_vectors=query_vectors,
         word_features=word_features,
         memory_tokens=2,
         num_encoder_layers=0,
@@ -41,14 +40,11 @@ def trained(word_features, directory=None):
     )
 
 
-def first(retriever):
+@pytest.mark.parametrize("known", [(SAME, SAME[:1]), (None, None)], ids=["beside", "alone"])
+def test_words_find_what_vectors_cannot_tell_apart(known):
     queries = ["a steel spoon", "the green lamp", "paper cups"]
-    found = retriever.search(queries, 1, vectors=SAME[:3])
-    return [hits[0].product.id for hits in found]
-
-
-def test_words_find_what_vectors_cannot_tell_apart():
-    assert first(trained(256)) == ["p3", "p1", "p5"]
+    found = trained(256, *known).search(queries, 1, vectors=None if known[0] is None else SAME[:3])
+    assert [hits[0].product.id for hits in found] == ["p3", "p1", "p5"]
 
 
 def test_vectors_and_words_count_alike():
