@@ -160,9 +160,9 @@ class VectorSource:
 
     @property
     def described(self) -> str:
-        """That they are vectors, and how many features of words there are."""
-        words = f"{self.word_features:,} features of words"
-        return " with ".join(["vectors"] * bool(self.width) + [words] * bool(self.word_features))
+        """That they are vectors, and how many features of words are in them."""
+        words = f" {'with' if self.width else 'of'} {self.word_features:,} features of words"
+        return "vectors" + (words if self.word_features else "")
 
     def of_queries(
         self, texts: Sequence[str], vectors: np.ndarray | None = None, name: str = "queries"
