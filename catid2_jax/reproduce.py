@@ -31,7 +31,7 @@ from catid2_jax.progress import console
 from catid2_jax.reproduction.datasets import set_name, with_set
 from catid2_jax.reproduction.grids import Grid, find_grid
 from catid2_jax.reproduction.report import Table, tables, to_csv, to_latex, to_markdown
-from catid2_jax.reproduction.runs import Measured, measure, plan_runs, run_all
+from catid2_jax.reproduction.runs import Measured, cutoffs_within, measure, plan_runs, run_all
 from catid2_jax.workdir import Workdir
 
 
@@ -99,6 +99,7 @@ def _reproduce(flags: Flags, config: Config, workdir: Workdir) -> None:
     if len(sets) < len(configs):
         raise InputError("--data", ",".join(flags.data), "folders of different names")
     runs = {name: plan_runs(flags.grid.systems, own, flags.seeds) for name, own in sets.items()}
+    cutoffs = cutoffs_within(config, flags.grid.cutoffs)
     with contextlib.ExitStack() as stack:
         for name in sets:
             stack.enter_context(locked(workdir.root / name))
@@ -106,7 +107,7 @@ def _reproduce(flags: Flags, config: Config, workdir: Workdir) -> None:
 
         def write(name: str) -> None:
             place = Workdir(workdir.root / name)
-            found[name] = measure(runs[name], sets[name], place, flags.grid.cutoffs)
+            found[name] = measure(runs[name], sets[name], place, cutoffs)
             _write(flags, found, workdir.root)
 
         for name, own in sets.items():

@@ -92,6 +92,18 @@ def run_all(
         after_seed()
 
 
+def cutoffs_within(config: Config, cutoffs: Sequence[int]) -> list[int]:
+    """Those values of k that rankings are long enough for.
+
+    Raises:
+        InputError: all are above `retrieve.k`.
+    """
+    kept = [k for k in cutoffs if k <= config.retrieve.k]
+    if cutoffs and not kept:
+        raise InputError("config.retrieve.k", config.retrieve.k, f"at least {min(cutoffs)}")
+    return kept
+
+
 def measure(
     runs: Mapping[str, Sequence[str]], config: Config, workdir: Workdir, cutoffs: Sequence[int]
 ) -> list[Measured]:
@@ -101,21 +113,15 @@ def measure(
         runs: system -> its entries, by `plan_runs`.
         config: the run's configuration.
         workdir: where they ran.
-        cutoffs: values of k; those above `retrieve.k` are left out.
-
-    Raises:
-        InputError: every cutoff is above `retrieve.k`.
+        cutoffs: values of k, by `cutoffs_within`.
     """
-    kept = [k for k in cutoffs if k <= config.retrieve.k]
-    if cutoffs and not kept:
-        raise InputError("config.retrieve.k", config.retrieve.k, f"at least {min(cutoffs)}")
     qrels = read_qrels(workdir.qrels("test"))
     found = []
     for system, entries in runs.items():
         places = [place_of(resolve_system(entry, config), config, workdir) for entry in entries]
         done = [place for place in places if _record(place, "retrieve") is not None]
         if done:
-            found.append(_measured(system, done, config, qrels, kept))
+            found.append(_measured(system, done, config, qrels, cutoffs))
     return found
 
 

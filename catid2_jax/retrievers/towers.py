@@ -102,9 +102,14 @@ class TowerData:
 
     def batch(self, indices: Any) -> "TowerBatch":
         """The pairs of `indices`."""
-        query, rows = self.query[indices], (self.positive[indices], self.negative[indices])
+        query, positive, negative = (a[indices] for a in (self.query, self.positive, self.negative))
         return TowerBatch(
-            self.queries[query], *(self.products[row] for row in rows), *rows, self.relevant[query]
+            self.queries[query],
+            self.products[positive],
+            self.products[negative],
+            positive,
+            negative,
+            self.relevant[query],
         )
 
 
@@ -221,7 +226,8 @@ def make_tower_data(
         pairs += [(query, row, others[n % len(others)]) for n, row in enumerate(found) if others]
     if not pairs:
         raise InputError("queries", "none with a product and another", "a training query with both")
-    return TowerData(sources, products, *np.array(pairs, np.int32).T.copy(), relevant)
+    query, positive, negative = np.array(pairs, np.int32).T.copy()
+    return TowerData(sources, products, query, positive, negative, relevant)
 
 
 def train_towers(
