@@ -52,9 +52,16 @@ from catid2_jax.seq2seq.config import Seq2SeqConfig
 from catid2_jax.seq2seq.decoder import resolve_normalize_over
 from catid2_jax.seq2seq.source import Source
 from catid2_jax.seq2seq.training import SEQ2SEQ, Stage2, load_params, train_decoder
-from catid2_jax.systems import SYSTEMS, System, option_changes, resolve_system
+from catid2_jax.systems import (
+    SYSTEMS,
+    ResolvedSystem,
+    System,
+    option_changes,
+    resolve_system,
+)
 from catid2_jax.types import Qrels, Query
 from catid2_jax.workdir import (
+    Place,
     Record,
     Workdir,
     check_artefacts,
@@ -93,15 +100,26 @@ def load(workdir: str | os.PathLike[str], system: str = "", **retrieve: Any) -> 
     resolved = resolve_system(entry, config)
     place = place_of(resolved, config, Workdir(root))
     # The recorded configuration is the system's own, so that it cannot tell whose vectors it has.
-    has_own = record_path(place.folder, "embed").exists()
-    place = dataclasses.replace(place, vectors=place.folder if has_own else root)
-    if resolved.needs_embeddings:
+    own = root / resolved.plain_name
+    has_own = record_path(own, "embed").exists()
+    place = dataclasses.replace(place, vectors=own if has_own else root)
+    for part in resolved.parts:
+        _check_made(part, place_of(part, config, Workdir(root)))
+    _check_made(resolved, place)
+    return load_product_retriever(config, place, resolved)
+
+
+def _check_made(system: ResolvedSystem, place: Place) -> None:
+    """Raises InputError unless all that a system searches with is there, as its steps left it."""
+    root = place.workdir.root
+    if system.needs_embeddings and not system.parts:
         _check_finished(root, place.vectors, "embed")
-    if resolved.is_trained:
+    if system.is_trained:
         _check_finished(root, place.model, "docids")
         _check_finished(root, place.model, "train_seq2seq")
+    if system.has_towers:
+        _check_finished(root, place.folder, "train_towers")
     check_artefacts(place, "retrieve")
-    return load_product_retriever(config, place, resolved)
 
 
 def learn_docids(
@@ -424,7 +442,7 @@ def _check_finished(root: pathlib.Path, folder: pathlib.Path, step: str) -> None
 def _records(root: pathlib.Path, system: str) -> dict[str, Record]:
     """Step -> record, of the steps of one system."""
     found = {}
-    for step in ("docids", "train_seq2seq", "retrieve"):
+    for step in ("docids", "train_seq2seq", "train_towers", "retrieve"):
         record = read_record(record_path(root / system, step))
         if record is not None:
             found[step] = record

@@ -30,6 +30,7 @@ VERBS = (
     "assign",
     "retrieve",
     "evaluate",
+    "reproduce",
     "export",
     "inspect",
     "import_data",

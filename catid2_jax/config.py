@@ -43,7 +43,8 @@ class Config:
         seed: seed of everything random.
         stage: the step that `train` ends with: "docids" (stage 1) or "seq2seq" (stage 2).
         systems: what is trained and compared: names of rows of `systems.SYSTEMS`, or dotted paths
-            of schemes, retrievers or rows of your own.
+            of schemes, retrievers or rows of your own; with @SEED behind it, as in "tiger@1", for a
+            seed that is not the run's.
         data: which data, and how they are preprocessed.
         embedding: how documents become vectors.
         rqvae: shape of stage 1's network.

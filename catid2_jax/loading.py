@@ -1,5 +1,6 @@
 """A work directory's parts as the objects that train, search and export."""
 
+import dataclasses
 import functools
 import pathlib
 from collections.abc import Sequence
@@ -24,16 +25,19 @@ from catid2_jax.errors import InputError
 from catid2_jax.files import read_npy
 from catid2_jax.models.bert_t5 import BERT
 from catid2_jax.models.t5.config import T5Config
+from catid2_jax.retrievers.dpr import TrainedTowers
+from catid2_jax.retrievers.fused import OwnVectors
 from catid2_jax.retrievers.generative import TrainedModel, make_model
 from catid2_jax.retrievers.product_retriever import ProductRetriever
-from catid2_jax.retrievers.retriever import make_retriever
+from catid2_jax.retrievers.retriever import Retriever, make_retriever, resolve_retriever
+from catid2_jax.retrievers.towers import TOWERS, Tower, load_towers
 from catid2_jax.seq2seq.config import Seq2SeqConfig
-from catid2_jax.seq2seq.decoder import Decoder, make_decoder, resolve_normalize_over
+from catid2_jax.seq2seq.decoder import Decoder, T5Decoder, make_decoder, resolve_normalize_over
 from catid2_jax.seq2seq.source import Source, TextSource, VectorSource, WordPieceSource
 from catid2_jax.seq2seq.training import SEQ2SEQ, Stage2, load_params
 from catid2_jax.systems import ResolvedSystem
 from catid2_jax.training.checkpoint import Checkpoints, Which
-from catid2_jax.workdir import Place, read_record, record_path
+from catid2_jax.workdir import Place, place_of, read_record, record_path
 
 TRAINED_READS = ("embedding", "seq2seq", "t5", "seq2seq_training")
 """Sections that say what a trained stage 2 is."""
@@ -87,7 +91,7 @@ def make_source(
     section: Seq2SeqConfig,
     t5: T5Config,
     embedding: EmbeddingConfig,
-    table: DocidTable,
+    table: DocidTable | None,
     vocabulary_path: Any,
     width: int,
     encoder_folder: pathlib.Path,
@@ -98,12 +102,12 @@ def make_source(
         section: how texts become tokens.
         t5: the network, whose `memory_tokens` say whether it reads vectors.
         embedding: the encoder of vectors.
-        table: the IDs, whose shape the ID tokens have.
+        table: the IDs, whose shape the ID tokens have; None for a network that writes none.
         vocabulary_path: the SentencePiece model, for texts.
         width: of the embeddings, for vectors.
         encoder_folder: the tokens of the pretrained encoder, if there is one.
     """
-    levels, size = table.levels, table.codebook_size
+    levels, size = (table.levels, table.codebook_size) if table else (0, 0)
     if section.pretrained_encoder:
         tokenizer = read_tokenizer(encoder_folder)
         return WordPieceSource(CodeVocabulary(levels, size), tokenizer, section.source_tokens)
@@ -167,11 +171,61 @@ class _QueryEncoder:
 
     @functools.cached_property
     def _encoder(self) -> Encoder:
-        return make_encoder(self._embedding).for_queries()
+        encoder = make_encoder(self._embedding)
+        if encoder.fits_catalog:
+            name = self._embedding.encoder
+            raise InputError("vectors", f"none, and {name!r} makes none", "a vector per query")
+        return encoder.for_queries()
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
         """Vectors of the texts."""
         return self._encoder.encode(texts)
+
+
+def tower_sources(config: Config, place: Place, product_tokens: int) -> tuple[Source, Source]:
+    """The forms in which DPR's towers read queries and products: stage 2's, without IDs.
+
+    Args:
+        config: stage 2's sections.
+        place: where the tokens lie.
+        product_tokens: length of a product's text.
+    """
+    width = 0
+    if config.t5.memory_tokens:
+        width = read_npy(place.embeddings, memory_mapped=True).shape[1]
+
+    def source(tokens: int) -> Source:
+        section = dataclasses.replace(config.seq2seq, source_tokens=tokens)
+        paths = place.workdir.vocabulary, width, place.encoder
+        return make_source(section, config.t5, config.embedding, None, *paths)
+
+    return source(config.seq2seq.source_tokens), source(product_tokens)
+
+
+def make_tower(config: Config, place: Place, source: Source, product_tokens: int) -> Tower:
+    """The network of DPR's towers: stage 2's encoder.
+
+    Raises:
+        InputError: the pretrained encoder cannot read texts so long.
+    """
+    most = max(config.seq2seq.source_tokens, product_tokens)
+    section = dataclasses.replace(config.seq2seq, decoder="t5", source_tokens=most)
+    decoder = make_network(section, config.t5, source, place.encoder)
+    assert isinstance(decoder, T5Decoder)
+    return Tower(decoder.network)
+
+
+def _load_trained_towers(config: Config, place: Place, system: ResolvedSystem) -> TrainedTowers:
+    """The trained towers of a system.
+
+    Raises:
+        InputError: they are not trained, or something else lies there.
+    """
+    tokens = system.all_options["product_tokens"]
+    source, _ = tower_sources(config, place, tokens)
+    tower = make_tower(config, place, source, tokens)
+    params = load_towers(tower, source.form, config.seq2seq_training, place.folder / TOWERS)
+    return TrainedTowers(tower, params, source, read_npy(place.product_vectors))
 
 
 def load_stage2(config: Config, place: Place) -> Stage2:
@@ -222,9 +276,13 @@ def load_product_retriever(
     Raises:
         InputError: something that it needs is missing.
     """
-    corpus = load_corpus(place, system.needs_embeddings)
+    corpus = _corpus_of(config, place, system)
     options, table = dict(system.options), None
-    if system.is_trained:
+    if system.parts:
+        options["retrievers"] = [_part(part, config, place) for part in system.parts]
+    elif system.has_towers:
+        options["towers"] = _load_trained_towers(config, place, system)
+    elif system.is_trained:
         model = load_model(config, place)
         table = model.table
         options |= {"model": model, "config": config.retrieve}
@@ -235,6 +293,25 @@ def load_product_retriever(
             raise error.within(f"config.{system.option_names[1]}") from error
         raise
     return ProductRetriever(system.name, corpus.catalog, retriever, table)
+
+
+def _corpus_of(config: Config, place: Place, system: ResolvedSystem) -> Corpus:
+    """What a system's retriever reads."""
+    reads = system.needs_embeddings and not system.parts and not system.has_towers
+    corpus = load_corpus(place, reads)
+    if getattr(resolve_retriever(system.row.retriever), "needs_queries", False):
+        corpus.queries = load_queries(place, "train")
+    if reads and not system.is_trained:
+        given = config.embedding.encoder == PRECOMPUTED
+        corpus.encode_queries = None if given else _QueryEncoder(config.embedding).encode
+    return corpus
+
+
+def _part(part: ResolvedSystem, config: Config, place: Place) -> Retriever:
+    """The retriever of a system whose ranking is fused."""
+    own = place_of(part, config, place.workdir)
+    retriever = load_product_retriever(part.config, own, part).retriever
+    return retriever if own.vectors == place.workdir.root else OwnVectors(retriever)
 
 
 def splits_there(place: Place) -> list[str]:

@@ -11,7 +11,8 @@
     8    docid_loss                             stage 1
     9    sequence_loss                          stage 2
 
-Beyond the paper: query_alignment_loss, one more term of Eq. 8, with which codes know the queries.
+Beyond the paper: query_alignment_loss, one more term of Eq. 8, with which codes know the queries;
+dual_encoder_loss, of the baseline DPR.
 
 A term of Eq. 8 is one function here, one row of `TERMS` and one weight in `LossWeights`.
 
@@ -340,3 +341,26 @@ def sequence_loss(
         per_token = jnp.where(scored, per_token, 0.0)
     per_pair = jnp.sum(per_token, axis=-1)
     return jnp.sum(weights * per_pair) / jnp.maximum(jnp.sum(weights), 1e-9)
+
+
+def dual_encoder_loss(
+    queries: Float[Array, "B D"],
+    documents: Float[Array, "M D"],
+    excluded: Bool[Array, "B M"],
+    temperature: float,
+) -> tuple[Scalar, Scalar]:
+    """InfoNCE of queries against documents (Karpukhin et al., 2020, Eq. 2, of cosines).
+
+    Args:
+        queries: unit rows; the positive of query i is document i.
+        documents: unit rows, of which those from B on are nobody's positive.
+        excluded: the documents that are no negatives of a query, though not its own.
+        temperature: divides the cosines.
+
+    Returns:
+        (-log softmax at the positive, the share of queries whose positive comes first), means.
+    """
+    logits = jnp.where(excluded, -jnp.inf, queries @ documents.T / temperature)
+    own = jnp.diagonal(logits)
+    first = jnp.mean((own >= jnp.max(logits, axis=1)).astype(jnp.float32))
+    return jnp.mean(jax.nn.logsumexp(logits, axis=1) - own), first

@@ -21,7 +21,7 @@ SYSTEM_ORDER = (
 )
 """The systems that come first where one is to be chosen: the first rows of `systems.SYSTEMS`."""
 
-_OWN_STEPS = ("docids", "train_seq2seq", "retrieve")  # each system has its own
+_OWN_STEPS = ("docids", "train_seq2seq", "train_towers", "retrieve")  # each system has its own
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +36,7 @@ class Record:
         result: what later steps need to know beside its files.
         files: size and digest of each file that it left, by its path in the step's folder.
         finished: when it was done, in UTC.
+        memory: the most resident bytes of the process while it ran; 0 if unknown.
         format: format of the work directory.
     """
 
@@ -46,6 +47,7 @@ class Record:
     result: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     files: Mapping[str, Sequence[Any]] = dataclasses.field(default_factory=dict)
     finished: str = ""
+    memory: int = 0
     format: int = FORMAT
 
 

@@ -7,16 +7,19 @@ dotted path instead.
 
 import dataclasses
 import inspect
+import re
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from catid2_jax.ablations import ABLATIONS, DISPERSION_ALONE, LITERAL, TIGER_LOSS
 from catid2_jax.config import SECTIONS, Config, as_nested_dict, build
 from catid2_jax.constraints import check_value, field_hints
-from catid2_jax.encoders.config import PRECOMPUTED
+from catid2_jax.encoders.config import PRECOMPUTED, SPLITS
 from catid2_jax.errors import InputError
 from catid2_jax.plugins import check_options, is_dotted, resolve
 from catid2_jax.retrievers.retriever import (
+    DPR,
+    FUSED,
     RETRIEVERS,
     TRAINED,
     resolve_retriever,
@@ -55,12 +58,24 @@ class System:
     source: str = ""
 
 
+_CUTOFFS = (5, 10, 20, 50, 100)
+
+
 def _table2(us: str, es: str, jp: str) -> Mapping[str, Mapping[int, float]]:
     """A row of Table 2: Recall@5, 10, 20, 50, 100 on ESCI-us, es and jp."""
-    cutoffs = (5, 10, 20, 50, 100)
     return {
-        name: dict(zip(cutoffs, map(float, row.split()), strict=True))
+        name: dict(zip(_CUTOFFS, map(float, row.split()), strict=True))
         for name, row in (("us", us), ("es", es), ("jp", jp))
+    }
+
+
+def _sentence_encoder(path: str) -> Mapping[str, Any]:
+    """What has products and queries encoded by a model of sentence-transformers."""
+    return {
+        "embedding.encoder": "sentence_transformers",
+        "embedding.path": path,
+        "embedding.vocabulary": "",
+        **{f"embedding.{split}_query_vectors": "" for split in SPLITS},
     }
 
 
@@ -133,6 +148,49 @@ SYSTEMS: Mapping[str, System] = {
         model_of="cat_id2",
         source="section 4.7, after Hi-Gen (Wu et al., 2024) and GDR (Yuan et al., 2024)",
     ),
+    "dense": System(
+        "dense",
+        retriever="dense",
+        source="exact search by the run's own embeddings, which other systems learn their IDs from",
+    ),
+    "dpr": System(
+        "DPR",
+        retriever=DPR,
+        paper=_table2(
+            "3.84 6.77 10.88 18.76 26.34",
+            "2.77 4.64 7.63 13.73 19.50",
+            "2.86 4.45 6.45 10.05 14.10",
+        ),
+        source="Karpukhin et al., 2020: towers as stage 2's encoder, cosines, means of states",
+    ),
+    "sentence_t5": System(
+        "Sentence-T5",
+        retriever="dense",
+        changes=_sentence_encoder("sentence-transformers/sentence-t5-base"),
+        paper={"us": dict(zip(_CUTOFFS, (3.04, 4.98, 8.32, 14.80, 23.47), strict=True))},
+        source="Ni et al., 2022: the base model, frozen; the paper does not say which, or how",
+    ),
+    "mpnet": System(
+        "multilingual MPNet",
+        retriever="dense",
+        changes=_sentence_encoder("sentence-transformers/paraphrase-multilingual-mpnet-base-v2"),
+        paper=_table2(
+            "1.70 2.88 4.62 8.62 13.08",
+            "1.69 3.04 4.94 8.00 11.69",
+            "0.57 0.85 1.19 1.65 2.07",
+        ),
+        source="Song et al., 2020, by Reimers and Gurevych, frozen; the paper does not say which",
+    ),
+    "nearest_query": System(
+        "nearest training query",
+        retriever="nearest_query",
+        source="the products of the training queries that BM25 finds: no model, not in the paper",
+    ),
+    "fused": System(
+        "fused",
+        retriever=FUSED,
+        source="Cormack et al., 2009: CAT-ID2 and BM25 unless options.fused.systems says otherwise",
+    ),
     **{name: System(name, scheme="rqvae", changes=changes) for name, changes in ABLATIONS.items()},
 }
 
@@ -150,6 +208,8 @@ class ResolvedSystem:
         options: settings of its retriever.
         scheme_options: settings of its scheme.
         option_names: the parts of the configuration that these come from.
+        parts: the systems whose rankings it fuses.
+        suffix: "@SEED" where the entry names a seed of its own; else empty.
     """
 
     entry: str
@@ -160,6 +220,29 @@ class ResolvedSystem:
     options: Mapping[str, Any]
     scheme_options: Mapping[str, Any]
     option_names: tuple[str, str]
+    parts: tuple["ResolvedSystem", ...] = ()
+    suffix: str = ""
+
+    @property
+    def plain_name(self) -> str:
+        """Its name without the seed: seeds share the embeddings."""
+        return self.name.removesuffix(self.suffix)
+
+    @property
+    def all_options(self) -> Mapping[str, Any]:
+        """The settings of its retriever, the defaults among them."""
+        return {**retriever_options(self.row.retriever), **self.options}
+
+    @property
+    def has_towers(self) -> bool:
+        """Whether it searches with trained towers."""
+        return self.row.retriever == DPR
+
+    @property
+    def is_seeded(self) -> bool:
+        """Whether what it finds depends on the seed."""
+        own = self.row.scheme or self.row.model_of or self.has_towers
+        return bool(own) or any(part.is_seeded for part in self.parts)
 
     @property
     def is_trained(self) -> bool:
@@ -173,8 +256,8 @@ class ResolvedSystem:
 
     @property
     def needs_embeddings(self) -> bool:
-        """Whether its scheme or its retriever reads embeddings."""
-        if self.row.scheme:
+        """Whether its scheme or its retriever, or that of a part, reads embeddings."""
+        if self.row.scheme or any(part.needs_embeddings for part in self.parts):
             return True
         return bool(getattr(resolve_retriever(self.row.retriever), "needs_embeddings", True))
 
@@ -192,7 +275,7 @@ def resolve_systems(config: Config) -> dict[str, ResolvedSystem]:
         if system.name in found:
             raise InputError("config.systems", f"two systems named {system.name!r}", "one of them")
         found[system.name] = system
-    _check_option_names(config, found.values())
+    _check_option_names(config, with_parts(found.values()))
     if config.docids.path and not any(s.row.scheme == "given" for s in found.values()):
         raise InputError(
             "config.docids.path",
@@ -202,8 +285,15 @@ def resolve_systems(config: Config) -> dict[str, ResolvedSystem]:
     return found
 
 
+def with_parts(systems: Iterable[ResolvedSystem]) -> list[ResolvedSystem]:
+    """The systems, each after those whose rankings it fuses."""
+    return [found for system in systems for found in (*system.parts, system)]
+
+
 def check_query_vectors(system: ResolvedSystem) -> None:
     """Raises InputError for a retriever that needs query vectors, where there will be none."""
+    for part in system.parts:
+        check_query_vectors(part)
     if not getattr(resolve_retriever(system.row.retriever), "needs_query_vectors", False):
         return
     embedding, retrieve = system.config.embedding, system.config.retrieve
@@ -231,18 +321,27 @@ def _check_option_names(config: Config, systems: Iterable[ResolvedSystem]) -> No
             raise InputError("config.options", f"{plugin!r}", f"some of {', '.join(sorted(known))}")
 
 
-def resolve_system(entry: str, config: Config) -> ResolvedSystem:
-    """One system; see `resolve_systems`."""
-    name, row = _row(entry)
+def resolve_system(entry: str, config: Config, where: str = "config.systems") -> ResolvedSystem:
+    """One system, named in the field `where`; see `resolve_systems`."""
+    plain, suffix = _split_seed(entry)
+    name, row = _row(plain, where)
     model_name, rows = name if row.scheme else "", [row]
     if row.model_of:
-        model_name, model = _row(row.model_of)
+        model_name, model = _row(row.model_of, where)
         rows = [model, row]
     values = as_nested_dict(config)
+    if suffix:
+        values["seed"] = int(suffix[1:])
     plugins = {_option_name(plugin) for r in rows for plugin in (r.scheme, r.retriever)}
     for path, value in (change for r in rows for change in r.changes.items()):
         _set(values, path, value, entry, plugins)
     own = build(Config, values, "config")
+    if row.retriever == DPR and own.seq2seq.pretrained:
+        raise InputError(
+            "config.seq2seq.pretrained",
+            f"{own.seq2seq.pretrained!r} with system {entry!r}",
+            "'', or pretrained_encoder: a tower is no whole T5",
+        )
     if row.retriever in TRAINED and own.retrieve.k > own.retrieve.beams and not row.model_of:
         raise InputError("config.retrieve.k", own.retrieve.k, f"1 to beams = {own.retrieve.beams}")
     retriever, scheme = _option_name(row.retriever), _option_name(row.scheme)
@@ -260,14 +359,46 @@ def resolve_system(entry: str, config: Config) -> ResolvedSystem:
                 raise error.within(f"config.options.{scheme}") from error
     return ResolvedSystem(
         entry,
-        name,
+        f"{name}{suffix}",
         row,
         own,
-        model_name,
+        f"{model_name}{suffix}" if model_name else "",
         options,
         scheme_settings,
         (f"options.{scheme}", f"options.{retriever}"),
+        _parts({**known, **options}["systems"], config, suffix) if row.retriever == FUSED else (),
+        suffix,
     )
+
+
+def _split_seed(entry: str) -> tuple[str, str]:
+    """`NAME` and `@SEED` of an entry; the latter empty where the seed is the run's."""
+    found = re.fullmatch(r"(.+)(@[0-9]{1,9})", entry)
+    return (found[1], found[2]) if found else (entry, "")
+
+
+def _parts(entries: Iterable[str], config: Config, suffix: str) -> tuple[ResolvedSystem, ...]:
+    """The systems whose rankings are fused, each with what the run's configuration says.
+
+    Those that name no seed have that of the system that fuses them, where it makes a difference.
+
+    Raises:
+        InputError: an unknown system, one that is fused itself, or two of one name.
+    """
+    where = f"config.options.{FUSED}.systems"
+    for entry in entries:
+        if _row(entry, where)[1].retriever == FUSED:
+            raise InputError(where, repr(entry), "systems that are not fused themselves")
+    parts = tuple(_with_seed(resolve_system(e, config, where), suffix, config) for e in entries)
+    if len({part.name for part in parts}) < len(parts):
+        raise InputError(where, repr(tuple(entries)), "each system once")
+    return parts
+
+
+def _with_seed(system: ResolvedSystem, suffix: str, config: Config) -> ResolvedSystem:
+    if not suffix or system.suffix or not system.is_seeded:
+        return system
+    return resolve_system(f"{system.entry}{suffix}", config)
 
 
 def _check_options(options: Any, known: Mapping[str, Any], plugin: str, factory: Any) -> None:
@@ -293,19 +424,19 @@ def option_changes(changes: Mapping[str, Any], plugin: str) -> dict[str, Any]:
     }
 
 
-def _row(entry: str) -> tuple[str, System]:
-    """Name and row of an entry of `config.systems`."""
+def _row(entry: str, where: str) -> tuple[str, System]:
+    """Name and row of an entry of the field `where`."""
     if not is_dotted(entry):
         if entry not in SYSTEMS:
             rows = ", ".join(name for name in SYSTEMS if name not in ABLATIONS)
             raise InputError(
-                "config.systems",
+                where,
                 repr(entry),
                 f"some of {rows}, a row of Tables 3 to 6 such as table3_hccl, or "
-                "package.module:Name",
+                "package.module:Name, each with @SEED for a seed of its own",
             )
         return entry, SYSTEMS[entry]
-    found = resolve(entry, {}, "config.systems")
+    found = resolve(entry, {}, where)
     name = entry.rpartition(":")[2]
     if isinstance(found, System):
         return name, found
@@ -314,7 +445,7 @@ def _row(entry: str) -> tuple[str, System]:
     if inspect.isclass(found) and callable(getattr(found, "search", None)):
         return name, System(name, retriever=entry)
     raise InputError(
-        "config.systems",
+        where,
         f"{entry!r}, a {type(found).__name__}",
         "a scheme, a retriever or a System",
     )

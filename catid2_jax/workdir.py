@@ -95,6 +95,11 @@ class Place:
         """Shape and tokens of the pretrained encoder of stage 2, if it has one."""
         return self.model / "encoder"
 
+    @property
+    def product_vectors(self) -> pathlib.Path:
+        """float32 [N, E], the products' vectors by a trained tower."""
+        return self.folder / "product_vectors.npy"
+
     def figures(self, step: str) -> pathlib.Path:
         """Figures that a step leaves for `evaluate`."""
         return self.folder / "steps" / f"{step}.metrics.json"
@@ -110,8 +115,8 @@ def has_begun(folder: pathlib.Path, step: str) -> bool:
         folder: the system's folder.
         step: "docids", for which all of the folder counts but the steps after it, or another.
     """
-    later = {"steps", "seq2seq", "encoder", "export"}
-    roots = [folder / "seq2seq"]
+    later = {"steps", "seq2seq", "towers", "encoder", "export"}
+    roots = [folder / ("towers" if step == "train_towers" else "seq2seq")]
     if step == "docids":
         roots = [path for path in folder.glob("*") if path.name not in later]
     files = (path for root in roots for path in (root, *root.rglob("*")) if path.is_file())
@@ -131,7 +136,7 @@ def check_names(name: str, output: str) -> None:
     """
     if name in ("data", "steps", "synthetic"):
         raise InputError("config.systems", f"a system named {name!r}", "a name that is not taken")
-    taken = ("encoder", "export", "rqvae", "seq2seq", "steps")
+    taken = ("encoder", "export", "product_vectors.npy", "rqvae", "seq2seq", "steps", "towers")
     if output in taken or output.startswith((".", "docids.", "embeddings.", "query_vectors.")):
         raise InputError(
             "config.retrieve.output", repr(output), "another name than those of a system's files"
@@ -147,10 +152,12 @@ def place_of(system: ResolvedSystem, config: Config, workdir: Workdir) -> Place:
     """Where a system's steps read and write."""
     root = workdir.root
     check_names(system.name, config.retrieve.output)
-    own = declared_values(system.config, ("embedding",)) != declared_values(config, ("embedding",))
-    folder = root / system.name
+    own = system.config.embedding != config.embedding
     return Place(
-        workdir, folder, root / (system.model_name or system.name), folder if own else root
+        workdir,
+        root / system.name,
+        root / (system.model_name or system.name),
+        root / system.plain_name if own else root,
     )
 
 
@@ -163,6 +170,7 @@ _READ_LATER = {
     "docids": ("docids*", "steps/*"),
     VOCABULARY: ("*",),
     "train_seq2seq": ("encoder/*",),  # checkpoints have digests of their own
+    "train_towers": ("encoder/*", "product_vectors.npy"),
     "retrieve": ("*",),
 }
 """Step -> patterns of those of its files that later steps read, in the order of the steps."""

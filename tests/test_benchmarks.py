@@ -54,7 +54,7 @@ def test_a_benchmark_has_the_flags_of_its_commands(script, monkeypatch, capsys):
 def test_every_benchmark_is_tried():
     names = {path.stem for path in (ROOT / "benchmarks").glob("*.py")}
     assert names - {script.stem for script in SCRIPTS} == SHARED
-    assert {"recall", "docids", "search"} < names
+    assert {"id_schemes", "search"} < names
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ import pytest
 import catid2_jax
 from catid2_jax import cli, import_data, losses
 from catid2_jax.ablations import ABLATIONS
-from catid2_jax.config import SECTIONS, default_config
+from catid2_jax.config import SECTIONS, Config, default_config
 from catid2_jax.data.preprocessing import PreprocessingConfig
 from catid2_jax.decoding.trie import build_trie
 from catid2_jax.docids.quality import docid_quality
@@ -33,7 +33,7 @@ from catid2_jax.retrievers.retriever import TRAINED, resolve_retriever
 from catid2_jax.schemes.rqvae.scheme import RQVAEScheme
 from catid2_jax.schemes.scheme import make_scheme, resolve_scheme
 from catid2_jax.seq2seq.search import retrieve
-from catid2_jax.systems import SYSTEMS, resolve_systems
+from catid2_jax.systems import SYSTEMS, resolve_system, resolve_systems
 from catid2_jax.training.optimizer import TrainingConfig
 from tests.test_layering import LAYERS
 
@@ -125,11 +125,19 @@ def check(folder, monkeypatch):
             monkeypatch.setitem(import_data.SOURCES, arguments[0], (config, lambda config: ()))
         elif verb == "convert_checkpoint":
             monkeypatch.setattr(module, "_convert", lambda flags: None)
+        elif verb == "reproduce":
+            monkeypatch.setattr(module, "_reproduce", lambda flags, config, _: check_rows(flags))
         else:
             monkeypatch.setattr(module, "run", lambda config, workdir: check_config(config))
         cli.console(["catid2", verb, *arguments])
 
     return run
+
+
+def check_rows(flags):
+    """The rows of a table that is asked for exist."""
+    for system in flags.grid.systems:
+        resolve_system(system, Config())
 
 
 def check_config(config):

@@ -15,7 +15,7 @@ PACKAGE = pathlib.Path(__file__).parent.parent / "catid2_jax"
 LAYERS = (
     ("errors",),
     ("constraints", "signals"),
-    ("processes", "plugins", "resources"),
+    ("memory", "processes", "plugins", "resources"),
     ("files", "progress", "types"),
     ("lock", "ops", "records"),
     ("losses", "models", "data"),
@@ -31,6 +31,7 @@ LAYERS = (
     ("workdir",),
     ("loading",),
     ("steps",),
+    ("reproduction",),
     ("api", "cli", "t5x"),
     (
         "assign",
@@ -42,6 +43,7 @@ LAYERS = (
         "inspect",
         "pipeline",
         "prepare",
+        "reproduce",
         "retrieve",
         "train",
     ),

@@ -8,7 +8,7 @@ import dataclasses
 import functools
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, overload
 
 import numpy as np
@@ -125,6 +125,8 @@ class Corpus:
     Attributes:
         catalog: the products.
         queries: the training queries with their relevant products; None where they are unknown.
+        encode_queries: makes vectors of queries, by the encoder of the embeddings; None where it
+            makes none.
     """
 
     def __init__(
@@ -132,6 +134,7 @@ class Corpus:
         catalog: Catalog,
         embeddings: np.ndarray | None = None,
         queries: "QuerySet | None" = None,
+        encode_queries: Callable[[Sequence[str]], np.ndarray] | None = None,
     ) -> None:
         """Checks that there is an embedding per product.
 
@@ -140,6 +143,7 @@ class Corpus:
             embeddings: float [N, D], maybe memory-mapped; None where nobody asks for them.
             queries: the training queries with their relevant products, none but the catalogue's;
                 None where they are unknown.
+            encode_queries: makes vectors [Q, D] of queries, by the encoder of the embeddings.
 
         Raises:
             InputError: another number of embeddings, or an array of another kind.
@@ -155,6 +159,7 @@ class Corpus:
         self.catalog = catalog
         self._embeddings = embeddings
         self.queries = queries
+        self.encode_queries = encode_queries
 
     @property
     def embeddings(self) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Intervals and paired tests of figures that were measured per query and per seed."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float
@@ -73,3 +74,22 @@ def bootstrap(
     return Bootstrap(
         float(values.mean()), float(low), float(high), float(resampled.std()), float(p_value)
     )
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Adjusts p-values for their number (Holm, 1979).
+
+    The i-th smallest of m counts m - i + 1 times, and no less than a smaller one: where no
+    hypothesis holds, 19 of 20 families of tests have nothing below 5 %.
+
+    Args:
+        p_values: of m tests.
+
+    Returns:
+        The adjusted values, in the order of the tests, 1 at most.
+    """
+    adjusted, largest = [0.0] * len(p_values), 0.0
+    for place, test in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
+        largest = max(largest, min(1.0, (len(p_values) - place) * p_values[test]))
+        adjusted[test] = largest
+    return adjusted

@@ -36,10 +36,12 @@ class Retriever(Protocol):
     Attributes:
         needs_embeddings: whether it reads `corpus.embeddings`.
         needs_query_vectors: whether it cannot search without the queries' vectors.
+        needs_queries: whether it reads `corpus.queries`.
     """
 
     needs_embeddings: bool = True
     needs_query_vectors: bool = False
+    needs_queries: bool = False
 
     def search(
         self,
@@ -64,10 +66,20 @@ RETRIEVERS: Mapping[str, str] = {
     "bm25": "catid2_jax.retrievers.bm25:BM25Retriever",
     "generative": "catid2_jax.retrievers.generative:GenerativeRetriever",
     "clusters": "catid2_jax.retrievers.clusters:ClusterRetriever",
+    "dense": "catid2_jax.retrievers.dense:DenseRetriever",
+    "nearest_query": "catid2_jax.retrievers.nearest_query:NearestQueryRetriever",
+    "dpr": "catid2_jax.retrievers.dpr:DPRRetriever",
+    "fused": "catid2_jax.retrievers.fused:FusedRetriever",
 }
 
 TRAINED = ("generative", "clusters")
 """The retrievers that search with a trained stage 2; they are made with `model` and `config`."""
+
+DPR = "dpr"
+"""The retriever that searches with trained towers; it is made with `towers`."""
+
+FUSED = "fused"
+"""The retriever of other systems' retrievers; it is made with `retrievers`."""
 
 
 def resolve_retriever(name: str) -> Any:
@@ -81,7 +93,8 @@ def resolve_retriever(name: str) -> Any:
 
 def retriever_options(name: str) -> dict[str, Any]:
     """The options of a retriever with their defaults."""
-    return options_of(resolve_retriever(name), 3 if name in TRAINED else 1)
+    given = 3 if name in TRAINED else 2 if name in (DPR, FUSED) else 1
+    return options_of(resolve_retriever(name), given)
 
 
 def make_retriever(name: str, corpus: Corpus, options: Mapping[str, Any]) -> Retriever:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import importlib.util
 import pathlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -9,12 +10,27 @@ from typing import Any, TypeAlias
 
 from catid2_jax.config import Config, view
 from catid2_jax.errors import InputError
+from catid2_jax.memory import peak_memory, reset_peak
 from catid2_jax.plugins import is_dotted, resolve
 from catid2_jax.processes import first_alone, is_first, wait_for_all
 from catid2_jax.progress import console
-from catid2_jax.steps import embed, evaluate, fit_docids, prepare, retrieve, train_seq2seq
+from catid2_jax.steps import (
+    embed,
+    evaluate,
+    fit_docids,
+    prepare,
+    retrieve,
+    train_seq2seq,
+    train_towers,
+)
 from catid2_jax.steps.check import check_inputs
-from catid2_jax.systems import ResolvedSystem, check_query_vectors, resolve_system, resolve_systems
+from catid2_jax.systems import (
+    ResolvedSystem,
+    check_query_vectors,
+    resolve_system,
+    resolve_systems,
+    with_parts,
+)
 from catid2_jax.workdir import (
     Place,
     Record,
@@ -34,7 +50,7 @@ from catid2_jax.workdir import (
 Result: TypeAlias = Mapping[str, Any] | None
 """What a step leaves for later ones beside its files."""
 
-STEPS = ("prepare", "embed", "docids", "train_seq2seq", "retrieve", "evaluate")
+STEPS = (*("prepare", "embed", "docids", "train_seq2seq", "train_towers", "retrieve", "evaluate"),)
 """The steps by name, in their order."""
 
 _LEFT = {
@@ -42,6 +58,7 @@ _LEFT = {
     "embed": ("embeddings.npy", "query_vectors.*.npy"),
     "docids": ("docids*", "rqvae/**/*"),
     "train_seq2seq": ("seq2seq/**/*", "encoder/*"),
+    "train_towers": ("towers/**/*", "encoder/*", "product_vectors.npy"),
     "evaluate": ("metrics.json",),
 }
 """Step -> patterns of the files that it leaves beside its figures."""
@@ -120,7 +137,7 @@ def run_until(config: Config, workdir: Workdir, last: str) -> None:
             _run(step)
             wait_for_all(step.label)
         if step.name == "prepare":
-            check_inputs(workdir, resolve_systems(config).values(), names)
+            check_inputs(workdir, with_parts(resolve_systems(config).values()), names)
 
 
 def plan(config: Config, workdir: Workdir, last: str) -> list[Step]:
@@ -131,6 +148,7 @@ def plan(config: Config, workdir: Workdir, last: str) -> list[Step]:
             that cannot be imported.
     """
     systems = resolve_systems(config)
+    _check_packages(with_parts(systems.values()))
     for name, where in (
         (config.embedding.encoder, "config.embedding.encoder"),
         (config.seq2seq.decoder, "config.seq2seq.decoder"),
@@ -139,7 +157,7 @@ def plan(config: Config, workdir: Workdir, last: str) -> list[Step]:
             resolve(name, {}, where)
     wanted = set(STEPS[: STEPS.index(last) + 1])
     if last == "evaluate" and not config.evaluate.retrieval:
-        wanted -= {"train_seq2seq", "retrieve"}
+        wanted -= {"train_seq2seq", "train_towers", "retrieve"}
     if {"retrieve", "evaluate"} <= wanted:
         _check_cutoffs(config, systems.values())
     shared = shared_place(workdir.root)
@@ -173,36 +191,48 @@ def _steps_of(
 ) -> Iterator[Step]:
     """All steps of a system, and before them those that make the model of another that it uses."""
     place = place_of(system, config, workdir)
+    for part in system.parts:
+        yield from _steps_of(part, config, workdir, wanted - {"retrieve"})
+        if "retrieve" in wanted and part.needs_embeddings:
+            yield from _embed(part, config, place_of(part, config, workdir))
     if system.row.model_of:
-        other = resolve_system(system.row.model_of, config)
-        model_steps = wanted & {"embed", "docids", "train_seq2seq"}
-        yield from _steps_of(other, config, workdir, model_steps)
+        other = resolve_system(f"{system.row.model_of}{system.suffix}", config)
+        yield from _steps_of(other, config, workdir, wanted - {"retrieve"})
     elif system.row.scheme:
         yield from _embed(system, config, place)
         yield _docids(system, place)
         if system.is_trained:
             yield _train(system, place)
+    elif system.has_towers:
+        yield from _embed(system, config, place)
+        yield _train_towers(system, place)
     if "retrieve" in wanted:
         check_query_vectors(system)
-        if system.needs_embeddings:
+        if system.needs_embeddings and not system.parts:
             yield from _embed(system, config, place)
         run = functools.partial(retrieve.run, system=system)
-        reads = (*retrieve.reads(system), system.option_names[1])
-        yield Step("retrieve", run, reads, system.config, place, system.entry, repeatable=True)
+        yield Step(
+            "retrieve",
+            run,
+            retrieve.reads(system),
+            system.config,
+            place,
+            system.entry,
+            repeatable=True,
+            places=tuple(place_of(s, config, workdir) for s in with_parts([system])),
+        )
 
 
 def _embed(system: ResolvedSystem | None, config: Config, place: Place) -> Iterator[Step]:
-    """The step `embed` of all systems, or of one that changes the embeddings."""
-    own = system is not None and place.vectors == place.folder
-    chosen = system.config if system and own else config
-    yield Step(
-        "embed",
-        embed.run,
-        ("embedding",),
-        chosen,
-        place if own else shared_place(place.workdir.root),
-        system.entry if system and own else "",
-    )
+    """The step `embed` of all systems, or of one that changes the embeddings, for every seed."""
+    shared = shared_place(place.workdir.root)
+    if system is None or place.vectors == shared.vectors:
+        yield Step("embed", embed.run, ("embedding",), config, shared)
+        return
+    chosen = dataclasses.replace(system.config, seed=config.seed)
+    own = dataclasses.replace(place, folder=place.vectors)
+    entry = system.entry.removesuffix(system.suffix)
+    yield Step("embed", embed.run, ("embedding",), chosen, own, entry)
 
 
 def _docids(system: ResolvedSystem, place: Place) -> Step:
@@ -221,6 +251,31 @@ def _train(system: ResolvedSystem, place: Place) -> Step:
         system.entry,
         resumes=True,
     )
+
+
+def _train_towers(system: ResolvedSystem, place: Place) -> Step:
+    return Step(
+        "train_towers",
+        functools.partial(train_towers.run, system=system),
+        (*train_towers.READS, system.option_names[1]),
+        system.config,
+        place,
+        system.entry,
+        resumes=True,
+    )
+
+
+def _check_packages(systems: Iterable[ResolvedSystem]) -> None:
+    """Raises InputError for a system whose encoder needs a package that is not installed."""
+    name = "sentence_transformers"
+    for system in systems:
+        is_own = system.config.embedding.encoder == name and system.needs_embeddings
+        if is_own and importlib.util.find_spec(name) is None:
+            raise InputError(
+                "config.systems",
+                f"{system.name!r} without the package {name}",
+                "it: pip install 'catid2_jax[embed]'",
+            )
 
 
 def _check_cutoffs(config: Config, systems: Iterable[ResolvedSystem]) -> None:
@@ -262,8 +317,10 @@ def _run(step: Step) -> None:
     new = Record(wanted, step.system)
     write_record(step.record, new)
     start = time.monotonic()
+    reset_peak()
     result = step.run(view(step.config, step.reads, f"step {step.name}"), step.place)
     seconds = time.monotonic() - start
     if is_first():
+        new = dataclasses.replace(new, memory=peak_memory())
         write_record(step.record, finish(new, step.place.folder, step.left, seconds, result))
     console.print(f"{step.label}: done in {seconds:.0f} s")

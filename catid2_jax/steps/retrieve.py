@@ -26,16 +26,21 @@ from catid2_jax.progress import console
 from catid2_jax.retrievers.config import RetrieveConfig
 from catid2_jax.retrievers.product_retriever import ProductRetriever
 from catid2_jax.retrievers.retriever import Ranking
-from catid2_jax.systems import ResolvedSystem
+from catid2_jax.systems import ResolvedSystem, with_parts
 from catid2_jax.types import Query
 from catid2_jax.workdir import Place
 
 
 def reads(system: ResolvedSystem) -> tuple[str, ...]:
-    """The sections that the step reads for a system."""
-    if system.is_trained:
-        return ("retrieve", *TRAINED_READS)
-    return ("retrieve", "embedding") if system.needs_embeddings else ("retrieve",)
+    """The parts of the configuration that the step reads for a system."""
+    names = ["retrieve", *(["embedding"] if system.parts else [])]
+    for found in with_parts([system]):
+        if found.is_trained or found.has_towers:
+            names += TRAINED_READS
+        elif found.needs_embeddings:
+            names.append("embedding")
+        names.append(found.option_names[1])
+    return tuple(dict.fromkeys(names))
 
 
 def run(config: Config, place: Place, system: ResolvedSystem) -> None:
@@ -116,9 +121,12 @@ def _hits(
 
 def _reads_vectors(config: Config, system: ResolvedSystem) -> bool:
     """Whether the system's search may read vectors of the queries."""
+    if system.parts:
+        return any(_reads_vectors(part.config, part) for part in system.parts)
     if not system.needs_embeddings and not system.is_trained:
         return False
-    return bool(system.row.retriever != "generative" or config.reads_vectors)
+    reads_text = system.row.retriever == "generative" or system.has_towers
+    return bool(not reads_text or config.reads_vectors)
 
 
 def _query_vectors(config: Config, place: Place, queries: Sequence[Query]) -> np.ndarray | None:

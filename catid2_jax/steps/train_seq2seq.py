@@ -40,11 +40,7 @@ READS = (*TRAINED_READS, "docids.checkpoint", "data.preprocessing")
 def run(config: Config, place: Place) -> None:
     """Trains on the query -> ID and title -> ID pairs to the last epoch."""
     section = config.seq2seq
-    if section.pretrained_encoder:
-        copy = functools.partial(copy_without_weights, section.pretrained_encoder, place.encoder)
-        first_alone(copy)
-    elif not (config.t5.memory_tokens or section.vocabulary):
-        first_alone(functools.partial(_train_vocabulary, section.vocabulary_size, place.workdir))
+    prepare_tokens(config, place)
     stage = load_stage2(config, place)
     check_divisible(config.t5, stage.source.vocabulary.rows, section.model_devices)
     try:
@@ -62,6 +58,16 @@ def run(config: Config, place: Place) -> None:
         if hasattr(config.seq2seq_training, error.where):
             raise error.within("config.seq2seq_training") from error
         raise
+
+
+def prepare_tokens(config: Config, place: Place) -> None:
+    """Makes what texts become tokens by: a vocabulary, or the tokens of the pretrained encoder."""
+    section = config.seq2seq
+    if section.pretrained_encoder:
+        copy = functools.partial(copy_without_weights, section.pretrained_encoder, place.encoder)
+        first_alone(copy)
+    elif not (config.t5.memory_tokens or section.vocabulary):
+        first_alone(functools.partial(_train_vocabulary, section.vocabulary_size, place.workdir))
 
 
 def _dev_queries(config: Config, place: Place) -> QuerySet | None:

@@ -5,9 +5,11 @@ import itertools
 import numpy as np
 import pytest
 import scipy.stats
+from hypothesis import given
+from hypothesis import strategies as st
 
 from catid2_jax.errors import InputError
-from catid2_jax.evaluation.significance import bootstrap
+from catid2_jax.evaluation.significance import bootstrap, holm
 
 
 def test_of_one_seed_it_is_scipys():
@@ -67,3 +69,14 @@ def test_the_detectable_difference_is_found_four_times_in_five():
 def test_bad_values(values, message):
     with pytest.raises(InputError, match=message):
         bootstrap(values)
+
+
+@given(st.lists(st.sampled_from([0.0, 0.001, 0.01, 0.02, 0.03, 0.4, 1.0]), max_size=6))
+def test_holm_is_the_closure_of_bonferroni(p_values):
+    """A hypothesis goes if every set of hypotheses that it is in goes (Marcus et al., 1976)."""
+    sets = [s for n in range(7) for s in itertools.combinations(range(len(p_values)), n)]
+    expected = [
+        max(min(1.0, len(s) * min(p_values[i] for i in s)) for s in sets if test in s)
+        for test in range(len(p_values))
+    ]
+    assert holm(p_values) == pytest.approx(expected)

@@ -125,3 +125,27 @@ def test_ties_go_by_the_catalogues_order():
     corpus = products(*["same words"] * 50)
     found = BM25Retriever(corpus).search(["words"], 5)
     assert found.documents[0].tolist() == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    ("language", "title", "query", "found"),
+    [
+        ("spanish", "camión de juguete", "un camion", True),  # without accents, "un" left out
+        ("spanish", "de la", "de", False),
+        ("english", "camión de juguete", "camion", False),
+        ("english", "the end", "the", False),
+        ("spanish", "the end", "the", True),
+        ("japanese", "防水ブーツ", "ﾌﾞｰﾂ", True),  # half-width kana
+        ("english", "防水ブーツ", "ﾌﾞｰﾂ", False),
+        ("japanese", "the end", "the", True),
+    ],
+)
+def test_stop_words_and_letters_of_a_language(language, title, query, found):
+    corpus = products(title, *["red shirt"] * 3)
+    ranking = BM25Retriever(corpus, language=language).search([query], 1)
+    assert ranking.documents.tolist() == [[0 if found else -1]]
+
+
+def test_an_unknown_language():
+    with pytest.raises(InputError, match="language: found 'klingon', expected one of english, "):
+        BM25Retriever(products("red shirt"), language="klingon")

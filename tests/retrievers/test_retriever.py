@@ -7,7 +7,11 @@ from catid2_jax.data.corpus import Catalog, Corpus
 from catid2_jax.errors import InputError
 from catid2_jax.retrievers.bm25 import BM25Retriever
 from catid2_jax.retrievers.clusters import ClusterRetriever
+from catid2_jax.retrievers.dense import DenseRetriever
+from catid2_jax.retrievers.dpr import DPRRetriever
+from catid2_jax.retrievers.fused import FusedRetriever
 from catid2_jax.retrievers.generative import GenerativeRetriever
+from catid2_jax.retrievers.nearest_query import NearestQueryRetriever
 from catid2_jax.retrievers.retriever import (
     RETRIEVERS,
     TRAINED,
@@ -28,12 +32,20 @@ def test_retrievers_by_name():
         "bm25": BM25Retriever,
         "generative": GenerativeRetriever,
         "clusters": ClusterRetriever,
+        "dense": DenseRetriever,
+        "nearest_query": NearestQueryRetriever,
+        "dpr": DPRRetriever,
+        "fused": FusedRetriever,
     }
     assert set(TRAINED) < set(RETRIEVERS)
     assert {name: retriever_options(name) for name in RETRIEVERS} == {
-        "bm25": {"tokens": "words_and_bigrams"},
+        "bm25": {"tokens": "words_and_bigrams", "language": "english"},
         "generative": {},
         "clusters": {"level": 2},
+        "dense": {},
+        "nearest_query": {"language": "english"},
+        "dpr": {"product_tokens": 64, "temperature": 0.05, "mined": 10},
+        "fused": {"systems": ("cat_id2", "bm25"), "constant": 60},
     }
     assert not BM25Retriever.needs_embeddings
     assert ClusterRetriever.needs_embeddings

@@ -50,6 +50,7 @@ SORTED_WITHOUT_CATEGORIES = System(
     changes={"embedding.with_categories": False},
 )
 CLUSTERS_OF_GIVEN = System("given IDs, clusters", retriever="clusters", model_of="given")
+NARROW_DENSE = System("own vectors", "dense", changes={"embedding.options": {"dim": 8}})
 OF_ANOTHER = System(
     "sorted, searched otherwise",
     retriever="clusters",
