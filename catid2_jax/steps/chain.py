@@ -40,7 +40,7 @@ STEPS = ("prepare", "embed", "docids", "train_seq2seq", "retrieve", "evaluate")
 _LEFT = {
     "prepare": ("data/*", "synthetic/*"),
     "embed": ("embeddings.npy", "query_vectors.*.npy"),
-    "docids": ("docids*", "rqvae/**/*"),
+    "docids": ("docids*", "rqvae/**/*", "genret/**/*"),
     "train_seq2seq": ("seq2seq/**/*", "encoder/*"),
     "evaluate": ("metrics.json",),
 }
