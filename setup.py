@@ -53,6 +53,7 @@ CORE = [
     "sentencepiece>=0.2",
     "tensorboardX>=2.6",
     "tensorstore>=0.1.80",
+    "threadpoolctl>=3.1",
     "xxhash>=3",
 ]
 

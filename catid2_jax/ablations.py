@@ -1,7 +1,7 @@
 """The rows of the paper's Tables 3 to 6 and the points of Figure 5, as systems.
 
 A row is what it changes of the configuration, whose defaults are CAT-ID2's (Table 3, row 6). The
-two rows of DSI in Table 4 are not here: their IDs come from clustering and not from stage 1.
+two rows of DSI in Table 4 are in `systems`: their IDs come from clustering and not from stage 1.
 """
 
 from collections.abc import Mapping
@@ -42,6 +42,9 @@ def _only(*terms: str) -> Fields:
 
 _WITHOUT_CATEGORIES: Fields = {"embedding.with_categories": False}
 _WITHOUT_QUERIES: Fields = {"loss_weights.query_alignment": 0.0}
+
+CATEGORIES_AND_QUERIES: Fields = _only("hierarchical_class", "query_alignment")
+"""Eq. 3 and the two constraints of CQ-SID."""
 
 TIGER_LOSS: Fields = _only()
 """Eq. 3: the reconstruction loss in the place of the paper's three."""

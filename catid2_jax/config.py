@@ -115,6 +115,13 @@ class Config:
             )
         except InputError as error:
             raise error.within("retrieve") from error
+        objective = self.seq2seq.objective
+        if objective.r_drop and not (self.t5.dropout_rate or objective.source_dropout):
+            raise InputError(
+                "seq2seq.objective.r_drop",
+                f"{objective.r_drop} without dropout",
+                "0, or t5.dropout_rate or seq2seq.objective.source_dropout above 0",
+            )
         self._check_query_vectors()
         self._check_best_metrics()
 
@@ -135,6 +142,12 @@ class Config:
                     "another encoder, seq2seq.word_features, or 0",
                 )
             return
+        if self.seq2seq.pseudo_queries:
+            raise InputError(
+                "seq2seq.pseudo_queries",
+                f"{self.seq2seq.pseudo_queries} with t5.memory_tokens = {memory} and given vectors",
+                "0, or an encoder of the pseudo-queries",
+            )
         needed = {
             "embedding.train_query_vectors": True,
             "embedding.dev_query_vectors": self.seq2seq.evaluation.queries > 0,

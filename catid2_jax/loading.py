@@ -152,7 +152,8 @@ def make_network(
                 getattr(encoder, name),
                 f"a multiple of model_devices = {devices}",
             )
-    return make_decoder("bert_t5", t5, source.vocabulary, encoder)
+    name = "bert_t5" if section.decoder == "t5" else section.decoder
+    return make_decoder(name, t5, source.vocabulary, encoder)
 
 
 def random_params(section: Seq2SeqConfig, decoder: Decoder, source: Source, seed: int) -> Any:

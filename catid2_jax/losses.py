@@ -11,8 +11,8 @@
     8    docid_loss                             stage 1
     9    sequence_loss                          stage 2
 
-Beyond the paper: query_alignment_loss, one more term of Eq. 8, with which codes know the queries;
-dual_encoder_loss, of the baseline DPR.
+Beyond the paper: further terms of Eq. 8, query_alignment_loss, with which codes know the queries,
+and LETTER's two in `ops.letter`; dual_encoder_loss, of the baseline DPR.
 
 A term of Eq. 8 is one function here, one row of `TERMS` and one weight in `LossWeights`.
 
@@ -27,10 +27,18 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from catid2_jax.constraints import NonNegativeFloat, PositiveFloat, ShareBelowOne, check_fields
+from catid2_jax.constraints import (
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    ShareBelowOne,
+    check_fields,
+)
 from catid2_jax.ops.info_nce import class_info_nce, instance_info_nce
+from catid2_jax.ops.kmeans import even_clusters
+from catid2_jax.ops.letter import collaborative_loss, diversity_loss
 from catid2_jax.ops.similarity import normalize
-from catid2_jax.types import CategoryIds, Embeddings, Latents, Residuals, Scalar
+from catid2_jax.types import CategoryIds, Codes, Embeddings, Latents, Residuals, Scalar
 
 Negatives = Literal["hard", "global"]
 Positives = Literal["all", "one"]
@@ -51,6 +59,11 @@ class LossWeights:
         cluster_scale: gamma, weight of L_CSC.
         query_alignment: weight of the InfoNCE between what products are searched with and their
             codes, which the paper does not have; without query vectors there is no such term.
+        collaborative: weight of LETTER's InfoNCE between the codes and a vector of the queries that
+            a product is relevant to; at least two queries must have products.
+        diversity: weight of LETTER's InfoNCE between codes of a level, by which those of a group
+            come together and fill the space evenly.
+        code_groups: groups of about as many codes each that `diversity` divides a level into.
         commitment: eta of Eq. 2; the paper is silent, related code has 0.25.
         temperature: tau of both contrastive losses; the paper is silent, related code has 0.1.
         negatives: "hard" takes L_HCC's negatives within the parent category from level 1 on
@@ -69,6 +82,9 @@ class LossWeights:
     hierarchical_class: NonNegativeFloat = 1e-2
     cluster_scale: NonNegativeFloat = 0.3
     query_alignment: NonNegativeFloat = 0.3
+    collaborative: NonNegativeFloat = 0.0
+    diversity: NonNegativeFloat = 0.0
+    code_groups: PositiveInt = 10
     commitment: NonNegativeFloat = 0.25
     temperature: PositiveFloat = 0.1
     negatives: Negatives = "hard"
@@ -227,6 +243,10 @@ class TermInputs:
         queries: E(q), [B, Z], with q the mean vector of a document's training queries; None where
             no term asks for it.
         searched: whether a document has training queries, [B]; None with `queries`.
+        codebooks: e, [L, K, Z].
+        codes: c, [B, L].
+        collaborative: vectors of co-relevance, [B, Z]; None where no term asks for them.
+        related: whether a document has one, [B]; None with `collaborative`.
     """
 
     embeddings: Embeddings
@@ -238,6 +258,10 @@ class TermInputs:
     key: jax.Array
     queries: Latents | None = None
     searched: Bool[Array, " B"] | None = None
+    codebooks: Float[Array, "L K Z"] | None = None
+    codes: Codes | None = None
+    collaborative: Latents | None = None
+    related: Bool[Array, " B"] | None = None
 
 
 def _reconstruction_term(inputs: TermInputs, weights: LossWeights) -> Scalar:
@@ -279,12 +303,31 @@ def _query_alignment_term(inputs: TermInputs, weights: LossWeights) -> Scalar:
     )
 
 
+def _collaborative_term(inputs: TermInputs, weights: LossWeights) -> Scalar:
+    if inputs.collaborative is None or inputs.related is None:
+        return jnp.zeros(())
+    return collaborative_loss(
+        inputs.quantized, inputs.collaborative, inputs.related, weights.temperature
+    )
+
+
+def _diversity_term(inputs: TermInputs, weights: LossWeights) -> Scalar:
+    """Averages the diversity over the levels; the groups are found anew and have no gradient."""
+    if inputs.codebooks is None or inputs.codes is None:
+        return jnp.zeros(())
+    still = jax.lax.stop_gradient(inputs.codebooks)
+    groups = jax.vmap(lambda codebook: even_clusters(codebook, weights.code_groups))(still)
+    return jnp.mean(jax.vmap(diversity_loss, (0, 1, 0))(inputs.codebooks, inputs.codes, groups))
+
+
 TERMS: Mapping[str, Callable[[TermInputs, LossWeights], Scalar]] = {
     "reconstruction": _reconstruction_term,
     "dispersion": _dispersion_term,
     "hierarchical_class": _hierarchical_class_term,
     "cluster_scale": _cluster_scale_term,
     "query_alignment": _query_alignment_term,
+    "collaborative": _collaborative_term,
+    "diversity": _diversity_term,
 }
 """The function of each term of Eq. 8 beside L_rq, by the name of its weight in `LossWeights`."""
 

@@ -11,7 +11,13 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from catid2_jax.ablations import ABLATIONS, DISPERSION_ALONE, LITERAL, TIGER_LOSS
+from catid2_jax.ablations import (
+    ABLATIONS,
+    CATEGORIES_AND_QUERIES,
+    DISPERSION_ALONE,
+    LITERAL,
+    TIGER_LOSS,
+)
 from catid2_jax.config import SECTIONS, Config, as_nested_dict, build
 from catid2_jax.constraints import check_value, field_hints
 from catid2_jax.encoders.config import PRECOMPUTED, SPLITS
@@ -190,6 +196,98 @@ SYSTEMS: Mapping[str, System] = {
         "fused",
         retriever=FUSED,
         source="Cormack et al., 2009: CAT-ID2 and BM25 unless options.fused.systems says otherwise",
+    ),
+    "dsi_naive": System(
+        "DSI, naive",
+        scheme="naive",
+        paper=_table2(
+            "0.19 0.27 0.38 0.66 1.05",
+            "1.22 2.22 3.66 6.09 8.84",
+            "1.05 1.76 2.91 5.07 6.73",
+        ),
+        source="Tay et al., 2022; digits are ID tokens of their place, titles stand for documents",
+    ),
+    "dsi_semantic": System(
+        "DSI, semantic",
+        scheme="tree_kmeans",
+        paper=_table2(
+            "1.29 2.09 3.23 5.31 7.51",
+            "4.61 7.93 12.96 21.37 27.28",
+            "3.06 5.52 9.44 16.55 21.47",
+        ),
+        source="Tay et al., 2022: 10 clusters, 100 per leaf; a leaf's number is one token",
+    ),
+    "hi_gen": System(
+        "Hi-Gen",
+        scheme="tree_kmeans",
+        changes={
+            "options.tree_kmeans.category_levels": 2,
+            "options.tree_kmeans.branches": 10,
+            "options.tree_kmeans.leaf_size": 100,
+            "seq2seq.objective.position_decay": 0.8,
+        },
+        paper=_table2(
+            "1.82 2.93 4.40 7.00 9.60",
+            "4.87 8.31 13.60 22.00 28.15",
+            "3.44 6.08 10.75 17.32 22.96",
+        ),
+        source="Wu et al., 2024; the weights of its loss depend on the position alone, vectors are "
+        "those of all systems, and nothing knows how products sell",
+    ),
+    "nci": System(
+        "NCI",
+        scheme="tree_kmeans",
+        changes={
+            "options.tree_kmeans.branches": 30,
+            "options.tree_kmeans.leaf_size": 30,
+            "seq2seq.decoder": "pawa",
+            "seq2seq.objective.r_drop": 0.15,
+            "seq2seq.pseudo_queries": 5,
+            "t5.dropout_rate": 0.1,
+        },
+        paper=_table2(
+            "2.67 4.55 6.48 10.59 16.82",
+            "5.16 8.98 14.11 22.56 29.32",
+            "3.82 6.95 11.47 17.65 23.71",
+        ),
+        source="Wang et al., 2022; weights adapt by a matrix of low rank, and pseudo-queries are "
+        "pieces of titles and not a network's",
+    ),
+    "letter": System(
+        "LETTER",
+        scheme="rqvae",
+        changes={
+            **TIGER_LOSS,
+            "loss_weights.collaborative": 0.02,
+            "loss_weights.diversity": 1e-4,
+        },
+        source="Wang et al., 2024; products of the same training queries stand for those of the "
+        "same users, and stage 2 has no ranking-guided loss",
+    ),
+    "genret": System(
+        "GenRet",
+        scheme="genret",
+        source="Sun et al., 2023; an MLP over embeddings, whose codes are learnt before stage 2",
+    ),
+    "cq_sid": System(
+        "CQ-SID",
+        scheme="rqvae",
+        changes=CATEGORIES_AND_QUERIES,
+        source="Zhu et al., 2026: an RQ-VAE with contrastive terms of category and query; IDs are "
+        "unique, stage 2 has no reinforcement learning",
+    ),
+    "hiergr": System(
+        "HierGR",
+        scheme="rqvae",
+        changes={**TIGER_LOSS, "rqvae.code_shrinkage": (1.1, 1.05)},
+        source="Zhang et al., 2025: levels leave a share of their residual to the next; the "
+        "reconstruction is made of the codes alone",
+    ),
+    "table4_dsi_semantic": System("table4_dsi_semantic", scheme="tree_kmeans"),
+    "table4_dsi_semantic_without_categories": System(
+        "table4_dsi_semantic_without_categories",
+        scheme="tree_kmeans",
+        changes={"embedding.with_categories": False},
     ),
     **{name: System(name, scheme="rqvae", changes=changes) for name, changes in ABLATIONS.items()},
 }

@@ -440,8 +440,12 @@ def test_every_field_is_described_once_in_the_order_of_its_class():
         "bm25": "tokens",
         "category_prefix": "category_levels codebook_size levels",
         "clusters": "level",
+        "genret": "batch_size codebook_size commitment hidden_dims latent_dim learning_rate levels "
+        "retrieval steps temperature",
+        "naive": "base padded",
         "random": "codebook_size levels",
         "residual_kmeans": "balanced category_weight codebook_size levels query_weight standardize",
+        "tree_kmeans": "branches category_levels leaf_size levels",
     }
     assert options == [f"config.options.{n}.{option}" for n in named for option in named[n].split()]
     expected = [*all_fields(Config, "config")]

@@ -6,10 +6,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.special import rel_entr, softmax
 
 from catid2_jax import losses
 from catid2_jax.errors import InputError
 from catid2_jax.models.residual_quantizer import quantize
+from catid2_jax.ops.kmeans import even_clusters
+from catid2_jax.ops.letter import collaborative_loss, diversity_loss
+from catid2_jax.seq2seq.r_drop import r_drop_loss
 from tests.reference import losses as reference
 
 CATEGORIES = np.array(
@@ -276,6 +280,55 @@ def test_query_alignment_of_unknown_queries_says_nothing():
     assert loss(queries, np.zeros(8, bool)) == 0
 
 
+def collaborative(quantized, vectors, related, temperature):
+    """Each related product's vector among those of all related ones."""
+    cosines = np.exp(unit(quantized) @ unit(vectors).T / temperature)
+    return -np.mean(
+        [np.log(cosines[i, i] / cosines[i, related].sum()) for i in np.flatnonzero(related)]
+    )
+
+
+def test_collaborative_loss():
+    vectors, related = draw(8, 6), np.arange(8) % 3 > 0
+
+    def loss(z, h, of=related):
+        return collaborative_loss(z, jnp.asarray(h), jnp.asarray(of), 0.2)
+
+    check(
+        lambda z: loss(z, vectors),
+        lambda z: collaborative(z, vectors, related, 0.2),
+        draw(8, 6, seed=1),
+    )
+    z = jnp.asarray(draw(8, 6, seed=1))
+    other = np.where(related[:, None], vectors, 0.0)
+    assert loss(z, other) == loss(z, vectors)
+    assert loss(z, vectors, np.zeros(8, bool)) == 0
+
+
+def diversity(codebook, codes, groups):
+    """The mean, over the documents and over all draws of another code of the group."""
+    total = []
+    for code in codes:
+        others = [k for k in range(len(codebook)) if k != code]
+        scores = np.exp(codebook[others] @ codebook[code])
+        own = [scores[n] for n, k in enumerate(others) if groups[k] == groups[code]]
+        if own:
+            total.append(-np.mean(np.log(own / scores.sum())))
+    return np.mean(total)
+
+
+def test_diversity_loss():
+    """A code that is alone in its group (4) says nothing, nor does one that nobody has."""
+    groups, codes = np.array([0, 0, 1, 1, 2, 0]), np.array([0, 4, 3, 0, 5, 4, 2])
+    check(
+        lambda e: diversity_loss(e, jnp.asarray(codes), jnp.asarray(groups)),
+        lambda e: diversity(e, codes, groups),
+        draw(6, 4),
+    )
+    alone = diversity_loss(jnp.asarray(draw(6, 4)), jnp.array([4, 4]), jnp.asarray(groups))
+    assert alone == 0
+
+
 def test_terms_are_sums_over_their_levels():
     """Three category levels, four code levels."""
     key = jax.random.key(5)
@@ -284,6 +337,9 @@ def test_terms_are_sums_over_their_levels():
     d, reconstructions = draw(8, 7), draw(8, 7, seed=1)
     quantized, queries = draw(8, 6, seed=6), draw(8, 6, seed=7)
     searched = np.array([True, False, True, True, False, True, False, True])
+    codebooks, codes = draw(4, 4, 6, seed=8), np.random.default_rng(0).integers(4, size=(8, 4))
+    groups = [np.asarray(even_clusters(jnp.asarray(codebook), 2)) for codebook in codebooks]
+    vectors, related = draw(8, 6, seed=9), ~searched
     inputs = losses.TermInputs(
         jnp.asarray(d),
         jnp.asarray(reconstructions),
@@ -294,8 +350,12 @@ def test_terms_are_sums_over_their_levels():
         key,
         jnp.asarray(queries),
         jnp.asarray(searched),
+        jnp.asarray(codebooks),
+        jnp.asarray(codes),
+        jnp.asarray(vectors),
+        jnp.asarray(related),
     )
-    weights = losses.LossWeights(norm_floor=0.0, temperature=0.3, negatives="global")
+    weights = losses.LossWeights(norm_floor=0.0, temperature=0.3, negatives="global", code_groups=2)
     expected = {
         "reconstruction": reference.reconstruction(d, reconstructions),
         "dispersion": reference.dispersion(reconstructions, d, 0.3),
@@ -305,6 +365,10 @@ def test_terms_are_sums_over_their_levels():
         ),
         "cluster_scale": sum(map(reference.cluster_scale, probabilities)),
         "query_alignment": query_alignment(queries, quantized, searched, 0.3),
+        "collaborative": collaborative(quantized, vectors, related, 0.3),
+        "diversity": np.mean(
+            [diversity(*level) for level in zip(codebooks, codes.T, groups, strict=True)]
+        ),
     }
     found = {name: term(inputs, weights) for name, term in losses.TERMS.items()}
     assert found.keys() == expected.keys()
@@ -370,3 +434,27 @@ def test_dual_encoder_loss_is_numpys_info_nce():
     loss, share = losses.dual_encoder_loss(*arrays, jnp.asarray(excluded), 0.1)
     assert float(loss) == pytest.approx(np.mean(expected), rel=1e-5)
     assert float(share) == pytest.approx(np.mean(first))
+
+
+def test_r_drop_loss():
+    """Against the divergences of Kullback and Leibler, some tokens not competing."""
+    second, weights = draw(3, 2, 5, seed=1), np.array([1.0, 0.5, 2.0])
+    scored = np.array([[True, True], [True, False], [True, True]])
+
+    def oracle(first):
+        total = 0.0
+        for n, t in zip(*np.nonzero(scored), strict=True):
+            p, q = softmax(first[n, t]), softmax(second[n, t])
+            total += weights[n] * (rel_entr(p, q).sum() + rel_entr(q, p).sum()) / 2
+        return total / weights.sum()
+
+    def ours(first):
+        return r_drop_loss(first, jnp.asarray(second), jnp.asarray(weights), jnp.asarray(scored))
+
+    check(ours, oracle, draw(3, 2, 5))
+    second[:, 0, 3] = -np.inf
+    first = draw(3, 2, 5)
+    first[:, 0, 3] = -np.inf
+    value, gradient = jax.value_and_grad(ours)(jnp.asarray(first))
+    np.testing.assert_allclose(value, oracle(first), rtol=1e-10)
+    assert np.isfinite(gradient).all()

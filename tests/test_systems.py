@@ -6,6 +6,7 @@ import pytest
 
 from catid2_jax.config import Config, default_config, freeze
 from catid2_jax.errors import InputError
+from catid2_jax.losses import TERMS
 from catid2_jax.systems import SYSTEMS, System, option_changes, resolve_system, resolve_systems
 
 
@@ -68,3 +69,27 @@ def test_options_that_a_row_does_not_have(with_rows, changes, where, found):
         resolve_system("mine", config)
     assert (error.value.where, error.value.found) == (where, found)
     assert config.options == default_config().to_dict()["options"]
+
+
+TERMS_OF = {
+    "tiger": {"reconstruction"},
+    "hiergr": {"reconstruction"},
+    "letter": {"reconstruction", "collaborative", "diversity"},
+    "cq_sid": {"reconstruction", "hierarchical_class", "query_alignment"},
+}
+
+
+@pytest.mark.parametrize("name", TERMS_OF)
+def test_the_terms_of_rows_with_an_rq_vae(name):
+    weights = resolve_system(name, freeze(default_config())).config.loss_weights
+    assert {term for term in TERMS if getattr(weights, term)} == TERMS_OF[name]
+
+
+def test_rows_whose_stage_2_differs():
+    config = freeze(default_config())
+    nci, hi_gen = (resolve_system(name, config).config for name in ("nci", "hi_gen"))
+    assert nci.seq2seq.decoder == "pawa"
+    assert nci.seq2seq.objective.r_drop * nci.t5.dropout_rate * nci.seq2seq.pseudo_queries > 0
+    first, second, third = hi_gen.seq2seq.objective.weights_of_positions(3)
+    assert first > second > third > 0
+    assert resolve_system("hiergr", config).config.rqvae.code_shrinkage[0] > 1

@@ -46,7 +46,7 @@ def read_trained(folder: pathlib.Path, which: Which = "last") -> Checkpoint:
 
     Raises:
         InputError: stage 2 has no such checkpoint, its network reads vectors instead of text or has
-            another encoder than T5's, or no record says how it was trained.
+            another encoder or decoder than T5's, or no record says how it was trained.
     """
     config, shape = _record(folder, "train_seq2seq").config, _record(folder, "docids").result
     t5, section = config["t5"], config["seq2seq"]
@@ -62,6 +62,8 @@ def read_trained(folder: pathlib.Path, which: Which = "last") -> Checkpoint:
             f"a network with an encoder of its own, {section['pretrained_encoder']!r}",
             "a T5, which alone is read and converted",
         )
+    if section.get("decoder", "t5") == "pawa":
+        raise InputError(folder, "a network of the decoder 'pawa'", "that of 't5', a T5")
     leaves, step = _read_last(folder / "seq2seq" / which, "params")
     fields = t5 | {"mlp_activations": tuple(t5["mlp_activations"])}
     path = pathlib.Path(section["vocabulary"] or folder.parent / "vocabulary.model")

@@ -1,5 +1,6 @@
 """Residual quantisation with trained codebooks (section 3)."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 import flax.linen as nn
@@ -23,7 +24,7 @@ class Quantization:
 
     Attributes:
         quantized: z^ = sum_l e_{c^l}, straight-through (its gradient is that of z), [B, Z].
-        residuals: r^l before quantisation, [B, L, Z].
+        residuals: r^l before quantisation, as it stands beside the codes, [B, L, Z].
         selected: e_{c^l}, [B, L, Z].
         codes: c^l, [B, L].
         log_probabilities: log p^l, [B, L, K].
@@ -44,6 +45,7 @@ def quantize(
     code_distance: CodeDistance = "euclidean",
     sinkhorn_epsilon: float = 0.0,
     temperature_unit: TemperatureUnit = "one",
+    shrinkage: Sequence[float] = (),
 ) -> Quantization:
     """Quantises level by level: p^l = softmax(-||r^l - e_k||_2 / temperature), c^l its argmax.
 
@@ -61,12 +63,17 @@ def quantize(
         temperature_unit: "one", or "level": the temperature of a level is then in units of the
             standard deviation of a document's distances over the codes, mean over the batch,
             without gradient. So p^l follows the usage of the codes at any scale of the residuals.
+        shrinkage: alpha of the first levels, 1 for the others: r^l / alpha stands for r^l beside
+            the codes, and r^{l+1} is still r^l - e, so that a share of what a level says stays for
+            the next ones. With codes scaled by the product of the alphas, this is HierGR's
+            r^{l+1} = alpha r^l - e (Zhang et al., 2025).
     """
     residual = latents
     residuals, selected, codes, log_probabilities = [], [], [], []
     measure = distance if code_distance == "euclidean" else squared_distance
     for level, codebook in enumerate(codebooks, 1):
-        distances = measure(residual, codebook)
+        shrunk = residual / shrinkage[level - 1] if level <= len(shrinkage) else residual
+        distances = measure(shrunk, codebook)
         logits = -distances / temperature
         if temperature_unit == "level":
             spread, mean = jnp.mean(jnp.std(distances, axis=1)), jnp.mean(distances)
@@ -78,7 +85,7 @@ def quantize(
         scores = _evenly(distances, sinkhorn_epsilon) if balanced else log_p
         code = jnp.argmax(scores, axis=-1)
         vector = codebook[code]
-        residuals.append(residual)
+        residuals.append(shrunk)
         selected.append(vector)
         codes.append(code)
         log_probabilities.append(log_p)
@@ -115,6 +122,7 @@ class ResidualQuantizer(nn.Module):
         sinkhorn_epsilon: weight of the entropy in training, as `quantize` explains; 0 in any other
             use.
         temperature_unit: unit of `temperature`, as `quantize` explains.
+        shrinkage: alpha of the first levels, as `quantize` explains.
     """
 
     levels: int
@@ -124,6 +132,7 @@ class ResidualQuantizer(nn.Module):
     code_distance: CodeDistance = "euclidean"
     sinkhorn_epsilon: float = 0.0
     temperature_unit: TemperatureUnit = "one"
+    shrinkage: Sequence[float] = ()
 
     @nn.compact
     def __call__(self, latents: Latents, training: bool = False) -> Quantization:
@@ -141,4 +150,5 @@ class ResidualQuantizer(nn.Module):
             self.code_distance,
             self.sinkhorn_epsilon if training else 0.0,
             self.temperature_unit,
+            self.shrinkage,
         )

@@ -57,6 +57,9 @@ class RQVAEConfig:
             transpose and the last layers of the MLPs at zero, so that training starts where
             residual k-means of the principal components ends. "none" has the MLPs alone.
         residual_gradient: how gradients pass between levels, see `residual_quantizer.quantize`.
+        code_shrinkage: alpha of the first levels, fewer than L: a residual divided by alpha is what
+            a level's codes stand for, so that the share that is left tells the next levels what
+            this one has said (HierGR has 1.1 and 1.05); empty for 1 at all levels.
         sinkhorn_epsilon: if more than 0, training takes the last level's codes from a transport
             plan that uses all evenly (0.003 in LC-Rec); the paper balances afterwards only.
         standardize: whether embeddings get unit variance per dimension first; without it p^l is
@@ -86,6 +89,7 @@ class RQVAEConfig:
     code_temperature_unit: TemperatureUnit = "level"
     linear_path: Literal["none", "pca"] = "pca"
     residual_gradient: ResidualGradient = "stop_codes"
+    code_shrinkage: tuple[PositiveFloat, ...] = ()
     sinkhorn_epsilon: NonNegativeFloat = 0.0
     standardize: bool = True
     reseed_dead_codes: bool = False
@@ -101,6 +105,12 @@ class RQVAEConfig:
                 f"{self.category_levels} with {self.levels} levels",
                 "category_levels < levels, so that the last level can tell documents of one "
                 "category apart",
+            )
+        if len(self.code_shrinkage) >= self.levels:
+            raise InputError(
+                "code_shrinkage",
+                f"{self.code_shrinkage} with {self.levels} levels",
+                "fewer than levels, so that the last one leaves nothing",
             )
 
 
@@ -141,6 +151,7 @@ class RQVAE(nn.Module):
             config.code_distance,
             config.sinkhorn_epsilon,
             config.code_temperature_unit,
+            config.code_shrinkage,
         )
         self.decoder = MLP((*reversed(config.hidden_dims), self.embedding_dim), **options)
 

@@ -9,10 +9,11 @@ from jaxtyping import Array, Float, Int
 
 from catid2_jax.ops.mesh import map_blocks, replicate
 from catid2_jax.ops.similarity import squared_distance
-from catid2_jax.ops.sinkhorn import column_potentials
+from catid2_jax.ops.sinkhorn import column_potentials, sinkhorn
 
 _BLOCK = 4096  # points at a time; fixed, so that sums do not depend on the devices
 _EPSILON = 0.1, 0.003  # entropy weight of the first and the last round, relative to the mean cost
+_EVEN_EPSILON = 0.02  # of `even_clusters`
 _SCALINGS = 10  # Sinkhorn's iterations per round, which goes on from the round before
 _LAST_SCALINGS = 200  # those that the codes come from
 
@@ -87,6 +88,37 @@ def balanced_kmeans(
     cost, prices = _transport(blocks, centroids, prices, 1.0, _LAST_SCALINGS)
     codes = replicate(map_blocks(_cheapest, cost, prices)).reshape(-1)[: len(points)]
     return _means(map_blocks(sums, (blocks, cost), prices), centroids), codes
+
+
+def even_clusters(
+    points: Float[Array, "K Z"], clusters: int, iterations: int = 10
+) -> Int[Array, " K"]:
+    """Divides a few points into clusters of about the same size, within a larger computation.
+
+    As `balanced_kmeans` at one weight of the entropy; it starts from points at even distances in
+    their order, so that it needs no key.
+
+    Args:
+        points: K points, small enough for arrays of [K, G].
+        clusters: G; K clusters if there are fewer points.
+        iterations: rounds of Lloyd's algorithm.
+    """
+    count, groups = len(points), min(clusters, len(points))
+    mass = jnp.full(groups, count / groups, points.dtype)
+
+    def assign(centroids: jax.Array) -> jax.Array:
+        cost = squared_distance(points, centroids)
+        scaled = cost / jnp.maximum(jnp.mean(cost), 1e-30)
+        plan = sinkhorn(scaled, jnp.ones(count, points.dtype), mass, _EVEN_EPSILON, 2 * _SCALINGS)
+        return jnp.argmax(plan, axis=1)
+
+    def lloyd(_: jax.Array, centroids: jax.Array) -> jax.Array:
+        sums, sizes = _sums((points, jnp.ones(count, points.dtype)), assign(centroids), groups)
+        means = sums / jnp.maximum(sizes, 1)[:, None]
+        return jnp.where(sizes[:, None] > 0, means, centroids)
+
+    start = points[jnp.arange(groups) * count // groups]
+    return assign(jax.lax.fori_loop(0, iterations, lloyd, start))
 
 
 def _transport(

@@ -57,6 +57,9 @@ SCHEMES: Mapping[str, str] = {
     "residual_kmeans": "catid2_jax.schemes.residual_kmeans:ResidualKMeans",
     "random": "catid2_jax.schemes.random_docids:RandomDocids",
     "category_prefix": "catid2_jax.schemes.category_prefix:CategoryPrefix",
+    "genret": "catid2_jax.schemes.genret.scheme:GenRet",
+    "naive": "catid2_jax.schemes.naive:NaiveDocids",
+    "tree_kmeans": "catid2_jax.schemes.tree_kmeans:TreeKMeans",
 }
 
 

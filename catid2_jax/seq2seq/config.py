@@ -9,7 +9,9 @@ from catid2_jax.constraints import (
     PositiveInt,
     ShareBelowOne,
     at_least,
+    at_most,
     check_fields,
+    more_than,
 )
 from catid2_jax.errors import InputError
 from catid2_jax.seq2seq.decoder import (
@@ -28,9 +30,13 @@ class Seq2SeqObjective:
         source_dropout: share of source tokens (memory tokens, for vectors) hidden from the encoder,
             drawn anew each step: a title with words missing is much like a query.
         position_weights: weight of each of an ID's codes in the loss; empty for 1 each.
+        position_decay: weight of a code in the loss as a share of that of the code before it, for
+            IDs whose first codes matter most; 1 for equal weights.
         label_smoothing: share of the target's probability that all tokens that compete get in
             equal parts.
         z_loss: weight of the squared log-normalizer of each position.
+        r_drop: weight of the divergence between what two passes with different dropout say of each
+            code (R-Drop), which doubles the work of a step; 0 for a single pass.
         microbatches: parts into which a batch is split and worked through in turn, which takes as
             much less memory; loss and gradient are those of the whole batch.
         normalize_over: what a code competes with for probability: the whole vocabulary ("full",
@@ -40,8 +46,10 @@ class Seq2SeqObjective:
 
     source_dropout: ShareBelowOne = 0.0
     position_weights: tuple[NonNegativeFloat, ...] = ()
+    position_decay: Annotated[float, more_than(0), at_most(1)] = 1.0
     label_smoothing: ShareBelowOne = 0.0
     z_loss: NonNegativeFloat = 0.0
+    r_drop: NonNegativeFloat = 0.0
     microbatches: PositiveInt = 1
     normalize_over: TrainedNormalizeOver = "level"
 
@@ -50,6 +58,16 @@ class Seq2SeqObjective:
         weights = self.position_weights
         if weights and not any(weights):
             raise InputError("position_weights", weights, "one above 0")
+        if weights and self.position_decay < 1:
+            raise InputError(
+                "position_decay", f"{self.position_decay} with position_weights", "one of them"
+            )
+
+    def weights_of_positions(self, levels: int) -> tuple[float, ...]:
+        """The weight of each of L codes in the loss; empty for 1 each."""
+        if self.position_decay == 1:
+            return self.position_weights
+        return tuple(self.position_decay**level for level in range(levels))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,8 +107,9 @@ class Seq2SeqConfig:
     used.
 
     Attributes:
-        decoder: "t5", "bert_t5" (which it becomes where `pretrained_encoder` is given), or the
-            dotted path of a decoder of your own.
+        decoder: "t5", "bert_t5" (which it becomes where `pretrained_encoder` is given), "pawa"
+            (NCI's, whose output weights depend on query and prefix), or the dotted path of a
+            decoder of your own.
         pretrained: a T5 to start from, in T5X's or Hugging Face's form or a work directory, of the
             shape that `t5` says; empty for random parameters.
         id_rows: how a pretrained T5, which lacks them, gets the rows of the ID tokens: drawn with
@@ -115,6 +134,9 @@ class Seq2SeqConfig:
             for the paper's pairs alone. A product that no training query finds is learnt from
             these. Where stage 2 reads vectors, the product's embedding stands for the title, with
             the title's words beside it if `word_features` are asked for.
+        pseudo_queries: how many pseudo-queries are drawn from each product's title, runs of 1 to 5
+            of its words that are learnt as if somebody had searched for the product with them.
+        pseudo_query_weight: weight of a pair pseudo-query -> ID in the loss.
         substitute_weight: weight of a pair of grade S in the loss, beside 1 of grade E.
         objective: the loss, see `Seq2SeqObjective`.
         model_devices: devices that share one copy of the parameters; batches go over the others.
@@ -132,6 +154,8 @@ class Seq2SeqConfig:
     source_tokens: Annotated[int, at_least(2)] = 32
     word_features: NonNegativeInt = 0
     title_weight: NonNegativeFloat = 1.0
+    pseudo_queries: NonNegativeInt = 0
+    pseudo_query_weight: NonNegativeFloat = 1.0
     substitute_weight: NonNegativeFloat = 1.0
     objective: Seq2SeqObjective = Seq2SeqObjective()
     model_devices: PositiveInt = 1
@@ -151,12 +175,14 @@ class Seq2SeqConfig:
 
     def _check_encoder(self) -> None:
         """Raises InputError for what does not go with a pretrained encoder, or needs one."""
+        if self.decoder == "pawa" and self.pretrained:
+            raise InputError("decoder", f"'pawa' with pretrained {self.pretrained!r}", "'t5'")
         if not self.pretrained_encoder:
             if self.decoder == "bert_t5":
                 raise InputError("pretrained_encoder", "''", "a folder, for decoder is 'bert_t5'")
             return
         for name, allowed in (
-            ("decoder", ("t5", "bert_t5")),
+            ("decoder", ("t5", "bert_t5", "pawa")),
             ("pretrained", ("",)),
             ("vocabulary", ("",)),
         ):

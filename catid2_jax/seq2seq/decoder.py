@@ -17,7 +17,7 @@ from catid2_jax.errors import InputError
 from catid2_jax.models.bert import BertConfig
 from catid2_jax.models.param_dtype import dequantize
 from catid2_jax.models.t5.config import T5Config
-from catid2_jax.models.t5.network import Cache, Transformer, empty_cache
+from catid2_jax.models.t5.network import Cache, Transformer
 from catid2_jax.models.t5.network import Source as SourceArray
 from catid2_jax.plugins import resolve
 
@@ -201,7 +201,7 @@ class T5Decoder:
                 return jax.nn.log_softmax(logits, axis=-1), cache
             return logits - _log_normalizers(network, variables, decoded), cache
 
-        return step, empty_cache(self.config, batch_size)
+        return step, network.empty_cache(batch_size)
 
     def _level_logits(
         self, variables: Any, decoded: Float[Array, "*batch E"], level: int, ends: bool
@@ -221,6 +221,7 @@ class T5Decoder:
 DECODERS: Mapping[str, str] = {
     "t5": "catid2_jax.seq2seq.decoder:T5Decoder",
     "bert_t5": "catid2_jax.seq2seq.bert_decoder:BertT5Decoder",
+    "pawa": "catid2_jax.seq2seq.pawa_decoder:PawaDecoder",
 }
 
 
@@ -233,7 +234,7 @@ def make_decoder(
         name: see `DECODERS`.
         config: shape of the network.
         vocabulary: the ID tokens.
-        encoder: shape of the pretrained encoder, which "bert_t5" alone has.
+        encoder: shape of the pretrained encoder, which "bert_t5" has and "pawa" may have.
 
     Raises:
         InputError: there is none of that name, or the vocabulary has no room for its ID tokens.

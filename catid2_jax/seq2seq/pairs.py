@@ -1,9 +1,10 @@
 """The training pairs of stage 2 and their weights, for the native trainer and for seqio alike.
 
-There are pairs of three kinds: a query and an exact product, a query and a substitute (any lesser
-grade that preprocessing left in the training judgements), and a product's own source (its title, or
-its vector) and itself. A kind's weight is that of each of its pairs in the loss. seqio, which draws
-kinds at a rate instead, draws each in proportion to the sum of its pairs' weights.
+There are pairs of four kinds: a query and an exact product, a query and a substitute (any lesser
+grade that preprocessing left in the training judgements), a product's own source (its title, or its
+vector) and itself, and, for the native trainer, a pseudo-query of a product and that product. A
+kind's weight is that of each of its pairs in the loss. seqio, which draws kinds at a rate instead,
+draws each in proportion to the sum of its pairs' weights.
 """
 
 import dataclasses
@@ -13,6 +14,8 @@ import numpy as np
 
 from catid2_jax.errors import InputError
 from catid2_jax.types import GRADES, Qrels
+
+_PSEUDO_QUERY_WORDS = 5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,6 +58,21 @@ class Pairs:
     def __len__(self) -> int:
         return len(self.source)
 
+    def with_sources(self, first: int, documents: np.ndarray, weight: float) -> "Pairs":
+        """Adds a pair for each of further sources.
+
+        Args:
+            first: row of the first of them.
+            documents: row of the document of each, int [F].
+            weight: weight of each pair.
+        """
+        count = len(documents)
+        return Pairs(
+            np.append(self.source, np.arange(first, first + count, dtype=np.int32)),
+            np.append(self.document, documents.astype(np.int32)),
+            np.append(self.weight, np.full(count, weight, np.float32)),
+        )
+
 
 def query_pairs(
     query_ids: Sequence[str], qrels: Qrels, weights: PairWeights
@@ -92,3 +110,36 @@ def training_pairs(
     return Pairs(
         np.array(source, np.int32), np.array(document, np.int32), np.array(weight, np.float32)
     )
+
+
+def pseudo_queries(
+    titles: Sequence[str], count: int, generator: np.random.Generator
+) -> tuple[list[str], np.ndarray]:
+    """Draws runs of consecutive words of each title, as what somebody might search for.
+
+    They stand for NCI's pseudo-queries (Wang et al., 2022), which a network makes of documents.
+
+    Args:
+        titles: N titles; one of a single word has no pseudo-query.
+        count: pseudo-queries of a title, fewer where it has no more different ones.
+        generator: what draws them.
+
+    Returns:
+        (texts of 1 to 5 words and fewer than the title has, of one title all different; the row of
+        the title of each, int [F]).
+    """
+    texts: list[str] = []
+    rows: list[int] = []
+    for row, title in enumerate(titles):
+        words = title.split()
+        longest = min(_PSEUDO_QUERY_WORDS, len(words) - 1)
+        runs = {
+            " ".join(words[start : start + length]): None
+            for length in range(1, longest + 1)
+            for start in range(len(words) - length + 1)
+        }
+        chosen = generator.choice(len(runs), min(count, len(runs)), replace=False) if runs else ()
+        every = list(runs)
+        texts += [every[number] for number in chosen]
+        rows += [row] * len(chosen)
+    return texts, np.array(rows, np.int64)

@@ -1,6 +1,6 @@
 """Stage 2: the pairs of a batch, and one step of Eq. 9."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import flax.struct
@@ -15,6 +15,7 @@ from catid2_jax.errors import InputError
 from catid2_jax.losses import sequence_loss
 from catid2_jax.seq2seq.config import Seq2SeqObjective
 from catid2_jax.seq2seq.decoder import Decoder, level_columns
+from catid2_jax.seq2seq.r_drop import r_drop_loss
 from catid2_jax.training.loop import Metrics, StepFunction, TrainState
 from catid2_jax.training.sampler import EpochSampler
 from catid2_jax.types import Scalar
@@ -124,24 +125,19 @@ def make_seq2seq_step(
         objective: what is minimised.
         seed: seed of what is hidden and of the network's dropout; each step derives its own key.
     """
-    position_weights = jnp.array(objective.position_weights) if objective.position_weights else None
 
     def loss_function(
         params: dict, batch: Seq2SeqBatch, key: jax.Array, total_weight: Scalar
     ) -> tuple[Scalar, Metrics]:
         """The part of the batch's loss that these pairs are."""
-        logits, targets = _logits_and_targets(decoder, params, batch, key, objective)
-        scored = scored_positions(batch.targets)
-        share = jnp.sum(batch.weight) / jnp.maximum(total_weight, 1e-9)
-        loss = share * sequence_loss(
-            logits,
-            targets,
-            batch.weight,
-            position_weights,
-            objective.label_smoothing,
-            objective.z_loss,
-            scored,
+        keys = jax.random.split(key) if objective.r_drop else (key,)
+        passes, (targets, *_) = zip(
+            *(_logits_and_targets(decoder, params, batch, key, objective) for key in keys),
+            strict=True,
         )
+        scored, logits = scored_positions(batch.targets), passes[0]
+        share = jnp.sum(batch.weight) / jnp.maximum(total_weight, 1e-9)
+        loss = share * _objective(passes, targets, batch.weight, scored, objective)
         correct = (jnp.argmax(logits, axis=-1) == targets) | ~scored
         parts = objective.microbatches
         return loss, {
@@ -164,6 +160,27 @@ def make_seq2seq_step(
         return state.descend(gradients, optimizer), metrics
 
     return step
+
+
+def _objective(
+    passes: Sequence[Float[Array, "B L n"]],
+    targets: Int[Array, "B L"],
+    weights: Float[Array, " B"],
+    scored: Bool[Array, "B L"],
+    objective: Seq2SeqObjective,
+) -> Scalar:
+    """Eq. 9 as a mean over the passes, and how far these are from each other."""
+    positions = objective.weights_of_positions(targets.shape[1])
+    position_weights = jnp.array(positions) if positions else None
+    smoothing, z_loss = objective.label_smoothing, objective.z_loss
+    losses = [
+        sequence_loss(logits, targets, weights, position_weights, smoothing, z_loss, scored)
+        for logits in passes
+    ]
+    loss = sum(losses[1:], start=losses[0]) / len(losses)
+    if objective.r_drop:
+        loss += objective.r_drop * r_drop_loss(passes[0], passes[1], weights, scored)
+    return loss
 
 
 def _logits_and_targets(

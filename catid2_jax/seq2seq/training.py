@@ -20,7 +20,7 @@ from catid2_jax.progress import console
 from catid2_jax.seq2seq.config import Seq2SeqConfig
 from catid2_jax.seq2seq.decoder import Decoder
 from catid2_jax.seq2seq.evaluation import make_recall_evaluator
-from catid2_jax.seq2seq.pairs import training_pairs
+from catid2_jax.seq2seq.pairs import pseudo_queries, training_pairs
 from catid2_jax.seq2seq.source import Source
 from catid2_jax.seq2seq.step import Seq2SeqData, count_packed_tokens, make_seq2seq_step
 from catid2_jax.training.checkpoint import Checkpoints, Which
@@ -50,8 +50,16 @@ class Stage2:
     decoder: Decoder
 
 
-def make_data(stage: Stage2, queries: QuerySet, config: Seq2SeqConfig) -> Seq2SeqData:
+def make_data(
+    stage: Stage2, queries: QuerySet, config: Seq2SeqConfig, seed: int = 0
+) -> Seq2SeqData:
     """The training pairs with their sources and targets.
+
+    Args:
+        stage: what is trained, on what.
+        queries: the training queries and their relevant products.
+        config: the kinds of pairs and their weights.
+        seed: seed of the draw of pseudo-queries.
 
     Raises:
         InputError: no pair has a weight, or the sources cannot be made.
@@ -61,6 +69,13 @@ def make_data(stage: Stage2, queries: QuerySet, config: Seq2SeqConfig) -> Seq2Se
     sources = stage.source.of_queries(queries.texts, queries.vectors, "train queries")
     if weights.title:
         sources = np.concatenate([sources, stage.source.of_products(stage.corpus)])
+    if config.pseudo_queries and config.pseudo_query_weight:
+        generator = np.random.default_rng([seed, 7])
+        texts, rows = pseudo_queries(catalog.titles, config.pseudo_queries, generator)
+        if texts:
+            pairs = pairs.with_sources(len(sources), rows, config.pseudo_query_weight)
+            found = stage.source.of_queries(texts, name="pseudo-queries")
+            sources = np.concatenate([sources, found])
     targets = stage.source.vocabulary.encode_codes(stage.table.codes)
     ends = bool(np.any(targets == PAD))
     return Seq2SeqData(sources, targets, pairs.source, pairs.document, pairs.weight, ends=ends)
@@ -92,7 +107,7 @@ def train_decoder(
         InputError: settings that do not go together, or no pair has a weight.
     """
     _check(stage.table, config, training)
-    data, catalog = make_data(stage, queries, config), stage.corpus.catalog
+    data, catalog = make_data(stage, queries, config, seed), stage.corpus.catalog
     vocabulary = stage.source.vocabulary
     console.print(
         f"{len(data.source):,} pairs, {len(data.sources):,} {stage.source.described} and "

@@ -56,7 +56,7 @@ STEPS = (*("prepare", "embed", "docids", "train_seq2seq", "train_towers", "retri
 _LEFT = {
     "prepare": ("data/*", "synthetic/*"),
     "embed": ("embeddings.npy", "query_vectors.*.npy"),
-    "docids": ("docids*", "rqvae/**/*"),
+    "docids": ("docids*", "rqvae/**/*", "genret/**/*"),
     "train_seq2seq": ("seq2seq/**/*", "encoder/*"),
     "train_towers": ("towers/**/*", "encoder/*", "product_vectors.npy"),
     "evaluate": ("metrics.json",),

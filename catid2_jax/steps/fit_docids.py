@@ -26,7 +26,7 @@ def run(config: Config, place: Place, system: ResolvedSystem) -> Mapping[str, An
         The shape of the IDs: `levels` and `codebook_size`.
     """
     embeddings = read_npy(place.embeddings, memory_mapped=True)
-    queries = load_queries(place, "train") if place.query_vectors("train").exists() else None
+    queries = load_queries(place, "train") if place.workdir.queries("train").exists() else None
     corpus = Corpus(Catalog.open(place.workdir.catalog), embeddings, queries)
     sections = {name: getattr(config, name) for name in system.sections}
     fit = Run(system.name, place.folder, config.seed)

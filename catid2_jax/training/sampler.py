@@ -45,6 +45,9 @@ class EpochSampler:
         epoch, position = divmod(step, self.steps_per_epoch)
         if epoch != self._epoch:
             generator = np.random.default_rng([self._seed, epoch])
-            self._order = generator.permutation(self.examples).astype(np.int32)
+            self._order = self._new_order(generator)
             self._epoch = epoch
         return self._order[position * self.batch_size : (position + 1) * self.batch_size]
+
+    def _new_order(self, generator: np.random.Generator) -> np.ndarray:
+        return generator.permutation(self.examples).astype(np.int32)

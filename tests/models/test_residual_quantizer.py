@@ -34,6 +34,27 @@ def test_agrees_with_section_3_written_out(inputs):
     np.testing.assert_allclose(output.quantized, total, atol=1e-5)
 
 
+def test_shrinkage_is_hiergr_with_scaled_codes(inputs):
+    """r^{l+1} = alpha_l r^l - e_l, beside codes that are scaled by the alphas up to their level."""
+    z, codebooks = inputs
+    alphas, scale = (1.3, 1.2), 1.0
+    output = quantize(jnp.asarray(z), jnp.asarray(codebooks), shrinkage=alphas)
+    residual, total = z.astype(np.float64), np.zeros((B, Z))
+    plain = quantize(jnp.asarray(z), jnp.asarray(codebooks))
+    for level, codebook in enumerate(codebooks):
+        alpha = (*alphas, 1.0)[level]
+        scaled = codebook * scale * alpha
+        codes = np.linalg.norm(residual[:, None] - scaled[None], axis=-1).argmin(axis=1)
+        np.testing.assert_array_equal(output.codes[:, level], codes)
+        residual = alpha * residual - scaled[codes]
+        total += codebook[codes]
+        scale *= alpha
+    # What is left over after the last level, in the unit of z.
+    np.testing.assert_allclose(output.quantized, total, atol=1e-5)
+    np.testing.assert_allclose(z - total, residual / scale, atol=1e-5)
+    assert (plain.codes != output.codes).any()
+
+
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
 def test_a_temperature_in_units_of_the_level_follows_the_residuals(inputs, scale):
     z, codebooks = inputs

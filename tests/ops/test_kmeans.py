@@ -7,7 +7,7 @@ from scipy.special import logsumexp
 from sklearn.cluster import KMeans, kmeans_plusplus
 
 from catid2_jax.ops import kmeans as module
-from catid2_jax.ops.kmeans import balanced_kmeans, kmeans
+from catid2_jax.ops.kmeans import balanced_kmeans, even_clusters, kmeans
 
 
 def inertia(points, centroids):
@@ -123,3 +123,25 @@ def test_balanced_clusters_of_equal_or_few_points(points):
         centroids, codes = map(np.asarray, balanced_kmeans.__wrapped__(*arguments))
     assert {tuple(c) for c in centroids} == {tuple(p) for p in points}
     np.testing.assert_array_equal(centroids[codes], points)
+
+
+@pytest.mark.parametrize("clusters", [3, 9])
+def test_even_clusters_are_as_large_as_each_other_and_compact(clusters):
+    """Nine groups of four points that a sorted order hides, in nine or three clusters."""
+    generator = np.random.default_rng(0)
+    centres = 10.0 * np.array([[i, j] for i in (0, 5, 10) for j in (0, 1, 2)])
+    labels = generator.permutation(np.repeat(np.arange(9), 4))
+    points = (centres[labels] + generator.normal(size=(36, 2))).astype(np.float32)
+    found = np.asarray(even_clusters(jnp.asarray(points), clusters))
+    sizes = np.bincount(found, minlength=clusters)
+    assert sizes.min() >= 0.5 * 36 / clusters
+    assert sizes.max() <= 2 * 36 / clusters
+    within = sum(points[found == c].var(axis=0).sum() * n for c, n in enumerate(sizes)) / 36
+    shuffled = generator.permutation(found)
+    others = sum(points[shuffled == c].var(axis=0).sum() * n for c, n in enumerate(sizes)) / 36
+    assert within < 0.5 * others
+
+
+def test_even_clusters_of_fewer_points():
+    points = jnp.asarray(np.eye(3, dtype=np.float32))
+    assert sorted(np.asarray(even_clusters(points, 10)).tolist()) == [0, 1, 2]

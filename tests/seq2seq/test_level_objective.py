@@ -1,12 +1,14 @@
 """The softmax over a level: loss, gradient and search beside the masked softmax over everything."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from scipy.special import rel_entr, softmax
 
 from catid2_jax.config import Config
 from catid2_jax.decoding.trie import build_trie
@@ -156,6 +158,30 @@ def test_scores_of_the_search_are_the_trained_log_probabilities(ids):
         query, document = divmod(pair, 4)
         score = found.scores[query][found.documents[query] == document].item()
         np.testing.assert_allclose(-step(state, batch)[1]["loss"], score, rtol=1e-5)
+
+
+def test_two_passes_have_their_mean_loss_and_r_drop_beside_it():
+    """With weights that fall from code to code."""
+    params, targets = random_params(), tokens_of(CODES["unequal"])
+    objective = Seq2SeqObjective(source_dropout=0.5, r_drop=0.7, position_decay=0.5)
+    _, metrics = descend_once(params, "unequal", objective)
+    columns = np.where(targets == 0, K, CODES["unequal"])
+    scored = np.pad(targets, ((0, 0), (1, 0)), constant_values=1)[:, :L] != 0
+    logits = functools.partial(
+        decoder().logits, source_dropout=0.5, normalize_over="level", ends=True
+    )
+    one_pass = jax.jit(lambda key: logits(params, jnp.asarray(SOURCES), jnp.asarray(targets), key))
+    p, q = (
+        softmax(np.asarray(one_pass(key), np.float64), axis=-1)
+        for key in jax.random.split(jax.random.fold_in(jax.random.key(0), 0))
+    )
+    assert np.abs(p - q).max() > 0.01
+    total = 0.0
+    for n, t in zip(*np.nonzero(scored), strict=True):
+        chosen = -np.log(p[n, t, columns[n, t]]) - np.log(q[n, t, columns[n, t]])
+        apart = rel_entr(p[n, t], q[n, t]).sum() + rel_entr(q[n, t], p[n, t]).sum()
+        total += WEIGHT[n] * (0.5**t * chosen / 2 + 0.7 * apart / 2)
+    np.testing.assert_allclose(metrics["loss"], total / WEIGHT.sum(), rtol=1e-4)
 
 
 def test_ends_that_are_not_announced_are_no_loss():

@@ -47,6 +47,10 @@ class T5Config:
             for the gradient: a third more arithmetic, far less memory.
         memory_tokens: 0 if a source is a text. Otherwise a source is a vector from any encoder,
             which is projected to this many tokens; encoder layers are then optional.
+        adaptor_layers: layers of the second stack of the decoder "pawa", which adapts the output
+            weights to query and prefix; other decoders have none.
+        adaptor_rank: rank of the matrix by which the decoder "pawa" changes the output weights for
+            each prefix.
 
     Raises:
         InputError: a value out of its range, or no activation.
@@ -66,6 +70,8 @@ class T5Config:
     dtype: Literal["float32", "bfloat16"] = "float32"
     remat: bool = False
     memory_tokens: NonNegativeInt = 0
+    adaptor_layers: PositiveInt = 1
+    adaptor_rank: PositiveInt = 4
 
     def __post_init__(self) -> None:
         check_fields(self)

@@ -258,6 +258,11 @@ class Transformer(nn.Module):
             return jnp.ones((source.shape[0], self.config.memory_tokens), bool)
         return source != 0
 
+    @nn.nowrap
+    def empty_cache(self, batch_size: int) -> Cache:
+        """Returns the cache before the first token."""
+        return empty_cache(self.config, batch_size)
+
     def __call__(
         self,
         encoder_tokens: Source,

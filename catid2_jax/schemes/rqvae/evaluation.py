@@ -27,9 +27,11 @@ def corpus_latents(model: RQVAE, params: dict, embeddings: np.ndarray) -> np.nda
     return in_batches(_encoder(model), embeddings, {"params": params})
 
 
-def nearest_codes(codebooks: np.ndarray, latents: np.ndarray) -> np.ndarray:
+def nearest_codes(
+    codebooks: np.ndarray, latents: np.ndarray, shrinkage: tuple[float, ...] = ()
+) -> np.ndarray:
     """Computes the codes [N, L] that quantisation of latents [N, Z] chooses."""
-    return in_batches(_codes, latents, codebooks)
+    return in_batches(_coder(shrinkage), latents, codebooks)
 
 
 @functools.cache
@@ -37,8 +39,9 @@ def _encoder(model: RQVAE) -> Callable[[jax.Array, dict], Any]:
     return lambda batch, variables: model.apply(variables, batch, method=RQVAE.encode)
 
 
-def _codes(latents: jax.Array, codebooks: jax.Array) -> jax.Array:
-    return quantize(latents, codebooks).codes
+@functools.cache
+def _coder(shrinkage: tuple[float, ...]) -> Callable[[jax.Array, jax.Array], jax.Array]:
+    return lambda latents, codebooks: quantize(latents, codebooks, shrinkage=shrinkage).codes
 
 
 def reconstruction_cosine(model: RQVAE, params: dict, embeddings: np.ndarray) -> float:
@@ -108,7 +111,7 @@ def make_rqvae_evaluator(
     def evaluate(state: TrainState) -> dict[str, float]:
         latents = corpus_latents(model, state.params, embeddings)
         codebooks = np.asarray(state.params["quantizer"]["codebooks"])
-        codes = nearest_codes(codebooks, latents)
+        codes = nearest_codes(codebooks, latents, model.config.code_shrinkage)
         figures = {
             "collision_rate": collision_rate(codes),
             **quantization_error(latents, codebooks, codes),

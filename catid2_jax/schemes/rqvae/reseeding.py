@@ -24,7 +24,8 @@ def make_reseeding_hook(
 
     def hook(state: TrainState) -> TrainState:
         latents = corpus_latents(model, state.params, embeddings)
-        codes = nearest_codes(np.asarray(state.params["quantizer"]["codebooks"]), latents)
+        codebooks = np.asarray(state.params["quantizer"]["codebooks"])
+        codes = nearest_codes(codebooks, latents, model.config.code_shrinkage)
         return reseed(state, optimizer, latents, codes, seed)
 
     return hook

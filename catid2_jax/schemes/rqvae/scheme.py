@@ -66,7 +66,8 @@ class RQVAEScheme:
         )
         latents = corpus_latents(model, state.params, state.constants(embeddings))
         codebooks = np.asarray(state.params["quantizer"]["codebooks"])
-        return Quantized(latents, codebooks, nearest_codes(codebooks, latents))
+        nearest = nearest_codes(codebooks, latents, self.rqvae.code_shrinkage)
+        return Quantized(latents, codebooks, nearest)
 
     def _update(self, corpus: Corpus, run: Run) -> DocidTable:
         """IDs of the catalogue as it is now, from an earlier state's IDs and stage 1."""

@@ -32,12 +32,17 @@ class RQVAEData:
         queries: standardised mean vector of each document's training queries, float [N, D]; None
             where no term reads them.
         searched: whether a document has training queries, bool [N]; None with `queries`.
+        collaborative: each document's vector of co-relevance, float [N, Z]; None where no term
+            reads them.
+        related: whether a document has one, bool [N]; None with `collaborative`.
     """
 
     embeddings: Any
     categories: Any
     queries: Any = None
     searched: Any = None
+    collaborative: Any = None
+    related: Any = None
 
     def batch(self, indices: Any) -> "RQVAEData":
         """Returns the documents of `indices`."""
@@ -50,12 +55,13 @@ def docid_loss_terms(
     queries: Latents | None,
     weights: LossWeights,
     key: jax.Array,
+    codebooks: Float[Array, "L K Z"] | None = None,
 ) -> dict[str, Scalar]:
     """Computes the terms of Eq. 8 by the argument names of `losses.docid_loss`.
 
     Terms of weight 0 are left out. The category levels are those of the batch; L_CSC is over all
     code levels. `queries` is E of the batch's queries, if it has any. `key` draws positives if
-    `weights.positives` is "one".
+    `weights.positives` is "one". `codebooks` are those that quantised; None where no term asks.
     """
     quantization = output.quantization
     inputs = losses.TermInputs(
@@ -70,6 +76,10 @@ def docid_loss_terms(
         queries=queries,
         searched=batch.searched,
         key=key,
+        codebooks=codebooks,
+        codes=quantization.codes,
+        collaborative=batch.collaborative,
+        related=batch.related,
     )
     terms = {
         "residual_quantization": losses.residual_quantization_loss(
@@ -96,7 +106,8 @@ def forward(
     queries: Any = None
     if batch.queries is not None:
         queries = model.apply(variables, batch.queries, True, rngs=rngs, method=RQVAE.encode)
-    return output, docid_loss_terms(output, batch, queries, weights, positives_key)
+    codebooks = params["quantizer"]["codebooks"]
+    return output, docid_loss_terms(output, batch, queries, weights, positives_key, codebooks)
 
 
 def make_rqvae_step(

@@ -14,6 +14,7 @@ from catid2_jax.errors import InputError
 from catid2_jax.losses import LossWeights
 from catid2_jax.models.rqvae import RQVAE, RQVAEConfig
 from catid2_jax.progress import console
+from catid2_jax.schemes.co_relevance import co_relevance
 from catid2_jax.schemes.quantized import query_means
 from catid2_jax.schemes.rqvae.evaluation import corpus_latents, make_rqvae_evaluator
 from catid2_jax.schemes.rqvae.reseeding import make_reseeding_hook
@@ -64,7 +65,12 @@ def train_rqvae(
     if weights.query_alignment:
         means, searched = query_means(corpus)
         queries = standardization(means)
-    data = RQVAEData(standardization(embeddings), categories, queries, searched)
+    collaborative = related = None
+    if weights.collaborative:
+        collaborative, related = co_relevance(corpus, config.latent_dim, seed)
+    data = RQVAEData(
+        standardization(embeddings), categories, queries, searched, collaborative, related
+    )
 
     model = RQVAE(config, width)
     held_out = held_out_rows(len(embeddings), config.held_out, seed)
@@ -132,6 +138,13 @@ def acting(weights: LossWeights, categories: np.ndarray, queries: QuerySet | Non
     if weights.query_alignment and (queries is None or queries.vectors is None):
         console.print("no vectors of training queries: the codes learn from the products alone")
         off["query_alignment"] = 0.0
+    if weights.collaborative and (queries is None or len(queries.qrels) < 2):
+        count = len(queries.qrels) if queries else 0
+        console.print(
+            f"the products of {count} training queries tell no two apart: the "
+            "collaborative term is off"
+        )
+        off["collaborative"] = 0.0
     return dataclasses.replace(weights, **off)
 
 
