@@ -125,17 +125,11 @@ class Config:
         self._check_query_vectors()
         self._check_best_metrics()
 
-    @property
-    def reads_vectors(self) -> bool:
-        """Whether stage 2 reads vectors of the queries, and not text, or their words alone."""
-        words_alone = self.seq2seq.word_features and not self.embedding.has_query_vectors
-        return bool(self.t5.memory_tokens) and not words_alone
-
     def _check_query_vectors(self) -> None:
         """Raises InputError unless stage 2 gets the query vectors that it reads."""
         memory, others = self.t5.memory_tokens, bool(self.retrieve.queries)
-        if not self.reads_vectors or self.embedding.encoder != PRECOMPUTED:
-            if self.reads_vectors and self.embedding.encoder == "lsa":
+        if not reads_vectors(self) or self.embedding.encoder != PRECOMPUTED:
+            if reads_vectors(self) and self.embedding.encoder == "lsa":
                 raise InputError(
                     "t5.memory_tokens",
                     f"{memory} with encoder 'lsa', which encodes no queries",
@@ -172,6 +166,12 @@ class Config:
             if name and name not in names:
                 expected = f"one of {', '.join(names)}, or ''"
                 raise InputError(f"{section}.best_metric", repr(name), expected)
+
+
+def reads_vectors(config: Config) -> bool:
+    """Whether stage 2 reads vectors of the queries, and not text, or their words alone."""
+    words_alone = config.seq2seq.word_features and not config.embedding.has_query_vectors
+    return bool(config.t5.memory_tokens) and not words_alone
 
 
 SECTIONS = tuple(

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from catid2_jax.config import Config
+from catid2_jax.config import Config, reads_vectors
 from catid2_jax.data.corpus import Catalog
 from catid2_jax.data.queries import read_queries
 from catid2_jax.decoding.filters import (
@@ -126,7 +126,7 @@ def _reads_vectors(config: Config, system: ResolvedSystem) -> bool:
     if not system.needs_embeddings and not system.is_trained:
         return False
     reads_text = system.row.retriever == "generative" or system.has_towers
-    return bool(not reads_text or config.reads_vectors)
+    return bool(not reads_text or reads_vectors(config))
 
 
 def _query_vectors(config: Config, place: Place, queries: Sequence[Query]) -> np.ndarray | None:

@@ -290,6 +290,22 @@ def test_an_encoder_of_text_makes_the_vectors_of_any_queries(data, tmp_path):
         np.testing.assert_allclose(*([s for _, s in r[query]] for r in runs), atol=1e-5)
 
 
+def test_words_alone_need_no_vectors(data, tmp_path):
+    changes = {f"embedding.{split}_query_vectors": "" for split in SPLITS}
+    for split, queries in SPLITS.items():
+        path = tmp_path / f"{split}.jsonl"
+        lines(path, [json.dumps({"id": q, "text": f"that thing p{n}"}) for q, n, _ in queries])
+        changes[f"data.{split}_queries"] = str(path)
+    workdir = Workdir(tmp_path / "work")
+    with console.capture() as capture:
+        run_until(config(data, **changes, **{"seq2seq.word_features": 256}), workdir, "retrieve")
+    assert "vectors of 256 features of words" in capture.get()
+    wanted = {q: f"p{n}" for q, n, _ in SPLITS["test"]}
+    run = read_run(workdir.root / "given/run.trec")
+    assert len(run) > 2
+    assert {query: hits[0][0] for query, hits in run.items()} == {q: wanted[q] for q in run}
+
+
 def test_vectors_of_queries_that_there_are_not(data, tmp_path):
     changes = {"data.dev_queries": "", "data.dev_qrels": "", "seq2seq.evaluation.queries": 0}
     with pytest.raises(InputError) as error:
