@@ -33,7 +33,7 @@ SILVER = [
     f"benchmarks/configs/{name}.py"
     for name in ("grocery", "offers", "grocery_vectors", "offers_vectors")
 ]
-FILES = [*(f"configs/{name}.py" for name in ("quickstart", "rqvae", "seq2seq")), *SILVER]
+FILES = [*(f"configs/{name}.py" for name in ("quickstart", "words", "rqvae", "seq2seq")), *SILVER]
 
 
 def change(config, *changes):
