@@ -1,5 +1,6 @@
 """What every entry point does around its work: flags, one clear line for bad input, exit codes."""
 
+import argparse
 import contextlib
 import importlib
 import os
@@ -90,6 +91,14 @@ def exit_codes(names: Collection[str] = ()) -> Iterator[None]:
         if found is None:  # a fault of ours
             raise
         _fail(found)
+
+
+class ArgumentParser(argparse.ArgumentParser):
+    """Reads the flags of a verb without a configuration; what is wrong with them is one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raises InputError, where argparse prints how the verb is used."""
+        raise InputError("command line", message, "flags as --help says")
 
 
 def _fail(error: InputError, dashes: str = "") -> NoReturn:

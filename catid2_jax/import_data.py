@@ -14,7 +14,7 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
-from catid2_jax.cli import exit_codes
+from catid2_jax.cli import ArgumentParser, exit_codes
 from catid2_jax.data.sources.dataset import WritingConfig, report, write_dataset
 from catid2_jax.data.sources.esci import dataset_figures, table_1
 from catid2_jax.data.sources.registry import SOURCES
@@ -24,10 +24,12 @@ from catid2_jax.progress import console
 def main(argv: Sequence[str] | None = None) -> None:
     """Imports as the command line asks for; `argv` has the program's name first."""
     program, *words = sys.argv if argv is None else argv
-    flags = vars(_parser(program).parse_args(words))
-    output, source = pathlib.Path(flags.pop("output")), flags.pop("source")
-    config_class, read = SOURCES[source]
-    with exit_codes([*flags]):
+    names: list[str] = []
+    with exit_codes(names):
+        flags = vars(_parser(program).parse_args(words))
+        output, source = pathlib.Path(flags.pop("output")), flags.pop("source")
+        config_class, read = SOURCES[source]
+        names += flags
         shared = [field.name for field in dataclasses.fields(WritingConfig)]
         writing = WritingConfig(**{name: flags.pop(name) for name in shared})
         for dataset in read(config_class(**flags)):
@@ -37,11 +39,9 @@ def main(argv: Sequence[str] | None = None) -> None:
                 console.print(table_1(dataset.name, figures))
 
 
-def _parser(program: str) -> argparse.ArgumentParser:
+def _parser(program: str) -> ArgumentParser:
     layout = argparse.RawDescriptionHelpFormatter  # keeps the docstrings' lines
-    parser = argparse.ArgumentParser(
-        pathlib.Path(program).name, description=__doc__, formatter_class=layout
-    )
+    parser = ArgumentParser(pathlib.Path(program).name, description=__doc__, formatter_class=layout)
     sources = parser.add_subparsers(dest="source", required=True, metavar="SOURCE")
     for name, (config_class, _) in SOURCES.items():
         classes = (*config_class.__mro__[:-1], WritingConfig)

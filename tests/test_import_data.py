@@ -127,7 +127,10 @@ def test_wrong_flags_are_named(flags, found, capsys):
     with pytest.raises(SystemExit) as caught:
         main(*flags)
     assert caught.value.code == 2
-    assert found in capsys.readouterr().err.splitlines()[-1]
+    error = capsys.readouterr().err
+    assert error.startswith("error: command line: found ")
+    assert error.count("\n") == 1
+    assert found in error
 
 
 @pytest.mark.parametrize("source", import_data.SOURCES)
