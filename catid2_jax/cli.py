@@ -8,7 +8,7 @@ import pathlib
 import signal
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from absl import flags
 from ml_collections import ConfigDict
@@ -95,6 +95,10 @@ def exit_codes(names: Collection[str] = ()) -> Iterator[None]:
 
 class ArgumentParser(argparse.ArgumentParser):
     """Reads the flags of a verb without a configuration; what is wrong with them is one line."""
+
+    def __init__(self, **options: Any) -> None:
+        """Has the lines of descriptions kept; otherwise as argparse's."""
+        super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, **options)
 
     def error(self, message: str) -> NoReturn:
         """Raises InputError, where argparse prints how the verb is used."""

@@ -28,13 +28,7 @@ from catid2_jax.progress import console
 from catid2_jax.training.checkpoint import Which
 
 _TEXTS = ("vocabulary", "codebooks")
-_NUMBERS = {
-    "levels": NonNegativeInt,
-    "codebook_size": NonNegativeInt,
-    "extra_ids": NonNegativeInt,
-    "seed": Seed,
-}
-"""Flags with what they may be, by their names."""
+_NUMBERS = dict.fromkeys(("levels", "codebook_size", "extra_ids"), NonNegativeInt) | {"seed": Seed}
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -67,9 +61,8 @@ def _convert(flags: argparse.Namespace) -> None:
         console.print(f"trained over {over!r}: search with NORMALIZE_OVER = {over!r}, not 'full'")
 
 
-def _parser(program: str) -> argparse.ArgumentParser:
-    layout = argparse.RawDescriptionHelpFormatter  # keeps the docstring's lines
-    parser = ArgumentParser(pathlib.Path(program).name, description=__doc__, formatter_class=layout)
+def _parser(program: str) -> ArgumentParser:
+    parser = ArgumentParser(prog=pathlib.Path(program).name, description=__doc__)
     parser.add_argument("--from", dest="source", required=True, metavar="PATH")
     parser.add_argument("--to", required=True, metavar="DIR")
     parser.add_argument("--format", required=True, choices=get_args(Format))

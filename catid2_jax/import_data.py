@@ -7,7 +7,6 @@ shopify, woocommerce and google_merchant; SOURCE --help has its fields. A field 
 takes them with commas between.
 """
 
-import argparse
 import dataclasses
 import inspect
 import pathlib
@@ -46,7 +45,7 @@ def _parser(program: str) -> ArgumentParser:
     for name, (config_class, _) in SOURCES.items():
         classes = (*config_class.__mro__[:-1], WritingConfig)
         about = "\n\n".join(inspect.getdoc(described) or "" for described in classes)
-        flags = sources.add_parser(name, description=about, formatter_class=layout)
+        flags = sources.add_parser(name, description=about)
         flags.add_argument("--output", required=True, help="folder for the files")
         for field in (*dataclasses.fields(config_class), *dataclasses.fields(WritingConfig)):
             if field.default is dataclasses.MISSING:

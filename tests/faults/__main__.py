@@ -26,7 +26,8 @@ Trial = Callable[[], str | None]
 
 COUNTS = {
     "kills": 24,
-    "signals": 12,
+    "changes": 24,
+    "signals": 24,
     "room": 12,
     "closed": 12,
     "nan": 2,
@@ -87,7 +88,7 @@ def _faults(
     folder: pathlib.Path, done: pathlib.Path, flags: argparse.Namespace, generator: random.Random
 ) -> Iterator[tuple[str, list[Trial]]]:
     """Yields faults by name, with their trials."""
-    count = max(flags.kills, flags.signals, flags.room, flags.closed)
+    count = max(flags.kills, flags.changes, flags.signals, flags.room, flags.closed)
     count = max(count, SECOND + 1 if flags.seconds or flags.nan else 0)
     if count:
         yield from _disturbed(Kills(_folder(folder / "kills"), done, count), flags, generator)
@@ -119,6 +120,10 @@ def _disturbed(
     yield (
         "`kill -9` at a random moment of a verb",
         at_random(flags.kills, kills.try_signal, signal.SIGKILL),
+    )
+    yield (
+        "`kill -9` before a random change of a file or folder",
+        at_random(flags.changes, kills.try_change),
     )
     yield (
         "SIGTERM or SIGINT at a random moment",

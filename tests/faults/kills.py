@@ -11,7 +11,16 @@ import signal
 import time
 
 from catid2_jax.lock import LOCK
-from tests.faults.runs import Run, finish, little_room, on, run, start, without_privileges
+from tests.faults.runs import (
+    Run,
+    changes_of,
+    finish,
+    little_room,
+    on,
+    run,
+    start,
+    without_privileges,
+)
 
 SHOP = "id,title,categories\n" + "".join(f"s{n},thing {n},A > B > C\n" for n in range(20_000))
 JUDGED = "query_id,query,product_id,label\n" + "".join(
@@ -82,12 +91,15 @@ class Kills:
         self._folder, self._done, self._tasks = folder, done, TASKS[:count]
         (folder / "shop.csv").write_text(SHOP)
         (folder / "judged.csv").write_text(JUDGED)
-        self._seconds = {}
+        self._seconds, self._changes = {}, {}
         for number, task in enumerate(self._tasks):
             place = self._begin(number, "undisturbed")
+            log, changes = place.with_suffix(".log"), place.with_suffix(".changes")
             begun = time.monotonic()
-            found = run(task.verb, task.arguments(place, folder), place.with_suffix(".log"))
+            watch = changes_of(place, changes)
+            found = run(task.verb, task.arguments(place, folder), log, watch)
             self._seconds[task] = time.monotonic() - begun
+            self._changes[task] = changes.stat().st_size
             if found.code != 0:
                 raise SystemExit(f"{task.verb}, undisturbed: {found.last}")
 
@@ -103,7 +115,7 @@ class Kills:
             What is lost, or nothing.
         """
         task, place = self._task(number), self._begin(number, "signal")
-        sent = numbers[number % len(numbers)]
+        sent = numbers[(number + number // len(self._tasks)) % len(numbers)]
         arguments, log = task.arguments(place, self._folder), place.with_suffix(".log")
         process = start(task.verb, arguments, log)
         moment = generator.uniform(0, self._seconds[task])
@@ -120,6 +132,18 @@ class Kills:
         ):
             fault = f"code {ended.code} after {time.monotonic() - since:.1f} s, {ended.last}"
         return self._again(number, place, f"{sent.name} after {moment:.1f} s", fault)
+
+    def try_change(self, number: int, generator: random.Random) -> str:
+        """Kills one run before a random change of the file system and starts it again.
+
+        Returns:
+            What is lost, or nothing.
+        """
+        task, place = self._task(number), self._begin(number, "change")
+        last = generator.randint(1, self._changes[task])
+        watch = changes_of(place, place.with_suffix(".changes"), last)
+        run(task.verb, task.arguments(place, self._folder), place.with_suffix(".log"), watch)
+        return self._again(number, place, f"killed before change {last}", "")
 
     def try_little_room(self, number: int, generator: random.Random) -> str:
         """Lets no file grow beyond a random size, and then runs the same again.

@@ -4,12 +4,15 @@ import ctypes
 import dataclasses
 import functools
 import importlib
+import itertools
 import multiprocessing
 import os
 import pathlib
 import resource
+import signal
 import sys
 from collections.abc import Callable
+from typing import Any
 
 from catid2_jax.cli import VERBS, exit_codes
 
@@ -110,6 +113,40 @@ def without_privileges() -> None:
     """Has permissions bind root, too: gives up all capabilities, see capset(2)."""
     version_3 = (ctypes.c_uint32 * 2)(0x20080522, 0)
     ctypes.CDLL(None).capset(version_3, (ctypes.c_uint32 * 6)())
+
+
+_CHANGES = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "os.link")
+_WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
+
+
+def changes_of(root: pathlib.Path, log: pathlib.Path, last: int = 0) -> Callable[[], object]:
+    """Has each change of the file system below a folder leave a byte in a file.
+
+    Args:
+        root: the folder.
+        log: the file.
+        last: number of the change, from 1, before which the process is killed; 0 for none.
+    """
+    return functools.partial(_watch, str(root), log, last)
+
+
+def _watch(root: str, log: pathlib.Path, last: int) -> None:
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    numbers = itertools.count(1)
+
+    def hook(event: str, arguments: tuple[Any, ...]) -> None:
+        if event == "open":
+            changes = isinstance(arguments[2], int) and bool(arguments[2] & _WRITES)
+        else:
+            changes = event in _CHANGES
+        if not changes or not isinstance(arguments[0], str | bytes | os.PathLike):
+            return
+        if os.path.abspath(os.fsdecode(arguments[0])).startswith(root):
+            if next(numbers) == last:
+                os.kill(os.getpid(), signal.SIGKILL)
+            os.write(descriptor, b".")
+
+    sys.addaudithook(hook)
 
 
 def _main(verb: str, arguments: list[str], log: pathlib.Path, within: Callable[[], object]) -> None:
