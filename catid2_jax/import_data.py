@@ -14,7 +14,12 @@ import sys
 from collections.abc import Sequence
 
 from catid2_jax.cli import ArgumentParser, exit_codes
-from catid2_jax.data.sources.dataset import WritingConfig, report, write_dataset
+from catid2_jax.data.sources.dataset import (
+    WritingConfig,
+    check_sources,
+    report,
+    write_dataset,
+)
 from catid2_jax.data.sources.esci import dataset_figures, table_1
 from catid2_jax.data.sources.registry import SOURCES
 from catid2_jax.progress import console
@@ -32,6 +37,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         shared = [field.name for field in dataclasses.fields(WritingConfig)]
         writing = WritingConfig(**{name: flags.pop(name) for name in shared})
         for dataset in read(config_class(**flags)):
+            check_sources(flags, output / dataset.name)
             report(output / dataset.name, *write_dataset(dataset, output, writing))
             if source == "esci":
                 figures = dataset_figures(output / dataset.name)
@@ -39,8 +45,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _parser(program: str) -> ArgumentParser:
-    layout = argparse.RawDescriptionHelpFormatter  # keeps the docstrings' lines
-    parser = ArgumentParser(pathlib.Path(program).name, description=__doc__, formatter_class=layout)
+    parser = ArgumentParser(prog=pathlib.Path(program).name, description=__doc__)
     sources = parser.add_subparsers(dest="source", required=True, metavar="SOURCE")
     for name, (config_class, _) in SOURCES.items():
         classes = (*config_class.__mro__[:-1], WritingConfig)

@@ -1,9 +1,11 @@
 """Where everything of a run lies, and which steps are done with which configuration."""
 
 import dataclasses
+import functools
 import hashlib
 import itertools
 import json
+import os
 import pathlib
 import re
 from collections.abc import Iterator
@@ -272,6 +274,13 @@ def _texts(value: Any) -> Iterator[str]:
 
 
 def _digest(path: str) -> str:
+    """BLAKE2 of a file; one that this process has read before is not read again."""
+    found = os.stat(path)
+    return _digest_once(path, found.st_ino, found.st_size, found.st_mtime_ns)
+
+
+@functools.cache
+def _digest_once(path: str, inode: int, size: int, modified: int) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "blake2b").hexdigest()[:16]
 
