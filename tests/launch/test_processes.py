@@ -98,13 +98,14 @@ def test_the_whole_chain_of_two_processes_is_that_of_one(tmp_path):
 @pytest.mark.parametrize(
     ("stage", "part", "more"),
     [
-        ("docids", "rqvae", ["--config.rqvae_training.steps=600"]),
-        ("seq2seq", "seq2seq", ["--config.seq2seq_training.epochs=100"]),
+        ("docids", "rqvae", ["steps=200", "checkpoint_every=20"]),
+        ("seq2seq", "seq2seq", ["epochs=40", "checkpoint_every=20"]),
     ],
 )
 def test_two_processes_that_are_preempted_save_and_go_on(tmp_path, stage, part, more):
     """SIGTERM to the launcher, in the midst of a training; then the same command again."""
-    fields = [CONFIG, "--config.systems=('cat_id2',)", f"--config.stage={stage}", *more]
+    fields = [CONFIG, "--config.systems=('cat_id2',)", f"--config.stage={stage}"]
+    fields += [f"--config.{part}_training.{field}" for field in more]
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     result = run(*TWO, "train", *fields, f"--workdir={whole}")
     assert result.returncode == 0, result.stderr[-3000:]
@@ -120,18 +121,18 @@ def test_two_processes_that_are_preempted_save_and_go_on(tmp_path, stage, part, 
             stderr=subprocess.STDOUT,
         ) as process,
     ):
-        # The curves begin once the first steps are done.
-        while process.poll() is None and not list(stopped.glob(f"*/{part}/events*")):
-            time.sleep(0.02)
+        first = stopped / "cat_id2" / part / "last/20/digests.json"
+        while process.poll() is None and not first.exists():
+            time.sleep(0.01)
         process.send_signal(signal.SIGTERM)
         code = process.wait(60)
     shown = (tmp_path / "log").read_text(encoding="utf-8")
     assert code == 128 + signal.SIGTERM, shown[-3000:]
     assert "Traceback" not in shown
     assert "terminated; the same command goes on from here" in shown
-    (saved,) = (int(p.name) for p in (stopped / "cat_id2" / part / "last").iterdir())
-    _, end = parameters(whole / "cat_id2" / part)
-    assert 0 < saved < int(end)
+    (_, saved), (_, end) = (parameters(run / "cat_id2" / part) for run in (stopped, whole))
+    assert 20 < int(saved) < int(end)
+    assert f"SIGTERM: step {saved} is saved" in shown
 
     result = run(*TWO, "train", *fields, f"--workdir={stopped}")
     assert result.returncode == 0, result.stderr[-3000:]
