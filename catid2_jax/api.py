@@ -33,6 +33,7 @@ from catid2_jax.loading import (
     make_source,
     random_params,
 )
+from catid2_jax.lock import locked
 from catid2_jax.models.t5.config import T5Config
 from catid2_jax.models.t5.sharding import check_divisible
 from catid2_jax.plugins import is_dotted, resolve
@@ -365,23 +366,28 @@ def _folder(
         *arrays: those of them that are arrays.
 
     Raises:
-        InputError: the folder has the work of a call with other arguments.
+        InputError: the folder has the work of a call with other arguments, or a run is at work
+            there.
     """
     if directory is None:
-        with tempfile.TemporaryDirectory() as folder:
-            yield pathlib.Path(folder)
+        with tempfile.TemporaryDirectory() as temporary:
+            yield pathlib.Path(temporary)
         return
     products = (catalog.ids, catalog.titles, catalog.paths)
     made = {"arguments": fingerprint(repr((call, products)).encode(), *arrays)}
-    path = pathlib.Path(directory) / "call.json"
-    begun = any(has_begun(path.parent, step) for step in ("docids", "train_seq2seq"))
-    if not (path.exists() and begun):  # what a call that failed has noted binds nobody
-        write_json(path, made)
-    elif read_json(path) != made:
-        raise InputError(
-            directory, "the work of a call with other arguments", "the same, or another directory"
-        )
-    yield pathlib.Path(directory)
+    folder = pathlib.Path(directory)
+    with locked(folder):
+        path = folder / "call.json"
+        begun = any(has_begun(folder, step) for step in ("docids", "train_seq2seq"))
+        if not (path.exists() and begun):  # what a call that failed has noted binds nobody
+            write_json(path, made)
+        elif read_json(path) != made:
+            raise InputError(
+                directory,
+                "the work of a call with other arguments",
+                "the same, or another directory",
+            )
+        yield folder
 
 
 def _with_settings(

@@ -1,5 +1,6 @@
 """What every entry point does around its work: flags, one clear line for bad input, exit codes."""
 
+import argparse
 import contextlib
 import importlib
 import os
@@ -7,7 +8,7 @@ import pathlib
 import signal
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from absl import flags
 from ml_collections import ConfigDict
@@ -91,6 +92,18 @@ def exit_codes(names: Collection[str] = ()) -> Iterator[None]:
         if found is None:  # a fault of ours
             raise
         _fail(found)
+
+
+class ArgumentParser(argparse.ArgumentParser):
+    """Reads the flags of a verb without a configuration; what is wrong with them is one line."""
+
+    def __init__(self, **options: Any) -> None:
+        """Has the lines of descriptions kept; otherwise as argparse's."""
+        super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, **options)
+
+    def error(self, message: str) -> NoReturn:
+        """Raises InputError, where argparse prints how the verb is used."""
+        raise InputError("command line", message, "flags as --help says")
 
 
 def _fail(error: InputError, dashes: str = "") -> NoReturn:

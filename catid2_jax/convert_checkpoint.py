@@ -21,21 +21,26 @@ from typing import get_args
 from catid2_jax.checkpoints.folder import Format, read_checkpoint, write_checkpoint
 from catid2_jax.checkpoints.id_rows import find_vocabulary, with_id_tokens
 from catid2_jax.checkpoints.trained import read_codebooks
-from catid2_jax.cli import exit_codes
+from catid2_jax.cli import ArgumentParser, exit_codes
+from catid2_jax.constraints import NonNegativeInt, Seed, check_value
 from catid2_jax.errors import InputError
 from catid2_jax.progress import console
 from catid2_jax.training.checkpoint import Which
+
+_TEXTS = ("vocabulary", "codebooks")
+_NUMBERS = dict.fromkeys(("levels", "codebook_size", "extra_ids"), NonNegativeInt) | {"seed": Seed}
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Converts as the command line asks for; `argv` has the program's name first."""
     program, *words = sys.argv if argv is None else argv
-    flags = _parser(program).parse_args(words)
-    with exit_codes(vars(flags)):
-        _convert(flags)
+    with exit_codes(_TEXTS + tuple(_NUMBERS)):
+        _convert(_parser(program).parse_args(words))
 
 
 def _convert(flags: argparse.Namespace) -> None:
+    for name, hint in _NUMBERS.items():
+        check_value(getattr(flags, name), hint, name)
     if (flags.init == "codebooks") != bool(flags.codebooks):
         raise InputError(
             "codebooks",
@@ -56,19 +61,16 @@ def _convert(flags: argparse.Namespace) -> None:
         console.print(f"trained over {over!r}: search with NORMALIZE_OVER = {over!r}, not 'full'")
 
 
-def _parser(program: str) -> argparse.ArgumentParser:
-    layout = argparse.RawDescriptionHelpFormatter  # keeps the docstring's lines
-    parser = argparse.ArgumentParser(
-        pathlib.Path(program).name, description=__doc__, formatter_class=layout
-    )
+def _parser(program: str) -> ArgumentParser:
+    parser = ArgumentParser(prog=pathlib.Path(program).name, description=__doc__)
     parser.add_argument("--from", dest="source", required=True, metavar="PATH")
     parser.add_argument("--to", required=True, metavar="DIR")
     parser.add_argument("--format", required=True, choices=get_args(Format))
     parser.add_argument("--init", choices=("statistics", "codebooks"), default="statistics")
     parser.add_argument("--which", choices=get_args(Which), default="last")
-    for name in ("vocabulary", "codebooks"):
+    for name in _TEXTS:
         parser.add_argument(f"--{name}", default="")
-    for name in ("levels", "codebook_size", "extra_ids", "seed"):
+    for name in _NUMBERS:
         parser.add_argument(f"--{name}", type=int, default=0)
     return parser
 

@@ -7,15 +7,19 @@ shopify, woocommerce and google_merchant; SOURCE --help has its fields. A field 
 takes them with commas between.
 """
 
-import argparse
 import dataclasses
 import inspect
 import pathlib
 import sys
 from collections.abc import Sequence
 
-from catid2_jax.cli import exit_codes
-from catid2_jax.data.sources.dataset import WritingConfig, report, write_dataset
+from catid2_jax.cli import ArgumentParser, exit_codes
+from catid2_jax.data.sources.dataset import (
+    WritingConfig,
+    check_sources,
+    report,
+    write_dataset,
+)
 from catid2_jax.data.sources.esci import dataset_figures, table_1
 from catid2_jax.data.sources.registry import SOURCES
 from catid2_jax.progress import console
@@ -24,29 +28,29 @@ from catid2_jax.progress import console
 def main(argv: Sequence[str] | None = None) -> None:
     """Imports as the command line asks for; `argv` has the program's name first."""
     program, *words = sys.argv if argv is None else argv
-    flags = vars(_parser(program).parse_args(words))
-    output, source = pathlib.Path(flags.pop("output")), flags.pop("source")
-    config_class, read = SOURCES[source]
-    with exit_codes([*flags]):
+    names: list[str] = []
+    with exit_codes(names):
+        flags = vars(_parser(program).parse_args(words))
+        output, source = pathlib.Path(flags.pop("output")), flags.pop("source")
+        config_class, read = SOURCES[source]
+        names += flags
         shared = [field.name for field in dataclasses.fields(WritingConfig)]
         writing = WritingConfig(**{name: flags.pop(name) for name in shared})
         for dataset in read(config_class(**flags)):
+            check_sources(flags, output / dataset.name)
             report(output / dataset.name, *write_dataset(dataset, output, writing))
             if source == "esci":
                 figures = dataset_figures(output / dataset.name)
                 console.print(table_1(dataset.name, figures))
 
 
-def _parser(program: str) -> argparse.ArgumentParser:
-    layout = argparse.RawDescriptionHelpFormatter  # keeps the docstrings' lines
-    parser = argparse.ArgumentParser(
-        pathlib.Path(program).name, description=__doc__, formatter_class=layout
-    )
+def _parser(program: str) -> ArgumentParser:
+    parser = ArgumentParser(prog=pathlib.Path(program).name, description=__doc__)
     sources = parser.add_subparsers(dest="source", required=True, metavar="SOURCE")
     for name, (config_class, _) in SOURCES.items():
         classes = (*config_class.__mro__[:-1], WritingConfig)
         about = "\n\n".join(inspect.getdoc(described) or "" for described in classes)
-        flags = sources.add_parser(name, description=about, formatter_class=layout)
+        flags = sources.add_parser(name, description=about)
         flags.add_argument("--output", required=True, help="folder for the files")
         for field in (*dataclasses.fields(config_class), *dataclasses.fields(WritingConfig)):
             if field.default is dataclasses.MISSING:

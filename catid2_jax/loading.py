@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from catid2_jax.checkpoints.bert import read_bert, read_bert_config
+from catid2_jax.checkpoints.trained import finished_step
 from catid2_jax.checkpoints.wordpiece import read_tokenizer
 from catid2_jax.config import Config
 from catid2_jax.data.config import SPLITS
@@ -36,7 +37,7 @@ from catid2_jax.seq2seq.decoder import Decoder, T5Decoder, make_decoder, resolve
 from catid2_jax.seq2seq.source import Source, TextSource, VectorSource, WordPieceSource
 from catid2_jax.seq2seq.training import SEQ2SEQ, Stage2, load_params
 from catid2_jax.systems import ResolvedSystem
-from catid2_jax.training.checkpoint import Checkpoints, Which
+from catid2_jax.training.checkpoint import Which
 from catid2_jax.workdir import Place, place_of, read_record, record_path
 
 TRAINED_READS = ("embedding", "seq2seq", "t5", "seq2seq_training")
@@ -254,16 +255,15 @@ def load_model(config: Config, place: Place) -> TrainedModel:
     """The trained stage 2, its parameters as `config.retrieve` says.
 
     Raises:
-        InputError: it is not trained, or something else lies there.
+        InputError: it is not trained, its checkpoint is damaged, or something else lies there.
     """
     stage, section = load_stage2(config, place), config.retrieve
+    which: Which = "best" if section.checkpoint == "auto" else section.checkpoint
+    step = finished_step(place.model, SEQ2SEQ, which)
+    if step is None and section.checkpoint == "auto":
+        which = "last"
+        finished_step(place.model, SEQ2SEQ, which)
     directory = place.model / SEQ2SEQ
-    which: Which = "last"
-    if section.checkpoint != "auto":
-        which = section.checkpoint
-    else:
-        with Checkpoints(directory, read_only=True) as checkpoints:
-            which = "last" if checkpoints.best_step is None else "best"
     params = load_params(stage.decoder, stage.source, config.seq2seq_training, directory, which)
     over = resolve_normalize_over(section.normalize_over, config.seq2seq.objective.normalize_over)
     return make_model(stage.decoder, params, stage.source, stage.table, section.param_dtype, over)

@@ -35,6 +35,8 @@ class Record:
         seconds: how long it took.
         result: what later steps need to know beside its files.
         files: size and digest of each file that it left, by its path in the step's folder.
+        built_on: digest of each file of earlier steps that it reads, by its path in the work
+            directory.
         finished: when it was done, in UTC.
         memory: the most resident bytes of the process while it ran; 0 if unknown.
         format: format of the work directory.
@@ -46,6 +48,7 @@ class Record:
     seconds: float | None = None
     result: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     files: Mapping[str, Sequence[Any]] = dataclasses.field(default_factory=dict)
+    built_on: Mapping[str, str] = dataclasses.field(default_factory=dict)
     finished: str = ""
     memory: int = 0
     format: int = FORMAT
@@ -127,9 +130,7 @@ def check_files(path: pathlib.Path, patterns: Sequence[str] = ("*",)) -> None:
     record = read_record(path)
     if record is None or not record.done:
         return
-    for name, (size, digest) in record.files.items():
-        if not any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns):
-            continue
+    for name, (size, digest) in left_files(record, patterns).items():
         file = path.parent.parent / name
         found = _change(file, size, digest)
         if found:
@@ -139,6 +140,15 @@ def check_files(path: pathlib.Path, patterns: Sequence[str] = ("*",)) -> None:
                 f"it as it was: restore it, or delete {path} and run the same command again, which "
                 "makes it anew",
             )
+
+
+def left_files(record: Record, patterns: Sequence[str]) -> dict[str, Sequence[Any]]:
+    """Size and digest of the files that a step left, of those whose paths match a pattern."""
+    return {
+        name: found
+        for name, found in record.files.items()
+        if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+    }
 
 
 def _change(file: pathlib.Path, size: int, digest: str) -> str:

@@ -1,9 +1,11 @@
 """Where everything of a run lies, and which steps are done with which configuration."""
 
 import dataclasses
+import functools
 import hashlib
 import itertools
 import json
+import os
 import pathlib
 import re
 from collections.abc import Iterator
@@ -15,6 +17,7 @@ from catid2_jax.records import FORMAT as FORMAT
 from catid2_jax.records import Record as Record
 from catid2_jax.records import check_files as check_files
 from catid2_jax.records import finish as finish
+from catid2_jax.records import left_files
 from catid2_jax.records import read_record as read_record
 from catid2_jax.records import record_path as record_path
 from catid2_jax.records import write_record as write_record
@@ -175,21 +178,92 @@ _READ_LATER = {
 }
 """Step -> patterns of those of its files that later steps read, in the order of the steps."""
 
+_BUILT_ON = _READ_LATER | {
+    "docids": ("docids*",),
+    "train_seq2seq": ("encoder/*", "seq2seq/*/*/digests.json"),
+}
+"""Step -> patterns of those of its files that later steps' results come from."""
+
 
 def check_artefacts(place: Place, step: str) -> None:
-    """Checks that what the steps before one have left is still as they left it.
+    """Checks that what the steps before one have left is as they left it, and goes together.
 
     Args:
         place: where the step reads.
         step: its name.
 
     Raises:
-        InputError: a file is missing or has changed since.
+        InputError: a file is missing or has changed since, or a step was done again after one that
+            was built on it.
     """
+    for name, path in _earlier(place, step):
+        check_files(path, _READ_LATER[name])
+        check_built_on(place, name, path)
+
+
+def built_on(step: str, *places: Place) -> dict[str, str]:
+    """The files that a step is built on, as the steps before it have left them.
+
+    Args:
+        step: its name.
+        *places: where it reads.
+
+    Returns:
+        Path in the work directory -> digest.
+    """
+    found: dict[str, str] = {}
+    for place in places:
+        for name, path in _earlier(place, step):
+            record, folder = read_record(path), path.parent.parent.relative_to(place.workdir.root)
+            if record and record.done:
+                files = left_files(record, _BUILT_ON[name])
+                found |= {(folder / file).as_posix(): digest for file, (_, digest) in files.items()}
+    return found
+
+
+def replaced_file(record: Record, step: str, *places: Place) -> str:
+    """A file that a step was built on and that an earlier step has made anew; empty if none is.
+
+    Args:
+        record: what is known of it.
+        step: its name.
+        *places: where it reads.
+    """
+    now = built_on(step, *places)
+    changed = (name for name, digest in record.built_on.items() if now.get(name, digest) != digest)
+    return next(changed, "")
+
+
+def check_built_on(place: Place, step: str, path: pathlib.Path) -> None:
+    """Checks that no earlier step was done again, with another result, after a step.
+
+    Args:
+        place: where the step reads.
+        step: its name.
+        path: where its record lies.
+
+    Raises:
+        InputError: one was.
+    """
+    record = read_record(path)
+    file = replaced_file(record, step, place) if record else ""
+    if file:
+        folder = path.parent.parent
+        begun = {"docids": f"{folder}", "train_seq2seq": f"{path} and {folder / 'seq2seq'}"}
+        raise InputError(
+            folder,
+            f"its step {step}, which was built on another {file} than that of now",
+            f"the earlier one: restore it, or delete {begun.get(step, path)} and run the same "
+            "command again, which makes it anew",
+        )
+
+
+def _earlier(place: Place, step: str) -> Iterator[tuple[str, pathlib.Path]]:
+    """Yields the steps before one, and where their records lie."""
     root = place.workdir.root
     folders = {"prepare": root, "embed": place.vectors, VOCABULARY: root, "retrieve": place.folder}
     for name in itertools.takewhile(lambda name: name != step, _READ_LATER):
-        check_files(record_path(folders.get(name, place.model), name), _READ_LATER[name])
+        yield name, record_path(folders.get(name, place.model), name)
 
 
 def relevant_values(config: Config, names: tuple[str, ...]) -> dict[str, Any]:
@@ -209,6 +283,13 @@ def _texts(value: Any) -> Iterator[str]:
 
 
 def _digest(path: str) -> str:
+    """BLAKE2 of a file; one that this process has read before is not read again."""
+    found = os.stat(path)
+    return _digest_once(path, found.st_ino, found.st_size, found.st_mtime_ns)
+
+
+@functools.cache
+def _digest_once(path: str, inode: int, size: int, modified: int) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "blake2b").hexdigest()[:16]
 

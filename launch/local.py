@@ -34,6 +34,8 @@ def main() -> None:
         entry_points.fail(
             f"found {options.processes} processes of {options.devices} devices, expected at least 1"
         )
+    if not 0 <= options.port < 65536:
+        entry_points.fail(f"found --port={options.port}, expected 0 to 65535")
     coordinator = f"localhost:{options.port or _free_port()}"
     command = entry_points.command(sys.executable, options.entry_point, options.arguments)
     if options.processes > 1:

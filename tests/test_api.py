@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import pathlib
 import re
 import shutil
@@ -17,6 +18,7 @@ from catid2_jax.docids.table import parse_docid, read_docids
 from catid2_jax.errors import InputError
 from catid2_jax.evaluation.run_file import read_run
 from catid2_jax.files import read_sealed, write_sealed
+from catid2_jax.lock import LOCK, locked
 from catid2_jax.models.rqvae import RQVAEConfig
 from catid2_jax.steps.chain import run_until
 from catid2_jax.training.optimizer import TrainingConfig
@@ -708,6 +710,23 @@ def test_what_cannot_be_trained(retriever, catalog, embeddings, training):
     ):
         error = refused(fit, catalog, table, given, **changes)
         assert (error.where, error.found) == (where, found)
+
+
+def test_one_call_at_a_time_works_in_a_directory(
+    tmp_path, retriever, catalog, embeddings, training
+):
+    with locked(tmp_path):
+        for call in (
+            (learn, catalog, embeddings),
+            (fit, catalog, retriever.table, training),
+        ):
+            error = refused(*call, directory=tmp_path)
+            assert error.where == str(tmp_path)
+            assert error.found.startswith(f"a run that is at work there: process {os.getpid()} on ")
+            assert [path.name for path in tmp_path.iterdir()] == [LOCK]
+    scheme = "tests.plugins.my_scheme:MyScheme"
+    catid2_jax.learn_docids(catalog, embeddings, scheme, directory=tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["call.json"]
 
 
 def test_ids_of_other_products(retriever, catalog, training):

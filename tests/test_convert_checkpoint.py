@@ -108,6 +108,12 @@ def fixed(tmp_path, spiece):
     ("flags", "message"),
     [
         (["--levels=4"], "found ID tokens of 3 x 50 codes from .*, expected 4 x 50 from"),
+        (["--levels=-1"], "--levels: found -1, expected at least 0"),
+        (["--codebook_size=-1"], "--codebook_size: found -1, expected at least 0"),
+        (["--extra_ids=-1"], "--extra_ids: found -1, expected at least 0"),
+        (["--seed=-1"], "--seed: found -1, expected at least 0"),
+        (["--seed=4294967296"], "--seed: found 4294967296, expected at least 0 and at most 429"),
+        (["--levels=three"], "command line: found argument --levels: invalid int value: 'three'"),
         (["--extra_ids=19"], "found ID tokens of 3 x 50 codes from"),
         (["--init=codebooks"], "--codebooks: found '', expected a path with --init=codebooks"),
         (["--codebooks=x.npy"], "--codebooks: found 'x.npy', expected a path with --init=codeb"),
@@ -145,7 +151,10 @@ def test_wrong_flags_are_named(capsys):
         with pytest.raises(SystemExit) as caught:
             main(*flags)
         assert caught.value.code == 2
-        assert found in capsys.readouterr().err.splitlines()[-1]
+        error = capsys.readouterr().err
+        assert error.startswith("error: command line: found ")
+        assert error.count("\n") == 1
+        assert found in error
 
 
 def test_the_help_explains_every_flag(capsys):

@@ -99,6 +99,22 @@ def test_bad_input_is_one_line_and_exit_code_2(tmp_path, shop, capsys):
     assert not (tmp_path / "data/catalog.parquet").exists()
 
 
+@pytest.mark.parametrize("name", ["path", "judgements"])
+def test_a_source_is_not_written_over(tmp_path, shop, name, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").mkdir()
+    source = tmp_path / "data/catalog.parquet"
+    source.write_bytes(b"the user's")
+    with pytest.raises(SystemExit) as caught:
+        main(*shop, f"--{name}=data/../data/catalog.parquet")
+    assert caught.value.code == 2
+    assert capsys.readouterr().err == (
+        f"error: --{name}: found 'data/../data/catalog.parquet', expected a file that the import "
+        "does not replace\n"
+    )
+    assert source.read_bytes() == b"the user's"
+
+
 @pytest.mark.parametrize(
     ("flag", "expected"),
     [
@@ -127,7 +143,10 @@ def test_wrong_flags_are_named(flags, found, capsys):
     with pytest.raises(SystemExit) as caught:
         main(*flags)
     assert caught.value.code == 2
-    assert found in capsys.readouterr().err.splitlines()[-1]
+    error = capsys.readouterr().err
+    assert error.startswith("error: command line: found ")
+    assert error.count("\n") == 1
+    assert found in error
 
 
 @pytest.mark.parametrize("source", import_data.SOURCES)

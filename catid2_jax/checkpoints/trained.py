@@ -8,11 +8,13 @@ from catid2_jax.checkpoints.t5x import read_orbax
 from catid2_jax.checkpoints.tree import Checkpoint, IdTokens
 from catid2_jax.docids.vocabulary import Vocabulary
 from catid2_jax.errors import InputError
+from catid2_jax.files import DIGESTS, file_digest
 from catid2_jax.models.t5.config import T5Config
 from catid2_jax.records import (
     Record,
     check_files,
     choose_system,
+    left_files,
     read_record,
     record_path,
     systems_in,
@@ -46,9 +48,11 @@ def read_trained(folder: pathlib.Path, which: Which = "last") -> Checkpoint:
 
     Raises:
         InputError: stage 2 has no such checkpoint, its network reads vectors instead of text or has
-            another encoder or decoder than T5's, or no record says how it was trained.
+            another encoder or decoder than T5's, no record says how it was trained, or its
+            vocabulary is not that of then.
     """
-    config, shape = _record(folder, "train_seq2seq").config, _record(folder, "docids").result
+    record, shape = _record(folder, "train_seq2seq"), _record(folder, "docids").result
+    config = record.config
     t5, section = config["t5"], config["seq2seq"]
     if t5.get("memory_tokens"):
         raise InputError(
@@ -64,10 +68,13 @@ def read_trained(folder: pathlib.Path, which: Which = "last") -> Checkpoint:
         )
     if section.get("decoder", "t5") == "pawa":
         raise InputError(folder, "a network of the decoder 'pawa'", "that of 't5', a T5")
-    leaves, step = _read_last(folder / "seq2seq" / which, "params")
+    leaves, step = _read(folder, "seq2seq", which, "params")
     fields = t5 | {"mlp_activations": tuple(t5["mlp_activations"])}
     path = pathlib.Path(section["vocabulary"] or folder.parent / "vocabulary.model")
     check_files(record_path(folder.parent, "vocabulary"))
+    learnt = None if section["vocabulary"] else record.built_on.get(path.name)
+    if learnt and learnt != file_digest(path):
+        raise InputError(path, f"another vocabulary than {folder} was trained with", "that one")
     levels, codebook_size = shape["levels"], shape["codebook_size"]
     vocabulary = Vocabulary(path, levels, codebook_size, section["extra_ids"])
     tokens = IdTokens(vocabulary.first_id_token, levels, codebook_size)
@@ -88,7 +95,7 @@ def read_codebooks(path: str | pathlib.Path, which: Which = "last") -> np.ndarra
     path = pathlib.Path(path).absolute()
     if path.is_dir():
         folder = system_folder(path, "rqvae") or path
-        leaves, _ = _read_last(folder / "rqvae" / which, "params/quantizer")
+        leaves, _ = _read(folder, "rqvae", which, "params/quantizer")
         return leaves["codebooks"]
     try:
         codebooks = np.load(path, allow_pickle=False)
@@ -107,13 +114,49 @@ def read_codebooks(path: str | pathlib.Path, which: Which = "last") -> np.ndarra
     return codebooks
 
 
-def _read_last(folder: pathlib.Path, part: str) -> tuple[dict[str, np.ndarray], int]:
-    """Reads the leaves of a part of a training state, by their path in it, and the step."""
-    step = newest_step(folder)
+def finished_step(folder: pathlib.Path, part: str, which: Which) -> int | None:
+    """The step of the newest checkpoint of a training, or None if there is none.
+
+    A training that is not finished goes on from the checkpoint before a damaged one. What a
+    finished one ended with has no substitute.
+
+    Args:
+        folder: the folder of one system.
+        part: the subfolder of the training, "rqvae" or "seq2seq".
+        which: the kind of the checkpoint.
+
+    Raises:
+        InputError: the training is finished, and what it ended with is not as it was saved.
+    """
+    found = newest_step(folder / part / which)
+    path = record_path(folder, {"rqvae": "docids", "seq2seq": "train_seq2seq"}[part])
+    record = read_record(path)
+    if record is None or not record.done:
+        return found
+    names = left_files(record, (f"{part}/{which}/*/{DIGESTS}",))
+    ended = max((int(name.split("/")[2]) for name in names), default=found)
+    if found != ended:
+        delete, then = f"{path} and {folder / part}", "trains anew"
+        if which == "last" and found is not None:
+            delete, then = f"{path}", f"trains on from step {found}"
+        raise InputError(
+            folder / part / which / str(ended),
+            "no whole checkpoint, though the training ended with it",
+            f"it as it was: restore it, or delete {delete} and run the same command again, which "
+            f"{then}",
+        )
+    return ended
+
+
+def _read(
+    folder: pathlib.Path, part: str, which: Which, leaves: str
+) -> tuple[dict[str, np.ndarray], int]:
+    """Reads the leaves of a part of a training's state, by their path in it, and the step."""
+    step = finished_step(folder, part, which)
     if step is None:
-        raise InputError(folder, "no checkpoint", "a trained model")
-    leaves = read_orbax(folder / str(step) / "default", (part,))
-    return {name.removeprefix(f"{part}/"): leaf for name, leaf in leaves.items()}, step
+        raise InputError(folder / part / which, "no checkpoint", "a trained model")
+    found = read_orbax(folder / part / which / str(step) / "default", (leaves,))
+    return {name.removeprefix(f"{leaves}/"): leaf for name, leaf in found.items()}, step
 
 
 def _record(folder: pathlib.Path, step: str) -> Record:

@@ -17,6 +17,11 @@ _FORMULA = re.compile(r'="(.*)"')
 _SCIENTIFIC = re.compile(r"(\d)(?:\.(\d+))?[eE]\+(\d+)")
 _EXPECTED = "ids as text or as whole numbers, with all their digits"
 
+_EXPECTED_WORD = (
+    "no white space inside, which TREC files cannot hold: put another character there, such as "
+    "'_', in all files"
+)
+
 
 def canonical_id(text: str) -> str:
     """Returns an id without what programs put around it; empty if nothing is left.
@@ -44,7 +49,7 @@ def canonical_id(text: str) -> str:
         if len(decimals) != int(number[3]) or int(plain) > LARGEST_EXACT:
             raise InputError("", f"id {text!r:.60}, a number that was rounded", _EXPECTED)
     if len(plain.split()) > 1:
-        raise InputError("", f"id {text!r:.60}", "text without white space")
+        raise InputError("", f"id {text!r:.60}", _EXPECTED_WORD)
     return plain
 
 

@@ -35,7 +35,9 @@ from catid2_jax.workdir import (
     Place,
     Record,
     Workdir,
+    built_on,
     check_artefacts,
+    check_built_on,
     finish,
     first_difference,
     has_begun,
@@ -43,6 +45,7 @@ from catid2_jax.workdir import (
     read_record,
     record_path,
     relevant_values,
+    replaced_file,
     shared_place,
     write_record,
 )
@@ -303,24 +306,31 @@ def _check(step: Step) -> None:
             f"its step {step.name}, which was made with {difference}",
             "the same configuration, or another --workdir",
         )
+    check_built_on(step.place, step.name, step.record)
 
 
 def _run(step: Step) -> None:
     """Runs a step unless it is done, and records it."""
     wanted = relevant_values(step.config, step.reads)
-    record = read_record(step.record)
+    record, places = read_record(step.record), step.places or (step.place,)
     if record and record.done and record.config == wanted and not step.always:
-        console.print(f"{step.label}: done before, in {record.seconds:.0f} s")
-        return
-    for place in step.places or (step.place,):
+        replaced = replaced_file(record, step.name, *places)
+        if not replaced:
+            console.print(f"{step.label}: done before, in {record.seconds:.0f} s")
+            return
+        console.print(f"{step.label}: done before with another {replaced}, so once more")
+    _check(step)  # again, for the steps before it are done by now
+    for place in places:
         check_artefacts(place, step.name)
-    new = Record(wanted, step.system)
+    new = Record(wanted, step.system, built_on=built_on(step.name, *places))
     write_record(step.record, new)
     start = time.monotonic()
     reset_peak()
     result = step.run(view(step.config, step.reads, f"step {step.name}"), step.place)
     seconds = time.monotonic() - start
     if is_first():
-        new = dataclasses.replace(new, memory=peak_memory())
+        # The vocabulary may be new.
+        built = built_on(step.name, *places)
+        new = dataclasses.replace(new, built_on=built, memory=peak_memory())
         write_record(step.record, finish(new, step.place.folder, step.left, seconds, result))
     console.print(f"{step.label}: done in {seconds:.0f} s")

@@ -26,11 +26,13 @@ from catid2_jax.workdir import (
     Place,
     Record,
     Workdir,
+    built_on,
     check_files,
     finish,
     first_difference,
     read_record,
     record_path,
+    shared_place,
     write_record,
 )
 
@@ -96,8 +98,9 @@ def _train_vocabulary(size: int, workdir: Workdir) -> None:
     Raises:
         InputError: it has changed since, or was made with another size.
     """
-    path = record_path(workdir.root, VOCABULARY)
-    record, new = read_record(path), Record({"seq2seq.vocabulary_size": size})
+    path, place = record_path(workdir.root, VOCABULARY), shared_place(workdir.root)
+    texts_of = built_on("embed", place)  # what `prepare` left
+    record, new = read_record(path), Record({"seq2seq.vocabulary_size": size}, built_on=texts_of)
     if record and record.done:
         check_files(path)
         difference = first_difference(record.config, new.config)

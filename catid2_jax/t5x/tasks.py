@@ -16,7 +16,7 @@ from catid2_jax.records import check_files, choose_system, read_record, record_p
 from catid2_jax.t5x.seqio_tasks import register_tasks
 from catid2_jax.t5x.vocabulary import IdVocabulary
 from catid2_jax.types import GRADES
-from catid2_jax.workdir import Workdir
+from catid2_jax.workdir import Place, Workdir, check_built_on
 
 
 @functools.lru_cache(maxsize=4)
@@ -76,6 +76,8 @@ def _docids(workdir: str, system: str) -> tuple[pathlib.Path, int, int]:
         raise InputError(folder, "no finished step docids", "document IDs, by `assign`")
     check_files(record_path(root, "prepare"), ("data/*",))
     check_files(record_path(folder, "docids"), ("docids*",))
+    place = Place(Workdir(root), folder, folder, root)
+    check_built_on(place, "docids", record_path(folder, "docids"))
     return folder, record.result["levels"], record.result["codebook_size"]
 
 

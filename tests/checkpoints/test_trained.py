@@ -14,12 +14,12 @@ from catid2_jax.config import Config
 from catid2_jax.docids.vocabulary import Vocabulary
 from catid2_jax.encoders.t5 import load_t5_encoder
 from catid2_jax.errors import InputError
-from catid2_jax.files import read_sealed, write_sealed
+from catid2_jax.files import file_digest, read_sealed, write_sealed
 from catid2_jax.loading import TRAINED_READS
 from catid2_jax.models.rqvae import RQVAE, RQVAEConfig
 from catid2_jax.models.t5.network import Transformer
 from catid2_jax.progress import console
-from catid2_jax.records import SYSTEM_ORDER, choose_system, systems_in
+from catid2_jax.records import SYSTEM_ORDER, choose_system, read_record, systems_in
 from catid2_jax.seq2seq.config import Seq2SeqConfig
 from catid2_jax.systems import SYSTEMS
 from catid2_jax.training.checkpoint import Checkpoints
@@ -95,6 +95,21 @@ def test_stage_2(trained, which, step, of):
     assert found.params.keys() == expected.keys()
     for name, array in expected.items():
         np.testing.assert_array_equal(found.params[name], array, name)
+
+
+def test_another_vocabulary_than_it_was_trained_with(trained, tmp_path):
+    copy = shutil.copytree(trained[0], tmp_path / "run")
+    vocabulary, path = copy / "vocabulary.model", record_path(copy / "tiger", "train_seq2seq")
+    record = dataclasses.replace(
+        read_record(path), built_on={"vocabulary.model": file_digest(vocabulary)}
+    )
+    write_record(path, record)
+    assert read_checkpoint(copy / "tiger").vocabulary == vocabulary
+    write_record(path, dataclasses.replace(record, built_on={"vocabulary.model": "another"}))
+    with pytest.raises(InputError) as error:
+        read_checkpoint(copy / "tiger")
+    assert error.value.where == str(vocabulary)
+    assert error.value.found == f"another vocabulary than {copy / 'tiger'} was trained with"
 
 
 def test_a_vocabulary_of_its_own(trained, spiece, tmp_path):

@@ -42,6 +42,13 @@ def test_what_cannot_be_undone_is_refused(written):
         canonical_id(written)
 
 
+@pytest.mark.parametrize("space", [" ", "  ", "\t", "\n", "\u00a0", "\u3000"])
+def test_white_space_inside_is_refused_with_what_to_do(space):
+    with pytest.raises(InputError, match=r"inside, .* another character there, such as '_', in al"):
+        canonical_id(f" AB{space}12 ")
+    assert canonical_id(f" AB_12{space}") == "AB_12"
+
+
 @given(plain)
 def test_the_form_is_reached_at_once(text):
     try:

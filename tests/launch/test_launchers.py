@@ -144,6 +144,8 @@ def test_tpu_vm(tmp_path):
         ("local.py", ("t5x.infer",), "found several processes for t5x.infer, expected one"),
         ("slurm.py", ("--nodes=2", "t5x.eval"), "found several processes for t5x.eval"),
         ("slurm.py", ("--nodes=0", "train"), "found 0 nodes of 1 GPUs, expected 1 and 0 or more"),
+        ("local.py", ("--port=65536", "train"), "found --port=65536, expected 0 to 65535"),
+        ("local.py", ("--port=-1", "train"), "found --port=-1, expected 0 to 65535"),
         ("slurm.py", ("train",), "found no sbatch, expected to be on a machine of a SLURM cluster"),
         (
             "tpu_vm.py",

@@ -2,8 +2,10 @@
 
 import os
 import pathlib
+import signal
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -31,17 +33,19 @@ def run(*command):
 
 def parameters(folder):
     """Parameters of the last checkpoint of a stage, and its step."""
-    (folder,) = (p for p in (folder / "last").iterdir() if p.name.isdigit())
+    saved = (path for path in (folder / "last").iterdir() if path.name.isdigit())
+    folder = max(saved, key=lambda path: int(path.name))
     return read_orbax(folder / "default", ("params",)), folder.name
 
 
-def check(found, expected, stages):
+def check(found, expected, stages, curves=1):
     """Parameters to 1e-5, and the files that the steps leave.
 
     Args:
         found: a work directory.
         expected: another, made by one process.
         stages: folders of the trained stages in it.
+        curves: how many files of curves each has: one per start.
     """
     for stage in stages:
         ours, step = parameters(found / stage)
@@ -51,7 +55,7 @@ def check(found, expected, stages):
             scale = np.abs(leaf).max()
             np.testing.assert_allclose(ours[name], leaf, atol=1e-5 * scale, err_msg=name)
         # One process writes the curves.
-        assert len(list((found / stage).glob("events*"))) == 1
+        assert len(list((found / stage).glob("events*"))) == curves
     names, wanted = (
         {p.relative_to(d) for folder in ("", "*/") for p in d.glob(f"{folder}*")}
         for d in (found, expected)
@@ -88,6 +92,51 @@ def test_the_whole_chain_of_two_processes_is_that_of_one(tmp_path):
         assert [line[:4] for line in ours] == [line[:4] for line in theirs]
         scores = [np.array([float(line[4]) for line in lines]) for lines in (ours, theirs)]
         np.testing.assert_allclose(*scores, atol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("stage", "part", "more"),
+    [
+        ("docids", "rqvae", ["steps=200", "checkpoint_every=20"]),
+        ("seq2seq", "seq2seq", ["epochs=40", "checkpoint_every=20"]),
+    ],
+)
+def test_two_processes_that_are_preempted_save_and_go_on(tmp_path, stage, part, more):
+    """SIGTERM to the launcher, in the midst of a training; then the same command again."""
+    fields = [CONFIG, "--config.systems=('cat_id2',)", f"--config.stage={stage}"]
+    fields += [f"--config.{part}_training.{field}" for field in more]
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    result = run(*TWO, "train", *fields, f"--workdir={whole}")
+    assert result.returncode == 0, result.stderr[-3000:]
+
+    command = [sys.executable, *TWO, "train", *fields, f"--workdir={stopped}"]
+    with (
+        open(tmp_path / "log", "w", encoding="utf-8") as log,
+        subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env=os.environ | {"JAX_PLATFORMS": "cpu"},
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        ) as process,
+    ):
+        first = stopped / "cat_id2" / part / "last/20/digests.json"
+        while process.poll() is None and not first.exists():
+            time.sleep(0.01)
+        process.send_signal(signal.SIGTERM)
+        code = process.wait(60)
+    shown = (tmp_path / "log").read_text(encoding="utf-8")
+    assert code == 128 + signal.SIGTERM, shown[-3000:]
+    assert "Traceback" not in shown
+    assert "terminated; the same command goes on from here" in shown
+    (_, saved), (_, end) = (parameters(run / "cat_id2" / part) for run in (stopped, whole))
+    assert 20 < int(saved) < int(end)
+    assert f"SIGTERM: step {saved} is saved" in shown
+
+    result = run(*TWO, "train", *fields, f"--workdir={stopped}")
+    assert result.returncode == 0, result.stderr[-3000:]
+    check(stopped, whole, [f"cat_id2/{part}"], curves=2)
 
 
 def test_bad_input_ends_both_processes_with_one_line(tmp_path):

@@ -171,6 +171,22 @@ def write_dataset(
     return counts, judgements
 
 
+def check_sources(flags: Mapping[str, Any], directory: pathlib.Path) -> None:
+    """Checks that no source is among the files that `write_dataset` replaces.
+
+    Args:
+        flags: names of flags, of which some are paths, with their values.
+        directory: the folder for the files.
+
+    Raises:
+        InputError: one is.
+    """
+    replaced = {(directory / name).resolve() for name in _FILES}
+    for name, value in flags.items():
+        if isinstance(value, str) and pathlib.Path(value).resolve() in replaced:
+            raise InputError(name, repr(value), "a file that the import does not replace")
+
+
 def report(directory: pathlib.Path, counts: ProductCounts, judgements: JudgementCounts) -> None:
     """Prints how much was written to `directory`, left out and cut."""
     console.print(f"{directory}: {_listed(counts)}")

@@ -5,7 +5,7 @@ import dataclasses
 import pathlib
 import re
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -63,6 +63,7 @@ def _duckdb_batches(config: SqlConfig) -> Iterator[pa.RecordBatch]:
             _keep_ids_text(connection, config)
             result = connection.sql(config.query)
             require_columns(config.names, result.columns if result else (), _RESULT)
+            _refuse_json(result, (config.id, config.title))
             kind = str(result.types[result.columns.index(config.id)])
             if kind != "VARCHAR" and _GUESSING.search(config.query):
                 console.print(
@@ -71,8 +72,22 @@ def _duckdb_batches(config: SqlConfig) -> Iterator[pa.RecordBatch]:
                     "them"
                 )
             yield from result.to_arrow_reader(BATCH_ROWS)
-    except (duckdb.Error, pa.ArrowException) as error:
+    except (duckdb.Error, pa.ArrowException, OSError) as error:  # Arrow says OSError of DuckDB's
         raise _failed(error) from error
+
+
+def _refuse_json(result: Any, names: Sequence[str]) -> None:
+    """Raises InputError for a column of JSON, whose texts are in quotes: values of several types.
+
+    Args:
+        result: DuckDB's.
+        names: of the columns that may be none.
+    """
+    for name, kind in zip(result.columns, map(str, result.types), strict=True):
+        if name in names and kind == "JSON":
+            raise InputError(
+                _RESULT, f"column {name!r} of type JSON", f"text: {name} ->> '$' AS {name}"
+            )
 
 
 def _sqlite_batches(config: SqlConfig) -> Iterator[pa.RecordBatch]:

@@ -3,6 +3,7 @@
 import builtins
 import csv
 import dataclasses
+import json
 import sqlite3
 
 import pyarrow as pa
@@ -366,6 +367,23 @@ def test_ids_of_files_in_sql_are_text(tmp_path):
     with console.capture() as capture:
         imported(read_sql(SqlConfig(query=guessed)), tmp_path / "out")
     assert "the column 'id' came as BIGINT: if DuckDB guessed" in capture.get()
+
+
+def test_what_duckdb_notices_late_is_one_line(tmp_path):
+    """It has typed the titles by the first 20,480 rows."""
+    pytest.importorskip("duckdb")
+    path = tmp_path / "shop.csv"
+    path.write_text("id,title,categories\n" + "1,t,A\n" * 20_600 + "2,Bond,A\n")
+    message = error_of(read_sql, SqlConfig(query=f"FROM '{path}'"))
+    assert message.startswith("query: found Conversion Error: CSV Error on Line: 20602")
+    path = tmp_path / "shop.json"
+    path.write_text(json.dumps([{"id": i, "title": "t", "categories": "A"} for i in (90.75, "x")]))
+    message = error_of(read_sql, SqlConfig(query=f"FROM '{path}'"))
+    assert message == (
+        "the query's result: found column 'id' of type JSON, expected text: id ->> '$' AS id"
+    )
+    text = SqlConfig(query=f"SELECT id ->> '$' AS id, title, categories FROM '{path}'")
+    assert [p.id for p in imported(read_sql(text), tmp_path)] == ["90.75", "x"]
 
 
 def test_sqlite_values_of_other_types(tmp_path):
