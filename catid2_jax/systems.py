@@ -11,7 +11,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from catid2_jax.ablations import ABLATIONS, DISPERSION_ALONE, LITERAL, TIGER_LOSS
+from catid2_jax.ablations import ABLATIONS, DISPERSION_ALONE, LITERAL, PAPER, TIGER_LOSS
 from catid2_jax.config import SECTIONS, Config, as_nested_dict, build
 from catid2_jax.constraints import check_value, field_hints
 from catid2_jax.encoders.config import PRECOMPUTED, SPLITS
@@ -148,6 +148,17 @@ SYSTEMS: Mapping[str, System] = {
         model_of="cat_id2",
         source="section 4.7, after Hi-Gen (Wu et al., 2024) and GDR (Yuan et al., 2024)",
     ),
+    "cat_id2_512": System(
+        "CAT-ID2, K = 512",
+        scheme="rqvae",
+        changes={"rqvae.codebook_size": 512},
+        paper=_table2(
+            "3.97 6.54 10.21 16.75 23.37",
+            "5.38 9.71 15.50 24.73 31.60",
+            "4.57 8.09 13.06 21.88 28.14",
+        ),
+        source="as cat_id2, with codebooks of 512, the paper's other size",
+    ),
     "dense": System(
         "dense",
         retriever="dense",
@@ -191,7 +202,10 @@ SYSTEMS: Mapping[str, System] = {
         retriever=FUSED,
         source="Cormack et al., 2009: CAT-ID2 and BM25 unless options.fused.systems says otherwise",
     ),
-    **{name: System(name, scheme="rqvae", changes=changes) for name, changes in ABLATIONS.items()},
+    **{
+        name: System(name, scheme="rqvae", changes=changes, paper={"us": PAPER.get(name, {})})
+        for name, changes in ABLATIONS.items()
+    },
 }
 
 

@@ -28,6 +28,7 @@ class Measured:
         system: its row, as the table has it.
         label: its name in tables.
         seeds: how many seeds are done.
+        wanted: how many there are to be.
         recall: k -> Recall@k in % of every seed and query, [S, Q].
         paper: set of the paper's -> k -> Recall@k in % that the paper reports.
         seconds: step -> mean time.
@@ -37,6 +38,7 @@ class Measured:
     system: str
     label: str
     seeds: int
+    wanted: int
     recall: Mapping[int, np.ndarray]
     paper: Mapping[str, Mapping[int, float]]
     seconds: Mapping[str, float]
@@ -121,7 +123,7 @@ def measure(
         places = [place_of(resolve_system(entry, config), config, workdir) for entry in entries]
         done = [place for place in places if _record(place, "retrieve") is not None]
         if done:
-            found.append(_measured(system, done, config, qrels, cutoffs))
+            found.append(_measured(system, done, len(places), config, qrels, cutoffs))
     return found
 
 
@@ -139,7 +141,12 @@ def _first_alike(system: ResolvedSystem, config: Config) -> ResolvedSystem:
 
 
 def _measured(
-    system: str, places: Sequence[Place], config: Config, qrels: Qrels, cutoffs: Sequence[int]
+    system: str,
+    places: Sequence[Place],
+    wanted: int,
+    config: Config,
+    qrels: Qrels,
+    cutoffs: Sequence[int],
 ) -> Measured:
     row = resolve_system(system, config).row
     recall = {}
@@ -152,7 +159,7 @@ def _measured(
         if records:
             seconds[step] = float(np.mean([record.seconds or 0.0 for record in records]))
             memory[step] = float(np.mean([record.memory for record in records]))
-    return Measured(system, row.label, len(places), recall, row.paper, seconds, memory)
+    return Measured(system, row.label, len(places), wanted, recall, row.paper, seconds, memory)
 
 
 def _recall(
