@@ -45,9 +45,12 @@ def read_flags(words: Sequence[str]) -> tuple[Flags, list[str]]:
     Raises:
         InputError: no such table, a system twice, or no number of seeds.
     """
-    given, rest = _parser().parse_known_args(words)
+    try:
+        given, rest = _parser().parse_known_args(words)
+    except argparse.ArgumentError as error:
+        raise InputError(error.argument_name or "command line", error.message, "a value") from error
     asks_help = any(word in ("-h", "--help") for word in rest)
-    if not asks_help and not any(word.startswith("--config=") for word in rest):
+    if not asks_help and not any(word.partition("=")[0] == "--config" for word in rest):
         rest = ["--config=quickstart", *rest]
     flags = Flags(
         find_grid("table2" if asks_help else given.table, _names(given.systems)),
@@ -62,7 +65,7 @@ def read_flags(words: Sequence[str]) -> tuple[Flags, list[str]]:
 
 def _parser() -> argparse.ArgumentParser:
     """The arguments that other verbs do not have; the others are left for `cli.main`."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("table", nargs="?", default="")
     for name, default in (("data", ""), ("vectors", ""), ("seeds", "3"), ("systems", "")):
         parser.add_argument(f"--{name}", default=default)

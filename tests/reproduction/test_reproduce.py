@@ -160,12 +160,19 @@ def test_bad_input_is_one_line_and_nothing_runs(data, tmp_path, capsys, words, s
     assert not (tmp_path / "out").exists()
 
 
-def test_a_table_that_there_is_not(capsys):
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("table9",), "error: reproduce: found 'table9', expected one of table2, table3,"),
+        ((), "error: reproduce: found no table, expected one of table2"),
+        (("table2", "--seeds"), "error: --seeds: found expected one argument, expected a value"),
+        (("table2", "--vectors=x"), "error: --vectors: found 'x', expected it with --data=DIR"),
+    ],
+)
+def test_words_that_ask_for_nothing(capsys, words, expected):
     with pytest.raises(SystemExit) as end:
-        reproduce.main(["reproduce", "table9"])
-    assert refused(capsys, end).startswith(
-        "error: reproduce: found 'table9', expected one of table2"
-    )
+        reproduce.main(["reproduce", *words])
+    assert refused(capsys, end).startswith(expected)
 
 
 def test_an_empty_split_and_a_missing_folder(data, tmp_path, capsys):
