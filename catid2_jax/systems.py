@@ -148,6 +148,10 @@ SYSTEMS: Mapping[str, System] = {
         model_of="cat_id2",
         source="section 4.7, after Hi-Gen (Wu et al., 2024) and GDR (Yuan et al., 2024)",
     ),
+    **{
+        name: System(name, scheme="rqvae", changes=changes, paper={"us": PAPER.get(name, {})})
+        for name, changes in ABLATIONS.items()
+    },
     "cat_id2_512": System(
         "CAT-ID2, K = 512",
         scheme="rqvae",
@@ -202,10 +206,6 @@ SYSTEMS: Mapping[str, System] = {
         retriever=FUSED,
         source="Cormack et al., 2009: CAT-ID2 and BM25 unless options.fused.systems says otherwise",
     ),
-    **{
-        name: System(name, scheme="rqvae", changes=changes, paper={"us": PAPER.get(name, {})})
-        for name, changes in ABLATIONS.items()
-    },
 }
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
+from catid2_jax.ablations import PAPER
 from catid2_jax.config import Config
 from catid2_jax.data.queries import read_qrels
 from catid2_jax.errors import InputError
@@ -159,7 +160,8 @@ def _measured(
         if records:
             seconds[step] = float(np.mean([record.seconds or 0.0 for record in records]))
             memory[step] = float(np.mean([record.memory for record in records]))
-    return Measured(system, row.label, len(places), wanted, recall, row.paper, seconds, memory)
+    paper = row.paper or {"us": PAPER.get(system, {})}
+    return Measured(system, row.label, len(places), wanted, recall, paper, seconds, memory)
 
 
 def _recall(
