@@ -1,5 +1,6 @@
 """Runs systems with several seeds in one work directory, and reads what they found."""
 
+import contextlib
 import dataclasses
 import pathlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -135,9 +136,10 @@ def _first_alike(system: ResolvedSystem, config: Config) -> ResolvedSystem:
     for name, row in SYSTEMS.items():
         about = (row.scheme, row.retriever, row.model_of)
         if about == (system.row.scheme, system.row.retriever, system.row.model_of):
-            found = system if name == system.name else resolve_system(name, config)
-            if found.config == system.config:
-                return found
+            with contextlib.suppress(InputError):  # a row that does not go with the configuration
+                found = resolve_system(name, config)
+                if found.config == system.config:
+                    return found
     return system
 
 
