@@ -28,7 +28,8 @@ class NearestQueryRetriever(Retriever):
 
         Args:
             corpus: the products, and the training queries with their relevant products.
-            language: of the queries, as `bm25` has it.
+            language: whose stop words BM25 leaves out of the queries; "spanish" and "japanese" also
+                take letters without accents and in their compatibility form.
 
         Raises:
             InputError: no training query has a product, or an unknown language.
