@@ -98,3 +98,49 @@ ABLATIONS: Mapping[str, Fields] = {
     },
 }
 """Name of the row -> what it changes."""
+
+
+def _figures(cutoffs: tuple[int, ...], rows: Mapping[str, str]) -> dict[str, Mapping[int, float]]:
+    return {
+        name: dict(zip(cutoffs, map(float, row.split()), strict=True)) for name, row in rows.items()
+    }
+
+
+PAPER: Mapping[str, Mapping[int, float]] = {
+    **_figures(
+        (10, 50, 100),
+        {
+            "table3_tiger": "4.93 13.42 18.60",
+            "table3_hccl": "4.76 12.81 17.99",
+            "table3_cscl": "4.83 12.65 17.84",
+            "table3_hccl_cscl": "5.35 14.69 19.05",
+            "table3_disl": "5.10 13.58 18.83",
+            "table3_hccl_disl": "5.17 13.76 18.95",
+            "table3_cat_id2": "5.86 15.17 21.00",
+        },
+    ),
+    **_figures(
+        (5, 10, 20, 50, 100),
+        {
+            "table4_dsi_semantic": "1.29 2.10 3.24 5.31 7.51",
+            "table4_dsi_semantic_without_categories": "1.22 1.93 3.10 5.15 7.33",
+            "table4_tiger": "2.86 4.94 7.86 13.42 18.60",
+            "table4_tiger_without_categories": "2.70 4.85 7.69 13.27 18.23",
+            "table4_cat_id2": "3.64 5.87 8.99 15.17 21.00",
+            "table4_cat_id2_without_categories": "3.60 5.79 8.90 15.13 20.95",
+            "table5_tiger": "2.86 4.93 7.86 13.42 18.59",
+            "table5_random_sampling": "3.50 5.61 8.76 14.78 20.34",
+            "table5_1_level": "3.19 5.33 8.34 13.99 19.00",
+            "table5_2_level": "3.28 5.46 8.57 14.24 19.21",
+            "table5_2_and_3_level": "3.46 5.57 8.68 14.49 19.96",
+            "table5_3_level": "3.65 5.87 8.99 15.17 21.00",
+            "table6_tiger_3_layers": "2.88 4.87 7.44 12.64 17.38",
+            "table6_cat_id2_3_layers": "2.97 5.00 7.83 12.93 17.50",
+            "table6_tiger_4_layers": "2.86 4.94 7.86 13.42 18.60",
+            "table6_cat_id2_4_layers": "3.64 5.87 8.99 15.17 21.00",
+            "table6_tiger_5_layers": "3.06 5.01 7.87 13.40 17.99",
+            "table6_cat_id2_5_layers": "3.13 5.12 8.11 13.68 19.03",
+        },
+    ),
+}
+"""Name of the row -> k -> Recall@k in % on ESCI-us that the paper reports."""

@@ -332,6 +332,29 @@ TERMS: Mapping[str, Callable[[TermInputs, LossWeights], Scalar]] = {
 """The function of each term of Eq. 8 beside L_rq, by the name of its weight in `LossWeights`."""
 
 
+def dual_encoder_loss(
+    queries: Float[Array, "B D"],
+    documents: Float[Array, "M D"],
+    excluded: Bool[Array, "B M"],
+    temperature: float,
+) -> tuple[Scalar, Scalar]:
+    """InfoNCE of queries against documents (Karpukhin et al., 2020, Eq. 2, of cosines).
+
+    Args:
+        queries: unit rows; the positive of query i is document i.
+        documents: unit rows, of which those from B on are nobody's positive.
+        excluded: the documents that are no negatives of a query, though not its own.
+        temperature: divides the cosines.
+
+    Returns:
+        (-log softmax at the positive, the share of queries whose positive comes first), means.
+    """
+    logits = jnp.where(excluded, -jnp.inf, queries @ documents.T / temperature)
+    own = jnp.diagonal(logits)
+    first = jnp.mean((own >= jnp.max(logits, axis=1)).astype(jnp.float32))
+    return jnp.mean(jax.nn.logsumexp(logits, axis=1) - own), first
+
+
 def docid_loss(
     weights: LossWeights, *, residual_quantization: Scalar, **terms: Scalar | float
 ) -> Scalar:
@@ -384,26 +407,3 @@ def sequence_loss(
         per_token = jnp.where(scored, per_token, 0.0)
     per_pair = jnp.sum(per_token, axis=-1)
     return jnp.sum(weights * per_pair) / jnp.maximum(jnp.sum(weights), 1e-9)
-
-
-def dual_encoder_loss(
-    queries: Float[Array, "B D"],
-    documents: Float[Array, "M D"],
-    excluded: Bool[Array, "B M"],
-    temperature: float,
-) -> tuple[Scalar, Scalar]:
-    """InfoNCE of queries against documents (Karpukhin et al., 2020, Eq. 2, of cosines).
-
-    Args:
-        queries: unit rows; the positive of query i is document i.
-        documents: unit rows, of which those from B on are nobody's positive.
-        excluded: the documents that are no negatives of a query, though not its own.
-        temperature: divides the cosines.
-
-    Returns:
-        (-log softmax at the positive, the share of queries whose positive comes first), means.
-    """
-    logits = jnp.where(excluded, -jnp.inf, queries @ documents.T / temperature)
-    own = jnp.diagonal(logits)
-    first = jnp.mean((own >= jnp.max(logits, axis=1)).astype(jnp.float32))
-    return jnp.mean(jax.nn.logsumexp(logits, axis=1) - own), first

@@ -16,6 +16,7 @@ from catid2_jax.ablations import (
     CATEGORIES_AND_QUERIES,
     DISPERSION_ALONE,
     LITERAL,
+    PAPER,
     TIGER_LOSS,
 )
 from catid2_jax.config import SECTIONS, Config, as_nested_dict, build
@@ -154,6 +155,21 @@ SYSTEMS: Mapping[str, System] = {
         model_of="cat_id2",
         source="section 4.7, after Hi-Gen (Wu et al., 2024) and GDR (Yuan et al., 2024)",
     ),
+    **{
+        name: System(name, scheme="rqvae", changes=changes, paper={"us": PAPER.get(name, {})})
+        for name, changes in ABLATIONS.items()
+    },
+    "cat_id2_512": System(
+        "CAT-ID2, K = 512",
+        scheme="rqvae",
+        changes={"rqvae.codebook_size": 512},
+        paper=_table2(
+            "3.97 6.54 10.21 16.75 23.37",
+            "5.38 9.71 15.50 24.73 31.60",
+            "4.57 8.09 13.06 21.88 28.14",
+        ),
+        source="as cat_id2, with codebooks of 512, the paper's other size",
+    ),
     "dense": System(
         "dense",
         retriever="dense",
@@ -283,13 +299,17 @@ SYSTEMS: Mapping[str, System] = {
         source="Zhang et al., 2025: levels leave a share of their residual to the next; the "
         "reconstruction is made of the codes alone",
     ),
-    "table4_dsi_semantic": System("table4_dsi_semantic", scheme="tree_kmeans"),
+    "table4_dsi_semantic": System(
+        "table4_dsi_semantic",
+        scheme="tree_kmeans",
+        paper={"us": PAPER["table4_dsi_semantic"]},
+    ),
     "table4_dsi_semantic_without_categories": System(
         "table4_dsi_semantic_without_categories",
         scheme="tree_kmeans",
         changes={"embedding.with_categories": False},
+        paper={"us": PAPER["table4_dsi_semantic_without_categories"]},
     ),
-    **{name: System(name, scheme="rqvae", changes=changes) for name, changes in ABLATIONS.items()},
 }
 
 

@@ -189,6 +189,34 @@ def test_a_row_holds_beside_what_the_command_line_says():
     assert changes(row.config, run) == TABLE_3["disl"]
 
 
+OF_CAT_ID2 = ("table3_cat_id2", "table4_cat_id2", "table5_3_level", "table6_cat_id2_4_layers")
+
+
+def test_the_paper_s_figures_agree_where_its_tables_meet():
+    """One system stands in several tables, each of which rounds it by itself."""
+    for names in (
+        [
+            "cat_id2",
+            "table3_cat_id2",
+            "table4_cat_id2",
+            "table5_3_level",
+            "table6_cat_id2_4_layers",
+        ],
+        ["tiger", "table3_tiger", "table4_tiger", "table5_tiger", "table6_tiger_4_layers"],
+        ["cost", "table3_disl"],
+    ):
+        first, *others = (SYSTEMS[name].paper["us"] for name in names)
+        for figures in others:
+            shared = first.keys() & figures.keys()
+            assert len(shared) >= 3
+            for k in shared:
+                assert figures[k] == pytest.approx(first[k], abs=0.0101), names
+    for name in ABLATIONS:
+        figures = SYSTEMS[name].paper["us"]
+        assert bool(figures) != name.startswith("figure5"), name
+        assert list(figures.values()) == sorted(figures.values())
+
+
 def test_an_unknown_row_is_one_clear_line(capsys):
     with pytest.raises(SystemExit) as exit_:
         cli.main(

@@ -437,12 +437,15 @@ def test_every_field_is_described_once_in_the_order_of_its_class():
     paths = [path for path, _, _ in FIELDS]
     options = [path for path in paths if path.startswith("config.options.")]
     named = {
-        "bm25": "tokens",
+        "bm25": "language tokens",
         "category_prefix": "category_levels codebook_size levels",
         "clusters": "level",
+        "dpr": "mined product_tokens temperature",
+        "fused": "constant systems",
         "genret": "batch_size codebook_size commitment hidden_dims latent_dim learning_rate levels "
         "retrieval steps temperature",
         "naive": "base padded",
+        "nearest_query": "language",
         "random": "codebook_size levels",
         "residual_kmeans": "balanced category_weight codebook_size levels query_weight standardize",
         "tree_kmeans": "branches category_levels leaf_size levels",

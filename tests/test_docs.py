@@ -126,7 +126,7 @@ def check(folder, monkeypatch):
         elif verb == "convert_checkpoint":
             monkeypatch.setattr(module, "_convert", lambda flags: None)
         elif verb == "reproduce":
-            monkeypatch.setattr(module, "_reproduce", lambda flags, config, _: check_rows(flags))
+            monkeypatch.setattr(module, "reproduce", lambda flags, config, _: check_rows(flags))
         else:
             monkeypatch.setattr(module, "run", lambda config, workdir: check_config(config))
         cli.console(["catid2", verb, *arguments])

@@ -161,6 +161,7 @@ SAY_FIELDS = {
         "config_file",
         "config_help",
         "loading",
+        "reproduction",
         "steps",
         "systems",
     ),

@@ -168,6 +168,26 @@ def test_cluster_scale_constraint_loss_through_the_distances():
     )
 
 
+def test_dual_encoder_loss_is_numpys_info_nce():
+    """DPR's Eq. 2 of cosines: one sum over the documents that count for each query."""
+    rng = np.random.default_rng(0)
+    queries, documents = (rng.normal(size=(n, 5)) for n in (4, 7))
+    queries /= np.linalg.norm(queries, axis=1, keepdims=True)
+    documents /= np.linalg.norm(documents, axis=1, keepdims=True)
+    excluded = rng.random((4, 7)) < 0.4
+    excluded[np.arange(4), np.arange(4)] = False
+    assert 0 < excluded.sum() < 24
+    expected, first = [], []
+    for i, query in enumerate(queries):
+        scores = {j: query @ documents[j] / 0.1 for j in range(7) if not excluded[i, j]}
+        expected.append(-np.log(np.exp(scores[i]) / sum(map(np.exp, scores.values()))))
+        first.append(scores[i] == max(scores.values()))
+    arrays = (jnp.asarray(array, jnp.float32) for array in (queries, documents))
+    loss, share = losses.dual_encoder_loss(*arrays, jnp.asarray(excluded), 0.1)
+    assert float(loss) == pytest.approx(np.mean(expected), rel=1e-5)
+    assert float(share) == pytest.approx(np.mean(first))
+
+
 def test_cluster_scale_constraint_loss_reaches_the_codebook():
     r = draw(6, 5)
 
@@ -414,26 +434,6 @@ def test_what_is_usual_beside_the_sequence_loss(fields):
         lambda x: reference.sequence(x, targets, weights, **fields),
         draw(3, 2, 5),
     )
-
-
-def test_dual_encoder_loss_is_numpys_info_nce():
-    """DPR's Eq. 2 of cosines: one sum over the documents that count for each query."""
-    rng = np.random.default_rng(0)
-    queries, documents = (rng.normal(size=(n, 5)) for n in (4, 7))
-    queries /= np.linalg.norm(queries, axis=1, keepdims=True)
-    documents /= np.linalg.norm(documents, axis=1, keepdims=True)
-    excluded = rng.random((4, 7)) < 0.4
-    excluded[np.arange(4), np.arange(4)] = False
-    assert 0 < excluded.sum() < 24
-    expected, first = [], []
-    for i, query in enumerate(queries):
-        scores = {j: query @ documents[j] / 0.1 for j in range(7) if not excluded[i, j]}
-        expected.append(-np.log(np.exp(scores[i]) / sum(map(np.exp, scores.values()))))
-        first.append(scores[i] == max(scores.values()))
-    arrays = (jnp.asarray(array, jnp.float32) for array in (queries, documents))
-    loss, share = losses.dual_encoder_loss(*arrays, jnp.asarray(excluded), 0.1)
-    assert float(loss) == pytest.approx(np.mean(expected), rel=1e-5)
-    assert float(share) == pytest.approx(np.mean(first))
 
 
 def test_r_drop_loss():

@@ -31,6 +31,21 @@ def test_a_row_s_options_are_its_own(config):
     assert config.options == before
 
 
+def test_a_seed_of_its_own_is_a_system_of_its_own():
+    config = Config(systems=("tiger", "tiger@7", "clusters@7", "fused@7", "bm25"), seed=3)
+    plain, seeded, clusters, fused, bm25 = resolve_systems(config).values()
+    assert dataclasses.replace(seeded.config, seed=3) == plain.config
+    assert (seeded.name, seeded.plain_name, seeded.config.seed) == ("tiger@7", "tiger", 7)
+    assert (seeded.model_name, clusters.model_name) == ("tiger@7", "cat_id2@7")
+    assert [part.name for part in fused.parts] == ["cat_id2@7", "bm25"]  # BM25 has none
+    assert [part.config.seed for part in fused.parts] == [7, 3]
+    assert [system.is_seeded for system in (plain, seeded, clusters, fused, bm25)] == [
+        *(True, True, True, True, False),
+    ]
+    with pytest.raises(InputError, match="found 'tiger@one', expected some of cat_id2"):
+        resolve_system("tiger@one", config)
+
+
 def test_other_options_are_the_run_s():
     config = default_config()
     config.options.residual_kmeans.levels = 7

@@ -3,7 +3,6 @@
 import dataclasses
 from collections.abc import Iterable, Mapping
 
-from catid2_jax.ablations import ABLATIONS
 from catid2_jax.errors import InputError
 from catid2_jax.systems import SYSTEMS
 
@@ -46,7 +45,7 @@ def _table_2() -> tuple[str, ...]:
     paper = [
         name
         for name, row in SYSTEMS.items()
-        if name not in ABLATIONS and set(CUTOFFS) <= set(row.paper.get("us", {}))
+        if not name.startswith("table") and set(CUTOFFS) <= set(row.paper.get("us", {}))
     ]
     return (*paper, "nearest_query", "fused")
 

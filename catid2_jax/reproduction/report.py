@@ -77,22 +77,21 @@ def differences(grid: Grid, rows: Sequence[Measured]) -> list[Difference]:
     ]
 
 
-def tables(data: str, grid: Grid, rows: Sequence[Measured], wanted: int) -> list[Table]:
+def tables(data: str, grid: Grid, rows: Sequence[Measured]) -> list[Table]:
     """Recall beside the paper's, the tests, and time and memory.
 
     Args:
         data: name of the set.
         grid: the table.
         rows: what its systems did.
-        wanted: number of seeds that were asked for.
     """
     found = [
         _recall_table(data, grid, rows),
         _test_table(data, grid, rows),
         _time_table(data, rows),
     ]
-    done = max((row.seeds for row in rows), default=0)
-    note = f" ({done} of {wanted} seeds so far)" if done < wanted else ""
+    late = [f"{row.label} {row.seeds} of {row.wanted}" for row in rows if row.seeds < row.wanted]
+    note = f" (seeds so far: {', '.join(late)})" if late else ""
     return [dataclasses.replace(t, title=f"{t.title}{note}") for t in found if len(t.columns) > 1]
 
 

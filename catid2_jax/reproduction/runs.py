@@ -1,11 +1,13 @@
 """Runs systems with several seeds in one work directory, and reads what they found."""
 
+import contextlib
 import dataclasses
 import pathlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
+from catid2_jax.ablations import PAPER
 from catid2_jax.config import Config
 from catid2_jax.data.queries import read_qrels
 from catid2_jax.errors import InputError
@@ -28,6 +30,7 @@ class Measured:
         system: its row, as the table has it.
         label: its name in tables.
         seeds: how many seeds are done.
+        wanted: how many there are to be.
         recall: k -> Recall@k in % of every seed and query, [S, Q].
         paper: set of the paper's -> k -> Recall@k in % that the paper reports.
         seconds: step -> mean time.
@@ -37,6 +40,7 @@ class Measured:
     system: str
     label: str
     seeds: int
+    wanted: int
     recall: Mapping[int, np.ndarray]
     paper: Mapping[str, Mapping[int, float]]
     seconds: Mapping[str, float]
@@ -121,7 +125,7 @@ def measure(
         places = [place_of(resolve_system(entry, config), config, workdir) for entry in entries]
         done = [place for place in places if _record(place, "retrieve") is not None]
         if done:
-            found.append(_measured(system, done, config, qrels, cutoffs))
+            found.append(_measured(system, done, len(places), config, qrels, cutoffs))
     return found
 
 
@@ -132,14 +136,20 @@ def _first_alike(system: ResolvedSystem, config: Config) -> ResolvedSystem:
     for name, row in SYSTEMS.items():
         about = (row.scheme, row.retriever, row.model_of)
         if about == (system.row.scheme, system.row.retriever, system.row.model_of):
-            found = system if name == system.name else resolve_system(name, config)
-            if found.config == system.config:
-                return found
+            with contextlib.suppress(InputError):  # a row that does not go with the configuration
+                found = resolve_system(name, config)
+                if found.config == system.config:
+                    return found
     return system
 
 
 def _measured(
-    system: str, places: Sequence[Place], config: Config, qrels: Qrels, cutoffs: Sequence[int]
+    system: str,
+    places: Sequence[Place],
+    wanted: int,
+    config: Config,
+    qrels: Qrels,
+    cutoffs: Sequence[int],
 ) -> Measured:
     row = resolve_system(system, config).row
     recall = {}
@@ -152,7 +162,8 @@ def _measured(
         if records:
             seconds[step] = float(np.mean([record.seconds or 0.0 for record in records]))
             memory[step] = float(np.mean([record.memory for record in records]))
-    return Measured(system, row.label, len(places), recall, row.paper, seconds, memory)
+    paper = row.paper or {"us": PAPER.get(system, {})}
+    return Measured(system, row.label, len(places), wanted, recall, paper, seconds, memory)
 
 
 def _recall(

@@ -1,6 +1,6 @@
 """The products of the training queries nearest to a query: what any trained model has to beat."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -8,6 +8,7 @@ from catid2_jax.data.corpus import Corpus
 from catid2_jax.errors import InputError
 from catid2_jax.retrievers.bm25 import BM25Index, Language
 from catid2_jax.retrievers.retriever import Ranking, Retriever
+from catid2_jax.types import GRADES
 
 _SCORES_AT_ONCE = 2**24  # of queries by training queries, in memory
 
@@ -15,8 +16,8 @@ _SCORES_AT_ONCE = 2**24  # of queries by training queries, in memory
 class NearestQueryRetriever(Retriever):
     """Finds training queries by BM25 and gives their products, those of the nearest query first.
 
-    Of one training query's products the higher grade comes first, then the catalogue's order. All
-    of them have the score of their query.
+    A product's score is the BM25 score of a training query times its grade for that as a share of
+    the highest grade, the best of all training queries.
     """
 
     needs_embeddings = False
@@ -27,7 +28,8 @@ class NearestQueryRetriever(Retriever):
 
         Args:
             corpus: the products, and the training queries with their relevant products.
-            language: of the queries, as `bm25` has it.
+            language: whose stop words BM25 leaves out of the queries; "spanish" and "japanese" also
+                take letters without accents and in their compatibility form.
 
         Raises:
             InputError: no training query has a product, or an unknown language.
@@ -36,10 +38,14 @@ class NearestQueryRetriever(Retriever):
         judged = [q for q in known.queries if known.qrels.get(q.id)] if known else []
         if known is None or not judged:
             raise InputError("queries", "no training query with a product", "at least one")
-        self._products = [
-            [row for _, row in sorted((-grade, rows[p]) for p, grade in known.qrels[q.id].items())]
-            for q in judged
+        pairs = [
+            (number, rows[product], grade)
+            for number, query in enumerate(judged)
+            for product, grade in known.qrels[query.id].items()
         ]
+        self._query, self._product, grades = np.array(pairs).T
+        self._share = grades / max(GRADES.values())
+        self._size, self._count = len(corpus), len(judged)
         self._index = BM25Index([query.text for query in judged], "queries", language=language)
 
     def search(
@@ -50,29 +56,28 @@ class NearestQueryRetriever(Retriever):
         vectors: np.ndarray | None = None,
         allowed: np.ndarray | None = None,
     ) -> Ranking:
-        """Ranks the products of the training queries that share a word with the query."""
-        shape = (len(queries), k)
-        documents, scores = np.full(shape, -1), np.full(shape, -np.inf)
-        at_once = max(1, _SCORES_AT_ONCE // len(self._products))
+        """Ranks the products of the training queries that share a word with the query.
+
+        Products of equal scores come in the catalogue's order.
+        """
+        k, at_once = min(k, self._size), max(1, _SCORES_AT_ONCE // self._count)
+        documents, scores = np.full((len(queries), k), -1), np.full((len(queries), k), -np.inf)
         for start in range(0, len(queries), at_once):
-            part = queries[start : start + at_once]
-            nearest, similarity = self._index.search(part, len(self._products))
-            for query in range(start, start + len(part)):
-                mask = allowed if allowed is None or allowed.ndim == 1 else allowed[query]
-                found = self._walk(nearest[query - start], similarity[query - start], k, mask)
-                for place, (row, score) in enumerate(found):
-                    documents[query, place], scores[query, place] = row, score
+            nearest, similarity = self._index.search(queries[start : start + at_once], self._count)
+            for number, (found, near) in enumerate(zip(nearest, similarity, strict=True), start):
+                of_products = self._score(found, near)
+                if allowed is not None:
+                    of_products *= allowed if allowed.ndim == 1 else allowed[number]
+                best = np.argsort(-of_products, kind="stable")[:k]
+                hit = of_products[best] > 0
+                documents[number] = np.where(hit, best, -1)
+                scores[number] = np.where(hit, of_products[best], -np.inf)
         return Ranking(documents, scores)
 
-    def _walk(
-        self, nearest: np.ndarray, similarity: np.ndarray, k: int, allowed: np.ndarray | None
-    ) -> Iterator[tuple[int, float]]:
-        """Yields (row, score) of the first k products, each once."""
-        seen: set[int] = set()
-        for query, score in zip(nearest.tolist(), similarity.tolist(), strict=True):
-            for row in self._products[query] if query >= 0 else ():
-                if len(seen) == k:
-                    return
-                if row not in seen and (allowed is None or allowed[row]):
-                    seen.add(row)
-                    yield row, score
+    def _score(self, nearest: np.ndarray, similarity: np.ndarray) -> np.ndarray:
+        """Scores of all products, [N], 0 without a training query that was found."""
+        of_queries, of_products = np.zeros(self._count), np.zeros(self._size)
+        there = nearest >= 0
+        of_queries[nearest[there]] = similarity[there]
+        np.maximum.at(of_products, self._product, of_queries[self._query] * self._share)
+        return of_products

@@ -8,6 +8,7 @@ import pytest
 from catid2_jax.ablations import ABLATIONS
 from catid2_jax.config import Config
 from catid2_jax.errors import InputError
+from catid2_jax.models.rqvae import RQVAEConfig
 from catid2_jax.reproduction.datasets import set_name, with_set
 from catid2_jax.reproduction.grids import find_grid, grids
 from catid2_jax.reproduction.runs import plan_runs
@@ -56,6 +57,8 @@ def test_rows_that_are_the_same_system_share_their_runs():
         "clusters": ("clusters", "clusters@6", "clusters@7"),
         "fused": ("fused", "fused@6", "fused@7"),
     }
+    short = Config(rqvae=RQVAEConfig(levels=3, category_levels=2))  # not with figure5_depth_3
+    assert plan_runs(("table5_tiger",), short, 1) == {"table5_tiger": ("tiger",)}
     with pytest.raises(InputError, match=r"config\.systems: found 'lightgcn', expected some of "):
         plan_runs(("bm25", "lightgcn"), Config(), 3)
 

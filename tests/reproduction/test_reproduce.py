@@ -76,7 +76,7 @@ def stopped(data, tmp_path_factory):
 
 def test_what_is_done_is_written_after_each_seed(stopped):
     output, text, lines = stopped
-    assert text.count("(1 of 2 seeds so far)") == 2
+    assert text.count("(seeds so far: sorted 1 of 2)") == 2
     assert {line["seeds"] for line in lines.values()} == {"1"}
     assert (output / "shop/SORTED@1/steps/docids.json").exists()
     assert not (output / "shop/SORTED@1/run.trec").exists()
@@ -111,7 +111,7 @@ def test_a_run_that_was_stopped_is_not_counted_twice(finished):
         assert float(lines[name, "bytes/retrieve"]["mean"]) > 1e7
     first, second = (recall(shop, folder) for folder in ("SORTED", "SORTED@1"))
     assert first != second
-    assert "so far" not in (shop.parent / "table2.md").read_text("utf-8")
+    assert "seeds so far" not in (shop.parent / "table2.md").read_text("utf-8")
     assert r"\toprule" in (shop.parent / "table2.tex").read_text("utf-8")
 
 
@@ -160,12 +160,19 @@ def test_bad_input_is_one_line_and_nothing_runs(data, tmp_path, capsys, words, s
     assert not (tmp_path / "out").exists()
 
 
-def test_a_table_that_there_is_not(capsys):
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("table9",), "error: reproduce: found 'table9', expected one of table2, table3,"),
+        ((), "error: reproduce: found no table, expected one of table2"),
+        (("table2", "--seeds"), "error: --seeds: found expected one argument, expected a value"),
+        (("table2", "--vectors=x"), "error: --vectors: found 'x', expected it with --data=DIR"),
+    ],
+)
+def test_words_that_ask_for_nothing(capsys, words, expected):
     with pytest.raises(SystemExit) as end:
-        reproduce.main(["reproduce", "table9"])
-    assert refused(capsys, end).startswith(
-        "error: reproduce: found 'table9', expected one of table2"
-    )
+        reproduce.main(["reproduce", *words])
+    assert refused(capsys, end).startswith(expected)
 
 
 def test_an_empty_split_and_a_missing_folder(data, tmp_path, capsys):

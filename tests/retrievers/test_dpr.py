@@ -40,7 +40,13 @@ QUERIES = QuerySet(
     {"a": {"p0": 3, "p1": 2}, "b": {"p3": 3}, "c": {"p4": 3}},
 )
 SMALL = T5Config(
-    emb_dim=8, num_heads=2, head_dim=4, mlp_dim=8, num_encoder_layers=1, num_decoder_layers=1
+    emb_dim=8,
+    num_heads=2,
+    head_dim=4,
+    mlp_dim=8,
+    num_encoder_layers=1,
+    num_decoder_layers=1,
+    dropout_rate=0.0,
 )
 
 
@@ -75,7 +81,8 @@ def test_the_loss_of_a_step_is_numpy_s_over_the_batch():
     params = tower.initialize(jax.random.key(0), jax.ShapeDtypeStruct((3,), jnp.int32))
     optimizer = optax.sgd(0.1)
     state = initial_state(params, optimizer)
-    _, metrics = make_tower_step(tower, optimizer, 0.5, seed=0)(state, data.batch(np.arange(4)))
+    batch = jax.tree.map(jnp.asarray, data.batch(np.arange(4)))
+    _, metrics = make_tower_step(tower, optimizer, 0.5, seed=0)(state, batch)
     queries = encode_all(tower, params, sources[[0, 0, 1, 2]])
     rows = [0, 1, 3, 4, 3, 2, 0, 1]  # the positives, then the negatives
     found = encode_all(tower, params, products[rows])
@@ -145,5 +152,5 @@ FUSED = {"options.fused.systems": ("dpr", "bm25")}
 
 def pretrained():
     values = default_config()
-    values.seq2seq.pretrained = "t5"
+    values.seq2seq.update(pretrained="t5", vocabulary="t5.model")
     return values

@@ -1,4 +1,4 @@
-"""The products of the nearest training queries, by BM25 as rank_bm25 and the eye have it."""
+"""The products of the nearest training queries, beside Lucene's BM25 written out."""
 
 import numpy as np
 import pytest
@@ -25,28 +25,48 @@ def corpus(training=TRAINING):
     return Corpus(Catalog.from_products(products), queries=QuerySet(queries, qrels))
 
 
-def test_products_of_the_nearest_query_come_first_by_grade():
-    found = NearestQueryRetriever(corpus()).search(["shirt in red", "kettle", "boots"], 5)
-    assert found.documents.tolist() == [[1, 3, 4, 0, -1], [2, -1, -1, -1, -1], [-1] * 5]
+def written_out(query, allowed=range(6)):
+    """(row, score) of all products that are found, by the sums of Lucene's BM25."""
     texts = [(name, text) for name, (text, judged) in TRAINING.items() if judged]
-    (first, best), (second, next_best) = lucene_bm25("shirt red", texts)
-    assert (first, second) == ("a", "b")
-    scores = found.scores[0, :4].tolist()
-    assert scores == pytest.approx([best, best, best, next_best], rel=1e-5)
-    assert (found.scores[found.documents < 0] == -np.inf).all()
+    best = {}
+    for name, score in lucene_bm25(query, texts):
+        for product, grade in TRAINING[name][1].items():
+            row = int(product[1:])
+            if row in allowed:
+                best[row] = max(best.get(row, 0.0), score * grade / 3)
+    return sorted(best.items(), key=lambda item: (-item[1], item[0]))
+
+
+def check(found, queries, k, allowed):
+    assert found.documents.shape == found.scores.shape == (len(queries), min(k, 6))
+    for number, query in enumerate(queries):
+        expected = written_out(query, allowed[number])[:k]
+        there = found.documents[number] >= 0
+        assert found.documents[number][there].tolist() == [row for row, _ in expected]
+        scores = found.scores[number]
+        assert scores[there].tolist() == pytest.approx([s for _, s in expected], rel=1e-5)
+        assert (scores[~there] == -np.inf).all()
+
+
+QUERIES = ["shirt red", "kettle cotton", "boots"]
+
+
+@pytest.mark.parametrize("scores_at_once", [2**24, 1])
+@pytest.mark.parametrize("k", [1, 3, 9])
+def test_products_of_the_nearest_query_come_first_by_grade(monkeypatch, k, scores_at_once):
+    monkeypatch.setattr(nearest_query, "_SCORES_AT_ONCE", scores_at_once)
+    found = NearestQueryRetriever(corpus()).search(QUERIES, k)
+    check(found, QUERIES, k, [range(6)] * 3)
+    assert found.documents[0, 0] == 1  # exact for both
     assert found.proven is None
 
 
-def test_k_and_filters(monkeypatch):
-    monkeypatch.setattr(nearest_query, "_SCORES_AT_ONCE", 1)  # a query at a time
-    retriever, queries = NearestQueryRetriever(corpus()), ["red shirt", "kettle cotton"]
-    assert retriever.search(queries, 2).documents.tolist() == [[1, 3], [2, 0]]
-    allowed = np.array([True, False, True, True, True, True])
-    found = retriever.search(queries, 2, allowed=allowed)
-    assert found.documents.tolist() == [[3, 4], [2, 0]]
-    each = np.stack([allowed, ~allowed])
-    found = retriever.search(queries, 2, allowed=each)
-    assert found.documents.tolist() == [[3, 4], [1, -1]]
+def test_only_what_is_allowed_is_found():
+    retriever, each = NearestQueryRetriever(corpus()), np.random.default_rng(0).random((3, 6)) < 0.6
+    found = retriever.search(QUERIES, 9, allowed=each)
+    check(found, QUERIES, 9, [np.flatnonzero(mask).tolist() for mask in each])
+    found = retriever.search(QUERIES, 9, allowed=each[0])
+    check(found, QUERIES, 9, [np.flatnonzero(each[0]).tolist()] * 3)
 
 
 @pytest.mark.parametrize("training", [{}, {"d": TRAINING["d"]}])

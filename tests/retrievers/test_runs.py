@@ -70,12 +70,10 @@ def test_fused_sums_the_reciprocal_ranks_of_the_others(runs):
 
 def test_nearest_query_finds_what_training_queries_have(workdir, runs):
     qrels = read_qrels(workdir.qrels("train"))
-    known = {frozenset(judged) for judged in qrels.values()}
-    first = [run[0] for run in runs["nearest_query"].values()]
-    assert first
-    for query, run in runs["nearest_query"].items():
-        best = [product for product, score in run if score == run[0][1]]
-        assert any(set(best) <= products for products in known), query
+    known = {product for judged in qrels.values() for product in judged}
+    found = {product for run in runs["nearest_query"].values() for product, _ in run}
+    assert len(found) > 10
+    assert found <= known
 
 
 @pytest.mark.parametrize("name", NAMES)

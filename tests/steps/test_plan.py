@@ -50,6 +50,14 @@ def config(*systems, **changes):
             {},
             f"prepare, {TABLE_4} embed, {TABLE_4} docids, embed, cat_id2 docids",
         ),
+        (
+            f"{TABLE_4} {TABLE_4}@1 clusters@2",
+            "train_seq2seq",
+            {},
+            f"prepare, {TABLE_4} embed, {TABLE_4} docids, {TABLE_4} train_seq2seq,"
+            f" {TABLE_4}@1 docids, {TABLE_4}@1 train_seq2seq,"
+            " embed, cat_id2@2 docids, cat_id2@2 train_seq2seq",
+        ),
         ("bm25", "evaluate", {}, "prepare, bm25 retrieve, evaluate"),
         ("bm25", "embed", {}, "prepare, embed"),
         ("cat_id2 bm25", "prepare", {}, "prepare"),
