@@ -199,6 +199,11 @@ BETWEEN_SECTIONS = {
         "seq2seq.pretrained",
         "'x' with t5.memory_tokens = 2",
     ),
+    "two passes that are the same": (
+        ["seq2seq.objective.r_drop=0.5"],
+        "seq2seq.objective.r_drop",
+        "0.5 without dropout",
+    ),
     "an encoder without queries": (
         ["t5.memory_tokens=2"],
         "t5.memory_tokens",

@@ -38,6 +38,11 @@ class Source(Protocol):
         """What the sources are, in words."""
         ...
 
+    @property
+    def reads_texts(self) -> bool:
+        """Whether it can read texts whose vectors are not given."""
+        ...
+
     def of_queries(
         self, texts: Sequence[str], vectors: np.ndarray | None = None, name: str = "queries"
     ) -> np.ndarray:
@@ -76,6 +81,11 @@ class TextSource:
     def described(self) -> str:
         """How many text ids there are."""
         return f"texts, {self.vocabulary.first_id_token:,} text ids"
+
+    @property
+    def reads_texts(self) -> bool:
+        """True."""
+        return True
 
     def of_queries(
         self, texts: Sequence[str], vectors: np.ndarray | None = None, name: str = "queries"
@@ -118,6 +128,11 @@ class WordPieceSource:
         """How many WordPiece tokens there are."""
         return f"texts, {self.tokenizer.get_vocab_size():,} WordPiece tokens"
 
+    @property
+    def reads_texts(self) -> bool:
+        """True."""
+        return True
+
     def of_queries(
         self, texts: Sequence[str], vectors: np.ndarray | None = None, name: str = "queries"
     ) -> np.ndarray:
@@ -158,6 +173,11 @@ class VectorSource:
     def described(self) -> str:
         """That they are vectors."""
         return "vectors"
+
+    @property
+    def reads_texts(self) -> bool:
+        """Whether there is an encoder of texts."""
+        return self.encode is not None
 
     def of_queries(
         self, texts: Sequence[str], vectors: np.ndarray | None = None, name: str = "queries"
