@@ -136,12 +136,6 @@ class Config:
                     "another encoder, seq2seq.word_features, or 0",
                 )
             return
-        if self.seq2seq.pseudo_queries:
-            raise InputError(
-                "seq2seq.pseudo_queries",
-                f"{self.seq2seq.pseudo_queries} with t5.memory_tokens = {memory} and given vectors",
-                "0, or an encoder of the pseudo-queries",
-            )
         needed = {
             "embedding.train_query_vectors": True,
             "embedding.dev_query_vectors": self.seq2seq.evaluation.queries > 0,

@@ -204,6 +204,11 @@ BETWEEN_SECTIONS = {
         "seq2seq.word_features",
         "9 with t5.memory_tokens = 0",
     ),
+    "two passes that are the same": (
+        ["seq2seq.objective.r_drop=0.5"],
+        "seq2seq.objective.r_drop",
+        "0.5 without dropout",
+    ),
     "an encoder without queries": (
         ["t5.memory_tokens=2"],
         "t5.memory_tokens",

@@ -94,7 +94,7 @@ BOUNDS = {
     "config.seq2seq.vocabulary_size": ([4], [1, 3]),
     "config.seq2seq.objective.position_weights": ([(), (0, 1)], [(0, 0)]),
     "config.seq2seq.objective.position_decay": ([1, 0.1], [0, 1.1]),
-    "config.seq2seq.objective.r_drop": ([0, 2], [-0.1]),
+    "config.seq2seq.objective.r_drop": ([0], [-0.1]),
     "config.seq2seq.pseudo_queries": ([0, 3], [-1]),
     "config.t5.adaptor_layers": ([1], [0]),
     "config.t5.adaptor_rank": ([1], [0]),

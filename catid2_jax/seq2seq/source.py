@@ -40,6 +40,11 @@ class Source(Protocol):
         """What the sources are, in words."""
         ...
 
+    @property
+    def reads_texts(self) -> bool:
+        """Whether it can read texts whose vectors are not given."""
+        ...
+
     def of_queries(
         self, texts: Sequence[str], vectors: np.ndarray | None = None, name: str = "queries"
     ) -> np.ndarray:
@@ -78,6 +83,11 @@ class TextSource:
     def described(self) -> str:
         """How many text ids there are."""
         return f"texts, {self.vocabulary.first_id_token:,} text ids"
+
+    @property
+    def reads_texts(self) -> bool:
+        """True."""
+        return True
 
     def of_queries(
         self, texts: Sequence[str], vectors: np.ndarray | None = None, name: str = "queries"
@@ -119,6 +129,11 @@ class WordPieceSource:
     def described(self) -> str:
         """How many WordPiece tokens there are."""
         return f"texts, {self.tokenizer.get_vocab_size():,} WordPiece tokens"
+
+    @property
+    def reads_texts(self) -> bool:
+        """True."""
+        return True
 
     def of_queries(
         self, texts: Sequence[str], vectors: np.ndarray | None = None, name: str = "queries"
@@ -163,6 +178,11 @@ class VectorSource:
         """That they are vectors, and how many features of words are in them."""
         words = f" {'with' if self.width else 'of'} {self.word_features:,} features of words"
         return "vectors" + (words if self.word_features else "")
+
+    @property
+    def reads_texts(self) -> bool:
+        """Whether there is an encoder of texts."""
+        return self.encode is not None
 
     def of_queries(
         self, texts: Sequence[str], vectors: np.ndarray | None = None, name: str = "queries"

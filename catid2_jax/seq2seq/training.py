@@ -69,16 +69,27 @@ def make_data(
     sources = stage.source.of_queries(queries.texts, queries.vectors, "train queries")
     if weights.title:
         sources = np.concatenate([sources, stage.source.of_products(stage.corpus)])
-    if config.pseudo_queries and config.pseudo_query_weight:
-        generator = np.random.default_rng([seed, 7])
-        texts, rows = pseudo_queries(catalog.titles, config.pseudo_queries, generator)
-        if texts:
-            pairs = pairs.with_sources(len(sources), rows, config.pseudo_query_weight)
-            found = stage.source.of_queries(texts, name="pseudo-queries")
-            sources = np.concatenate([sources, found])
+    texts, rows = _pseudo_queries(stage, config, seed)
+    if texts:
+        pairs = pairs.with_sources(len(sources), rows, config.pseudo_query_weight)
+        found = stage.source.of_queries(texts, name="pseudo-queries")
+        sources = np.concatenate([sources, found])
     targets = stage.source.vocabulary.encode_codes(stage.table.codes)
     ends = bool(np.any(targets == PAD))
     return Seq2SeqData(sources, targets, pairs.source, pairs.document, pairs.weight, ends=ends)
+
+
+def _pseudo_queries(
+    stage: Stage2, config: Seq2SeqConfig, seed: int
+) -> tuple[list[str], np.ndarray]:
+    """The pseudo-queries that are asked for, and the row of the product of each."""
+    if not (config.pseudo_queries and config.pseudo_query_weight):
+        return [], np.empty(0, np.int64)
+    if not stage.source.reads_texts:
+        console.print("no encoder of texts: there are no pseudo-queries")
+        return [], np.empty(0, np.int64)
+    generator = np.random.default_rng([seed, 7])
+    return pseudo_queries(stage.corpus.catalog.titles, config.pseudo_queries, generator)
 
 
 def train_decoder(

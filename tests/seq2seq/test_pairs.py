@@ -46,6 +46,7 @@ def test_all_runs_are_equally_likely():
 class Letters:
     """A source whose tokens are the letters of a text."""
 
+    reads_texts = True
     vocabulary = types.SimpleNamespace(encode_codes=lambda codes: codes + 10)
 
     def of_queries(self, texts, vectors=None, name=""):
@@ -70,3 +71,18 @@ def test_pseudo_queries_are_learnt_beside_queries_and_titles(title_weight):
     titles = {(97, 3, 0, 0.5), (99, 1, 1, 0.5)} if title_weight else set()
     assert pairs == {(120, 3, 1, 1.0), (97, 1, 0, 0.25), (98, 1, 0, 0.25), *titles}
     assert len(data.source) == len(pairs)
+
+
+class GivenLetters(Letters):
+    """The same, of given texts alone."""
+
+    reads_texts = False
+
+
+def test_without_an_encoder_of_texts_there_are_no_pseudo_queries(capsys):
+    corpus = Corpus(Catalog.from_products([catid2_jax.Product("p0", "a b", "", ())]))
+    stage = Stage2(corpus, DocidTable(["p0"], np.array([[0]])), GivenLetters(), None)
+    queries = QuerySet([catid2_jax.Query("q", "xyz")], {"q": {"p0": 3}})
+    data = make_data(stage, queries, Seq2SeqConfig(pseudo_queries=9))
+    assert len(data.source) == 2
+    assert "no encoder of texts" in capsys.readouterr().out
