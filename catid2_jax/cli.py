@@ -31,6 +31,7 @@ VERBS = (
     "retrieve",
     "evaluate",
     "export",
+    "serve",
     "inspect",
     "import_data",
     "convert_checkpoint",

@@ -123,6 +123,8 @@ def check(folder, monkeypatch):
         if verb == "import_data":
             config = import_data.SOURCES[arguments[0]][0]
             monkeypatch.setitem(import_data.SOURCES, arguments[0], (config, lambda config: ()))
+        elif verb == "serve":
+            monkeypatch.setattr(module, "_serve", lambda workdir, config: None)
         elif verb == "convert_checkpoint":
             monkeypatch.setattr(module, "_convert", lambda flags: None)
         else:

@@ -32,6 +32,7 @@ LAYERS = (
     ("loading",),
     ("steps",),
     ("api", "cli", "t5x"),
+    ("serving",),
     (
         "assign",
         "convert_checkpoint",
@@ -43,6 +44,7 @@ LAYERS = (
         "pipeline",
         "prepare",
         "retrieve",
+        "serve",
         "train",
     ),
 )
