@@ -30,6 +30,7 @@ LAYERS = (
     ("config_file", "config_help", "systems"),
     ("workdir",),
     ("loading",),
+    ("bundle",),
     ("steps",),
     ("api", "cli", "t5x"),
     ("serving",),

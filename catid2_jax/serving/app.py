@@ -73,7 +73,7 @@ def make_app(
         redoc_url=None,
     )
     app.state.draining = False
-    app.add_middleware(Limits, config=service.config, metrics=service.metrics)  # type: ignore[arg-type]
+    app.add_middleware(Limits, config=service.config, metrics=service.metrics)
     _handle_errors(app)
     _add_status(app, service, compilations, _guard(key))
     _add_retrieval(app, service, _guard(key))
@@ -143,8 +143,14 @@ def _handle_errors(app: FastAPI) -> None:
 
 def _add_status(app: FastAPI, service: Service, compilations: Compilations, guard: Any) -> None:
     def status(word: str) -> StatusAnswer:
-        name = service.living.current.name
-        return StatusAnswer(status=word, version=name, compilations=compilations.serving)
+        version = service.living.current
+        return StatusAnswer(
+            status=word,
+            version=version.name,
+            products=len(version.catalog),
+            beams=version.search.beams,
+            compilations=compilations.serving,
+        )
 
     @app.get("/", include_in_schema=False)
     async def page() -> HTMLResponse:
@@ -195,9 +201,9 @@ def _add_retrieval(app: FastAPI, service: Service, guard: Any) -> None:
         return Response(text.encode(), media_type="application/json")
 
     def note(request: Request, version: Version, texts: Sequence[str]) -> None:
-        log = {"version": version.name, "queries": len(texts)}
+        log: dict[str, Any] = {"version": version.name, "queries": len(texts)}
         if service.config.log_queries:
-            log["texts"] = list(texts)  # type: ignore[assignment]
+            log["texts"] = list(texts)
         request.scope["state"]["log"] = log
 
     @app.post(
@@ -296,7 +302,7 @@ def _add_products(app: FastAPI, service: Service, guard: Any) -> None:
 
 
 def _add_changes(app: FastAPI, service: Service, guard: Any) -> None:
-    settings = {"responses": {**_PROBLEMS, **_CONFLICT}, "dependencies": [guard]}
+    settings: Any = {"responses": {**_PROBLEMS, **_CONFLICT}, "dependencies": [guard]}
 
     def changed(change: Any, *arguments: Any) -> VersionAnswer:
         """Makes a change; what goes wrong leaves the version as it is."""

@@ -4,6 +4,7 @@ import dataclasses
 import pathlib
 
 from catid2_jax import api
+from catid2_jax.bundle import is_bundle, read_bundle
 from catid2_jax.errors import InputError
 from catid2_jax.files import values_digest
 from catid2_jax.records import read_record
@@ -38,7 +39,9 @@ def load_base(path: pathlib.Path, config: ServeConfig) -> Base:
 
 
 def _name(path: pathlib.Path, system: str) -> str:
-    """The digest of all that the records of the steps say of their files."""
+    """The digest of all that a bundle or the records of the steps say of their files."""
+    if is_bundle(path):
+        return values_digest(read_bundle(path))[:_NAMED]
     records = {}
     for record in sorted(path.glob("steps/*.json")) + sorted(path.glob(f"{system}/steps/*.json")):
         try:

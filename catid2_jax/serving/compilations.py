@@ -31,11 +31,7 @@ class Compilations:
         finally:
             self._thread.prepares = False
 
-    def close(self) -> None:
-        """Counts no more."""
-        jax.monitoring.unregister_event_duration_listener(self._count)
-
-    def _count(self, event: str, seconds: float, **_: object) -> None:
+    def _count(self, event: str, duration_secs: float, **_: str | int) -> None:
         if event != _EVENT:
             return
         if getattr(self._thread, "prepares", False):

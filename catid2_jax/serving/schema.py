@@ -193,6 +193,8 @@ class StatusAnswer(BaseModel):
 
     status: str
     version: str
+    products: int
+    beams: int = Field(description="the most products of an answer")
     compilations: int = Field(description="after the warm-up, which must remain 0")
 
 

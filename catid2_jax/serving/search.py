@@ -127,7 +127,7 @@ class CompiledSearch:
         rows = np.resize(np.arange(count), batch)
         nodes: NodeMask = masks[0].nodes
         if any(mask is not masks[0] for mask in masks):
-            levels = zip(*(masks[row].host for row in rows), strict=True)
+            levels = zip(*(masks[row].host for row in rows.tolist()), strict=True)
             nodes = tuple(jnp.asarray(np.stack(level)) for level in levels)
         model = self.model
         found = _retrieve(

@@ -43,7 +43,13 @@ def test_two_processes_export_and_inspect_what_the_first_one_writes(tmp_path):
     files = {path.name for path in (work / "cat_id2" / "export").iterdir()}
     assert files == {
         "arrays.npz",
+        "bundle.json",
+        "catalog.parquet",
+        "codebooks.npy",
+        "constraints.jsonl",
+        "docids.jsonl",
         "export.json",
+        "ids.tsv",
         "products.txt",
         "retrieve.stablehlo",
         "vocabulary.model",

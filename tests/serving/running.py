@@ -63,7 +63,8 @@ def running(workdir, key="", admin_key="admin", **settings):
                 assert thread.is_alive()
                 time.sleep(0.01)
             url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-            yield Running(url, Client(url, key), service, compilations)
+            with compilations.prepared():  # what this thread compiles is the test's own
+                yield Running(url, Client(url, key), service, compilations)
         finally:
             server.should_exit = True
             thread.join()
