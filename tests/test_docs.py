@@ -33,6 +33,7 @@ from catid2_jax.retrievers.retriever import TRAINED, resolve_retriever
 from catid2_jax.schemes.rqvae.scheme import RQVAEScheme
 from catid2_jax.schemes.scheme import make_scheme, resolve_scheme
 from catid2_jax.seq2seq.search import retrieve
+from catid2_jax.serving.config import ServeConfig
 from catid2_jax.systems import SYSTEMS, resolve_systems
 from catid2_jax.training.optimizer import TrainingConfig
 from tests.test_layering import LAYERS
@@ -204,6 +205,7 @@ def test_fields_in_the_text_exist():
     ("page", "names"),
     [
         ("search.md", [field.name for field in dataclasses.fields(RetrieveConfig)]),
+        ("serving.md", [field.name for field in dataclasses.fields(ServeConfig)]),
         ("embeddings.md", [field.name for field in dataclasses.fields(EmbeddingConfig)]),
         ("data.md", [field.name for field in dataclasses.fields(PreprocessingConfig)]),
         ("data.md", list(import_data.SOURCES)),

@@ -37,6 +37,11 @@ class Running:
     compilations: Compilations
 
     @property
+    def admin(self):
+        """A client that may change what is served."""
+        return Client(self.url, "admin")
+
+    @property
     def address(self):
         host, _, port = self.url.removeprefix("http://").partition(":")
         return host, int(port)

@@ -1,4 +1,4 @@
-"""Products, stock and models that change while requests come: one version per answer, no failure."""
+"""Products, stock and models that change while requests come: one version per answer."""
 
 import shutil
 import threading
@@ -11,7 +11,6 @@ from catid2_jax.docids.table import format_docid
 from catid2_jax.errors import InputError
 from catid2_jax.files import write_json
 from catid2_jax.serving import living as living_module
-from catid2_jax.serving.client import Client
 from catid2_jax.serving.living import Changes
 from tests.serving.running import running
 from tests.serving.test_answers import ids, refused
@@ -21,10 +20,6 @@ from tests.serving.test_answers import ids, refused
 def served(tiny_workdir, tmp_path):
     with running(tiny_workdir, state=str(tmp_path / "state.json")) as service:
         yield service
-
-
-def admin(service):
-    return Client(service.url, "admin").call
 
 
 def free_docid(service):
@@ -42,7 +37,7 @@ def record(product_id, **fields):
 def test_stock(served):
     (before,) = served.client.retrieve(["tea"], k=5)
     gone = ids(before)[:2]
-    answer = admin(served)("PUT", "/v1/admin/stock", {"out_of_stock": [*gone, "unknown"]})
+    answer = served.admin.call("PUT", "/v1/admin/stock", {"out_of_stock": [*gone, "unknown"]})
     assert answer["out_of_stock"] == 2
     for method in ("generated", "bm25", "hybrid"):
         (after,) = served.client.retrieve(["tea"], k=12, method=method)
@@ -51,7 +46,7 @@ def test_stock(served):
     assert not served.client.product(gone[0])["in_stock"]
     (after,) = served.client.retrieve(["tea"], k=3)
     assert ids(after) == ids(before)[2:5]
-    admin(served)("PUT", "/v1/admin/stock", {"out_of_stock": []})
+    served.admin.call("PUT", "/v1/admin/stock", {"out_of_stock": []})
     assert served.client.retrieve(["tea"], k=5) == [before]
     assert served.compilations.serving == 0
 
@@ -65,7 +60,7 @@ def test_products(served):
         "upsert": [record("new", docid=docid, extra={"price": 5}), record(changed, title="Teapot")],
         "remove": [removed],
     }
-    version = admin(served)("POST", "/v1/admin/products", body)["version"]
+    version = served.admin.call("POST", "/v1/admin/products", body)["version"]
     assert served.client.product("new")["docid"] == docid
     assert served.client.product(changed)["title"] == "Teapot"
     assert served.client.product(changed)["docid"] == before.hits[0].docid
@@ -87,7 +82,7 @@ def test_products(served):
 
 
 def test_wrong_changes_change_nothing(served):
-    call = admin(served)
+    call = served.admin.call
     version = served.service.living.current
     product = version.catalog.ids[0]
     taken = format_docid(version.table.codes[1].tolist())
@@ -120,9 +115,9 @@ def test_changes_survive_a_restart(tiny_workdir, tmp_path):
     with running(tiny_workdir, state=str(state)) as service:
         gone = service.service.living.current.catalog.ids[3]
         body = {"upsert": [record("new", docid=free_docid(service))], "remove": [gone]}
-        admin(service)("POST", "/v1/admin/products", body)
+        service.admin.call("POST", "/v1/admin/products", body)
         stock = {"out_of_stock": [service.service.living.current.catalog.ids[0]]}
-        version = admin(service)("PUT", "/v1/admin/stock", stock)["version"]
+        version = service.admin.call("PUT", "/v1/admin/stock", stock)["version"]
         (found,) = service.client.retrieve(["tea"], k=12)
     with running(tiny_workdir, state=str(state)) as service:
         assert service.service.living.current.name == version
@@ -179,7 +174,7 @@ def test_another_model_takes_over_while_requests_come(tiny_workdir, tmp_path, mo
         clients = [threading.Thread(target=ask) for _ in range(4)]
         for client in clients:
             client.start()
-        call, seen = admin(service), [first]
+        call, seen = service.admin.call, [first]
         try:
             for _ in range(3):
                 for stock in ([gone], []):
@@ -210,7 +205,7 @@ def test_a_full_disk_keeps_the_version(served, monkeypatch):
 
     before = served.service.living.current
     monkeypatch.setattr(living_module, "write_sealed", full)
-    error = refused(admin(served), "PUT", "/v1/admin/stock", {"out_of_stock": ["p0000001"]})
+    error = refused(served.admin.call, "PUT", "/v1/admin/stock", {"out_of_stock": ["p0000001"]})
     assert (error.status, "No space left" in error.error) == (409, True)
     assert served.service.living.current is before
     assert served.client.retrieve(["tea"], k=1)[0].version == before.name
@@ -225,10 +220,12 @@ def test_a_damaged_version_is_refused(tiny_workdir, tmp_path):
     write_json(versions / "unfinished" / "steps" / "prepare.json", {})
     with running(tiny_workdir, versions=str(versions)) as service:
         before = service.service.living.current
-        error = refused(admin(service), "POST", "/v1/admin/version", {"bundle": "bad"})
+        error = refused(service.admin.call, "POST", "/v1/admin/version", {"bundle": "bad"})
         assert error.field.endswith("docids.jsonl")
         assert (
-            refused(admin(service), "POST", "/v1/admin/version", {"bundle": "unfinished"}).status
+            refused(
+                service.admin.call, "POST", "/v1/admin/version", {"bundle": "unfinished"}
+            ).status
             == 422
         )
         assert service.service.living.current is before
