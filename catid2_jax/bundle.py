@@ -41,18 +41,16 @@ from catid2_jax.files import (
     write_sealed,
 )
 from catid2_jax.loading import make_network, make_source
-from catid2_jax.models.param_dtype import quantize
+from catid2_jax.models.param_dtype import Int8Matrix
 from catid2_jax.retrievers.config import RetrieveConfig
 from catid2_jax.retrievers.generative import GenerativeRetriever, TrainedModel
 from catid2_jax.retrievers.product_retriever import ProductRetriever
 from catid2_jax.seq2seq.decoder import Decoder, resolve_normalize_over
 from catid2_jax.seq2seq.source import Source
-from catid2_jax.workdir import Place, read_record, record_path
-
-BUNDLE = "bundle.json"
-"""Name of the file that makes a folder a bundle."""
+from catid2_jax.workdir import BUNDLE, Place, read_record, record_path
 
 FORMAT = 1
+"""Format of a bundle; one of another format is refused."""
 
 _SECTIONS = ("retrieve", "embedding", "seq2seq", "t5")
 _SEARCH = ("beams", "max_beams", "normalize_over", "batch_size")
@@ -199,7 +197,7 @@ def load_bundle(folder: pathlib.Path, system: str, settings: Mapping[str, Any]) 
         folder / "encoder",
     )
     decoder = make_network(config.seq2seq, config.t5, source, folder / "encoder")
-    params = _read_params(folder / "arrays.npz", decoder, source, section)
+    params = _read_params(folder / "arrays.npz", decoder, source)
     over = resolve_normalize_over(section.normalize_over, config.seq2seq.objective.normalize_over)
     trie = build_trie(table.codes, table.codebook_size)
     model = TrainedModel(decoder, params, source, table, trie, over)
@@ -227,33 +225,34 @@ def _settings(
     return config.retrieve, config
 
 
-def _read_params(
-    path: pathlib.Path, decoder: Decoder, source: Source, section: RetrieveConfig
-) -> Any:
-    """The parameters of the network, in the form in which they were written.
+def _read_params(path: pathlib.Path, decoder: Decoder, source: Source) -> Any:
+    """The parameters of the network, in the type in which they were written.
 
     Raises:
         InputError: an array is missing or of another shape.
     """
 
     def template() -> Any:
-        params = decoder.initialize(jax.random.key(0), source.form)
-        return quantize(params, section.param_dtype)
+        return decoder.initialize(jax.random.key(0), source.form)
 
-    leaves, structure = jax.tree_util.tree_flatten_with_path(jax.eval_shape(template))
     with np.load(path, allow_pickle=False) as arrays:
-        found = []
-        for names, leaf in leaves:
+
+        def read(names: tuple[Any, ...], leaf: jax.ShapeDtypeStruct) -> Any:
             name = f"params/{leaf_name(names)}"
+            if f"{name}/values" in arrays:
+                values, scales = (jnp.asarray(arrays[f"{name}/{x}"]) for x in ("values", "scales"))
+                _check_shape(f"{path}: {name}", values.shape, leaf.shape)
+                return Int8Matrix(values, scales)
             array = arrays.get(name)
-            if array is not None and leaf.dtype == jnp.bfloat16:
-                array = array.view(jnp.bfloat16)
-            if array is None or array.shape != leaf.shape or array.dtype != leaf.dtype:
-                what = "no array" if array is None else f"{array.dtype} {array.shape}"
-                expected = f"{leaf.dtype} {leaf.shape}, as the network has it"
-                raise InputError(f"{path}: {name}", what, expected)
-            found.append(jnp.asarray(array))
-    return jax.tree_util.tree_unflatten(structure, found)
+            _check_shape(f"{path}: {name}", None if array is None else array.shape, leaf.shape)
+            return jnp.asarray(array.view(jnp.bfloat16) if array.dtype == np.uint16 else array)
+
+        return jax.tree_util.tree_map_with_path(read, jax.eval_shape(template))
+
+
+def _check_shape(where: str, found: tuple[int, ...] | None, expected: tuple[int, ...]) -> None:
+    if found != expected:
+        raise InputError(where, f"shape {found}", f"{expected}, as the network has it")
 
 
 def leaf_name(path: tuple[Any, ...]) -> str:

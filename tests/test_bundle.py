@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import catid2_jax
-from catid2_jax import bundle
-from catid2_jax.bundle import BUNDLE, load_bundle, read_bundle, write_tables
+from catid2_jax import bundle, cli
+from catid2_jax.bundle import load_bundle, read_bundle, write_tables
 from catid2_jax.config import view
 from catid2_jax.docids.table import DocidTable, format_docid
 from catid2_jax.docids.vocabulary import CodeVocabulary
@@ -18,7 +18,10 @@ from catid2_jax.errors import InputError
 from catid2_jax.files import write_sealed
 from catid2_jax.loading import TRAINED_READS
 from catid2_jax.steps import export
+from catid2_jax.workdir import BUNDLE
 from tests.steps.trained import IDS, QUERIES, K, L, make, resolved, search
+
+DTYPES = ("float32", "bfloat16", "int8")
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +31,7 @@ def made(tmp_path_factory):
     # Checks at run time know no shape with a symbol for the batch size.
     jaxtyping.config.update("jaxtyping_disable", True)
     runs = {}
-    for param_dtype in ("float32", "int8"):
+    for param_dtype in DTYPES:
         system, place = resolved(workdir, param_dtype=param_dtype)
         export.run(view(system.config, ("retrieve", *TRAINED_READS), "export"), place, system)
         target = workdir.root / param_dtype
@@ -49,7 +52,7 @@ def refused(folder, system="", **settings):
     return error.value
 
 
-@pytest.mark.parametrize("param_dtype", ["float32", "int8"])
+@pytest.mark.parametrize("param_dtype", DTYPES)
 def test_it_finds_what_the_work_directory_finds(made, param_dtype):
     folder, run = made[param_dtype]
     retriever = catid2_jax.load(folder)
@@ -105,6 +108,17 @@ def test_what_says_so_is_sealed(copy):
     assert "changed since" in refused(copy).found
     (copy / BUNDLE).write_text("{")
     assert refused(copy).where == str(copy / BUNDLE)
+
+
+def test_no_other_verb_works_in_it(copy, capsys):
+    before = sorted(path.name for path in copy.iterdir())
+    with pytest.raises(SystemExit) as error:
+        cli.main(
+            lambda config, workdir: None, "", ["v", "--config=quickstart", f"--workdir={copy}"]
+        )
+    assert error.value.code == 2
+    assert capsys.readouterr().err.startswith(f"error: --workdir: found {copy}, a bundle")
+    assert sorted(path.name for path in copy.iterdir()) == before
 
 
 @pytest.mark.parametrize(
