@@ -128,15 +128,16 @@ def test_words_and_both_fused(served, retriever, words):
 
 def test_exactness(tiny_workdir, retriever):
     """With more beams than products everything is proven."""
-    few = catid2_jax.load(tiny_workdir, beams=3)
-    unproven = next(text for text in TEXTS if not few.search(text, k=3).proven)
-    with running(tiny_workdir, beams=3, max_beams=64, beam_rows=64, cache=8) as service:
-        (found,) = service.client.retrieve([unproven], k=3)
+    k = BEAMS
+    few = catid2_jax.load(tiny_workdir, beams=BEAMS)
+    unproven = next(text for text in TEXTS if not few.search(text, k=k).proven)
+    with running(tiny_workdir, max_beams=64, beam_rows=64, cache=8) as service:
+        (found,) = service.client.retrieve([unproven], k=k)
         assert found.proven is False
         for _ in range(2):  # searched for, and kept
-            (found,) = service.client.retrieve([unproven], k=3, exact=True)
+            (found,) = service.client.retrieve([unproven], k=k, exact=True)
             assert found.proven is True
-        everything = catid2_jax.load(tiny_workdir, beams=64).search(unproven, k=3)
+        everything = catid2_jax.load(tiny_workdir, beams=64).search(unproven, k=k)
         assert ids(found) == [hit.product.id for hit in everything]
         assert service.compilations.serving == 0
 
