@@ -14,10 +14,31 @@ CategoryPath = Annotated[
 CategoryText = Annotated[str, Field(min_length=1, max_length=4096)]
 
 
+_DEEPEST = 32
+
+
 class Strict(BaseModel):
     """A part of a request: unknown fields and values of another type are refused."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _plain(cls, values: Any) -> Any:
+        """JSON has escapes for halves of characters, which no text has, and no end of nesting."""
+        rest = [(values, 0)]
+        while rest:
+            value, depth = rest.pop()
+            if depth > _DEEPEST:
+                raise ValueError(f"nested more than {_DEEPEST} deep")
+            if isinstance(value, str) and not value.isascii():
+                if any("\ud800" <= letter <= "\udfff" for letter in value):
+                    raise ValueError("a lone surrogate in a text")
+            elif isinstance(value, dict):
+                rest += [(inner, depth + 1) for pair in value.items() for inner in pair]
+            elif isinstance(value, list):
+                rest += [(inner, depth + 1) for inner in value]
+        return values
 
 
 class AttributeFilter(Strict):

@@ -9,7 +9,6 @@ import os
 import pathlib
 import signal
 import socket
-import sys
 import time
 from collections.abc import Iterator
 
@@ -82,7 +81,6 @@ def serve(path: pathlib.Path, config: ServeConfig) -> None:
     Raises:
         InputError: the port cannot be had, or the retriever not be loaded.
     """
-    _log_to(sys.stderr.fileno() if sys.stderr else 2)
     with bound(config.host, config.port) as listener:
         console.print(f"loading {path} and compiling its search ...")
         service, compilations = make_service(path, config)
@@ -93,6 +91,7 @@ def serve(path: pathlib.Path, config: ServeConfig) -> None:
         address = f"[{config.host}]" if ":" in config.host else config.host
         version = service.living.current.name
         console.print(f"serving version {version} on http://{address}:{port}/")
+        _write_log()
         console.quiet = True  # what is printed of single queries is not for a server
         try:
             asyncio.run(server.serve([listener]))
@@ -168,9 +167,9 @@ def _uvicorn_config(app: FastAPI, config: ServeConfig) -> uvicorn.Config:
     )
 
 
-def _log_to(descriptor: int) -> None:
-    """Sends the log to a file descriptor, as JSON lines."""
-    handler = logging.StreamHandler(os.fdopen(os.dup(descriptor), "w", encoding="utf-8"))
+def _write_log() -> None:
+    """Sends the log to standard error, as JSON lines."""
+    handler = logging.StreamHandler()
     handler.setFormatter(JsonLines())
     for name, level in (("catid2_jax.serve", logging.INFO), ("uvicorn.error", logging.ERROR)):
         logger = logging.getLogger(name)

@@ -15,7 +15,8 @@ LAUNCH = pathlib.Path(__file__).parents[2] / "launch"
 
 @pytest.fixture
 def objects():
-    return {found["kind"]: found for found in yaml.safe_load_all((LAUNCH / "serve.yaml").open())}
+    text = (LAUNCH / "serve.yaml").read_text()
+    return {found["kind"]: found for found in yaml.safe_load_all(text)}
 
 
 @pytest.fixture
