@@ -66,6 +66,7 @@ def test_a_search_by_mouse(open_page, served):
     assert first.locator(".score").inner_text().startswith(f"{found.hits[0].score:.2f}")
     assert page.locator("#proof").inner_text() in ("proven", "not proven")
     assert page.url.endswith("?q=red%20camera")
+    assert not page.locator("#key").is_visible()
     assert page.wrong == []
     assert all(url.startswith(served.url) for url in page.asked if not url.startswith("data:"))
 
