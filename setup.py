@@ -69,19 +69,24 @@ TFDS = [
 INSPECT = ["ftfy>=6.3", "jinja2>=3.1", "py3langid>=0.4"]
 
 BERT = ["tokenizers>=0.22"]
+SERVE = ["fastapi>=0.115", "prometheus-client>=0.21", "uvicorn>=0.34"]
 
 TEST = [
     *BERT,
     *DATA,
     *INSPECT,
+    *SERVE,
     "beartype>=0.19",
+    "httpx>=0.28",
     "hypothesis>=6.100",
     "ir-measures>=0.3.3",
     "mypy>=1.13",
+    "playwright>=1.45",
     "pot>=0.9.5",
     "pytest>=8",
     "pytest-xdist>=3.6",
     "ruff>=0.8",
+    "schemathesis>=4",
     "tensorboard>=2.18",
 ]
 
@@ -110,7 +115,13 @@ setuptools.setup(
     python_requires=">=3.11",
     packages=setuptools.find_packages(include=["catid2_jax", "catid2_jax.*"]),
     package_data={
-        "catid2_jax": ["py.typed", "data/*.json", "data/tfds/checksums.tsv", "data/health/*.html"]
+        "catid2_jax": [
+            "py.typed",
+            "data/*.json",
+            "data/tfds/checksums.tsv",
+            "data/health/*.html",
+            "serving/*.html",
+        ]
     },
     cmdclass={"build_py": BuildWithFolders},
     entry_points={"console_scripts": ["catid2 = catid2_jax.cli:console"]},
@@ -124,6 +135,7 @@ setuptools.setup(
         "oracles": ORACLES,
         "tfds": TFDS,
         "seqio": SEQIO,
+        "serve": SERVE,
         "t5x": [*SEQIO, *T5X],
         "gpu": ["jax[cuda12]"],
         "tpu": ["jax[tpu]"],

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from catid2_jax.ablations import ABLATIONS
+from catid2_jax.bundle import is_bundle, load_bundle
 from catid2_jax.checkpoints.bert import copy_without_weights
 from catid2_jax.checkpoints.folder import load_pretrained
 from catid2_jax.config import SECTIONS, Config, as_nested_dict, build
@@ -76,7 +77,7 @@ __all__ = ["learn_docids", "load", "read_catalog", "train_retriever"]
 
 
 def load(workdir: str | os.PathLike[str], system: str = "", **retrieve: Any) -> ProductRetriever:
-    """A finished work directory's retriever.
+    """The retriever of a finished work directory, or of a bundle that `export` wrote.
 
     Args:
         workdir: the folder.
@@ -91,6 +92,8 @@ def load(workdir: str | os.PathLike[str], system: str = "", **retrieve: Any) -> 
             since its step was done, or it is the work of another version.
     """
     root = pathlib.Path(workdir)
+    if is_bundle(root):
+        return load_bundle(root, system, retrieve)
     steps = ["prepare"] if systems_in(root) else ["prepare", "embed", "docids"]
     for step in steps:
         _check_finished(root, root, step)

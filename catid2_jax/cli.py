@@ -21,7 +21,7 @@ from catid2_jax.errors import InputError, system_error
 from catid2_jax.lock import locked
 from catid2_jax.progress import console as output
 from catid2_jax.resources import config_path
-from catid2_jax.workdir import Workdir
+from catid2_jax.workdir import BUNDLE, Workdir
 
 VERBS = (
     "pipeline",
@@ -33,6 +33,7 @@ VERBS = (
     "evaluate",
     "reproduce",
     "export",
+    "serve",
     "inspect",
     "import_data",
     "convert_checkpoint",
@@ -132,6 +133,9 @@ def main(
             print(_help(about, config), flush=True)
             return
         frozen, workdir = freeze(config), pathlib.Path(given.workdir or f"runs/{name}")
+        if (workdir / BUNDLE).is_file():
+            expected = "a work directory; `serve` and `load` take bundles"
+            raise InputError("--workdir", f"{workdir}, a bundle", expected)
         if given.distributed:
             _join()
         with locked(workdir):

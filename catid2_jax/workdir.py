@@ -23,6 +23,9 @@ from catid2_jax.records import record_path as record_path
 from catid2_jax.records import write_record as write_record
 from catid2_jax.systems import ResolvedSystem
 
+BUNDLE = "bundle.json"
+"""Name of the file that makes a folder a bundle, see `bundle.py`, and no work directory."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Workdir:

@@ -565,7 +565,8 @@ def test_what_is_said_of_other_processes_names_the_flag(monkeypatch, capsys):
     )
 
 
-CONFIGURED = [verb for verb in cli.VERBS if verb not in ("import_data", "convert_checkpoint")]
+OTHERS = ("import_data", "convert_checkpoint", "serve")
+CONFIGURED = [verb for verb in cli.VERBS if verb not in OTHERS]
 
 
 def as_module(verb, monkeypatch, *arguments):
@@ -606,7 +607,7 @@ def test_the_help_has_the_values_of_the_configuration(flag, capsys):
     assert "--config.seq2seq_training.batch_size=128\n" in shown
 
 
-@pytest.mark.parametrize("verb", ["import_data", "convert_checkpoint"])
+@pytest.mark.parametrize("verb", OTHERS)
 def test_the_help_of_the_other_verbs(verb, monkeypatch, capsys):
     assert exit_code(as_command, verb, monkeypatch, "--help") == 0
     shown = capsys.readouterr().out

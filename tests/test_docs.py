@@ -33,6 +33,7 @@ from catid2_jax.retrievers.retriever import TRAINED, resolve_retriever
 from catid2_jax.schemes.rqvae.scheme import RQVAEScheme
 from catid2_jax.schemes.scheme import make_scheme, resolve_scheme
 from catid2_jax.seq2seq.search import retrieve
+from catid2_jax.serving.config import ServeConfig
 from catid2_jax.systems import SYSTEMS, resolve_system, resolve_systems
 from catid2_jax.training.optimizer import TrainingConfig
 from tests.test_layering import LAYERS
@@ -123,6 +124,8 @@ def check(folder, monkeypatch):
         if verb == "import_data":
             config = import_data.SOURCES[arguments[0]][0]
             monkeypatch.setitem(import_data.SOURCES, arguments[0], (config, lambda config: ()))
+        elif verb == "serve":
+            monkeypatch.setattr(module, "_serve", lambda workdir, config: None)
         elif verb == "convert_checkpoint":
             monkeypatch.setattr(module, "_convert", lambda flags: None)
         elif verb == "reproduce":
@@ -210,6 +213,7 @@ def test_fields_in_the_text_exist():
     ("page", "names"),
     [
         ("search.md", [field.name for field in dataclasses.fields(RetrieveConfig)]),
+        ("serving.md", [field.name for field in dataclasses.fields(ServeConfig)]),
         ("embeddings.md", [field.name for field in dataclasses.fields(EmbeddingConfig)]),
         ("data.md", [field.name for field in dataclasses.fields(PreprocessingConfig)]),
         ("data.md", list(import_data.SOURCES)),

@@ -30,9 +30,11 @@ LAYERS = (
     ("config_file", "config_help", "systems"),
     ("workdir",),
     ("loading",),
+    ("bundle",),
     ("steps",),
     ("reproduction",),
     ("api", "cli", "t5x"),
+    ("serving",),
     (
         "assign",
         "convert_checkpoint",
@@ -45,6 +47,7 @@ LAYERS = (
         "prepare",
         "reproduce",
         "retrieve",
+        "serve",
         "train",
     ),
 )

@@ -181,8 +181,8 @@ class VectorSource:
 
     @property
     def reads_texts(self) -> bool:
-        """Whether there is an encoder of texts."""
-        return self.encode is not None
+        """Whether there is an encoder of texts, or their words are all that is read."""
+        return self.encode is not None or not self.width
 
     def of_queries(
         self, texts: Sequence[str], vectors: np.ndarray | None = None, name: str = "queries"

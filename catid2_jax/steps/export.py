@@ -11,6 +11,9 @@ In the folder `export` of a system:
     products.txt         product id per document row
     export.json          what the function was made with, and how a query becomes tokens
 
+With the files that `catid2_jax/bundle.py` names it is a bundle: `load` and `serve` take it in the
+place of a work directory.
+
 A query's tokens are its pieces, cut to `source_tokens` - 1, then `end`, then `pad`; WordPiece's are
 what the library `tokenizers` gives by that file, which also cuts and pads. A network that reads
 vectors has `vector_width` instead. To retrieve:
@@ -27,7 +30,7 @@ may be exchanged for those of another catalogue of the same capacities.
 import contextlib
 import functools
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -35,6 +38,7 @@ import jax.export
 import jax.numpy as jnp
 import numpy as np
 
+from catid2_jax.bundle import leaf_name, write_bundle
 from catid2_jax.config import Config
 from catid2_jax.data.corpus import Catalog
 from catid2_jax.decoding.filters import FIELDS, FilterIndex, read_filter
@@ -73,7 +77,11 @@ def run(config: Config, place: Place, system: ResolvedSystem) -> None:
         mask = model.trie.mask(index.allowed(conditions, "config.retrieve"))
     tree = {"params": model.params, "trie": model.trie, "mask": mask}
     console.print(f"exporting {system.name} for {', '.join(PLATFORMS)} ...")
-    first_alone(functools.partial(_write, place.folder / "export", section, model, tree, catalog))
+    bundle = functools.partial(
+        write_bundle, config=config, place=place, model=model, filtered=mask is not None
+    )
+    target = place.folder / "export"
+    first_alone(functools.partial(_write, target, section, model, tree, catalog, bundle))
 
 
 def _write(
@@ -82,12 +90,14 @@ def _write(
     model: TrainedModel,
     tree: Any,
     catalog: Catalog,
+    bundle: Callable[[pathlib.Path], None],
 ) -> None:
     """Writes the files, which take the place of those of an earlier export all at once."""
     arrays, function = to_arrays(tree), export_retrieve(section, model, tree)
     with atomic_folder(target) as directory:
         _write_files(directory, section, model, arrays, function, catalog)
-    size = sum(path.stat().st_size for path in target.iterdir())
+        bundle(directory)
+    size = sum(path.stat().st_size for path in target.rglob("*") if path.is_file())
     console.print(f"{target}: {size / 2**20:.1f} MiB")
 
 
@@ -130,7 +140,7 @@ def _write_files(
 def to_arrays(tree: Any) -> dict[str, Any]:
     """The leaves of a tree by name, in types that NumPy knows."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
-    arrays = {_name(path): np.asarray(leaf) for path, leaf in leaves}
+    arrays = {leaf_name(path): np.asarray(leaf) for path, leaf in leaves}
     return {
         name: array.view(np.uint16) if array.dtype == jnp.bfloat16 else array
         for name, array in arrays.items()
@@ -144,7 +154,7 @@ def export_retrieve(section: RetrieveConfig, model: TrainedModel, tree: Any) -> 
     def from_arrays(arrays: dict[str, jax.Array]) -> Any:
         values = []
         for path, leaf in leaves:
-            value = arrays[_name(path)]
+            value = arrays[leaf_name(path)]
             if leaf.dtype == jnp.bfloat16:
                 value = jax.lax.bitcast_convert_type(value, jnp.bfloat16)
             values.append(value)
@@ -184,8 +194,3 @@ def _without_locations() -> Iterator[None]:
         yield
     finally:
         jax.config.update("jax_traceback_in_locations_limit", limit)
-
-
-def _name(path: tuple[Any, ...]) -> str:
-    """A leaf's path as a/b/0."""
-    return jax.tree_util.keystr(path, simple=True, separator="/")

@@ -18,7 +18,8 @@ LAUNCH = ROOT / "launch"
 def test_every_verb_that_runs_a_configuration_can_be_launched():
     """These, and no others, are `run(config, workdir)` behind the flags that `cli.main` reads."""
     runs = [verb for verb in VERBS if hasattr(importlib.import_module(f"catid2_jax.{verb}"), "run")]
-    assert set(VERBS) - set(runs) == {"convert_checkpoint", "import_data", "reproduce"}
+    others = {"convert_checkpoint", "import_data", "reproduce", "serve"}
+    assert set(VERBS) - set(runs) == others
     assert runpy.run_path(str(LAUNCH / "entry_points.py"))["VERBS"] == tuple(runs)
 
 
@@ -43,7 +44,13 @@ def test_two_processes_export_and_inspect_what_the_first_one_writes(tmp_path):
     files = {path.name for path in (work / "cat_id2" / "export").iterdir()}
     assert files == {
         "arrays.npz",
+        "bundle.json",
+        "catalog.parquet",
+        "codebooks.npy",
+        "constraints.jsonl",
+        "docids.jsonl",
         "export.json",
+        "ids.tsv",
         "products.txt",
         "retrieve.stablehlo",
         "vocabulary.model",

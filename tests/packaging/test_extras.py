@@ -28,6 +28,7 @@ WORKS = {  # what an extra is for, as a program that ends with an error unless i
     "data": "import datasets, duckdb; duckdb.sql('SELECT 1').arrow()",
     "embed": "import sentence_transformers",
     "inspect": "import ftfy, jinja2, py3langid",
+    "serve": "from catid2_jax.serving import server",
     "oracles": "import torch; from transformers import AutoTokenizer, T5ForConditionalGeneration",
     "seqio": "from catid2_jax.t5x import seqio_tasks, vocabulary",
     "t5x": "import cached_property, chex, clu.metrics, fiddle, gin, grain.python, seqio",

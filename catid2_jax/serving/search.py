@@ -1,0 +1,173 @@
+"""The search of one model in a few padded shapes, all of which are compiled before it serves."""
+
+import dataclasses
+import threading
+from collections import OrderedDict
+from collections.abc import Hashable, Iterator, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from catid2_jax.decoding.trie import NodeMask
+from catid2_jax.errors import InputError
+from catid2_jax.retrievers.generative import TrainedModel
+from catid2_jax.seq2seq.search import retrieve
+
+_retrieve = jax.jit(retrieve, static_argnames=("decoder", "beams", "k", "normalize_over"))
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """What one query has found.
+
+    Attributes:
+        rows: int32 [beams], rows of the catalogue, best first; -1 where there is no result.
+        scores: float32 [beams], log-probabilities of the IDs; -inf where there is no result.
+        bound: upper bound on the scores of products that the search did not reach.
+    """
+
+    rows: np.ndarray
+    scores: np.ndarray
+    bound: float
+
+    def proves(self, k: int) -> bool:
+        """Whether no product outside the first k can have a higher score than one of them."""
+        return bool(np.all(self.scores[:k] >= self.bound))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Mask:
+    """The products that a query may find, on the device and, for batches of several, here.
+
+    Attributes:
+        allowed: bool [N].
+        nodes: the mask of the trie's nodes, per level [E_l].
+        host: the same as NumPy arrays.
+    """
+
+    allowed: np.ndarray
+    nodes: NodeMask
+    host: tuple[np.ndarray, ...]
+
+
+class CompiledSearch:
+    """Beam search over a model's trie for batches of 1, 2, 4, ... queries.
+
+    A query's result does not depend on which queries share its batch: no operation of the network
+    or the search mixes rows, and what fills up a batch is thrown away.
+
+    Attributes:
+        model: the network and its trie.
+        beams: prefixes kept at each level of a first search.
+        max_beams: those of a last one; equal to `beams` if nothing is searched again.
+        beam_rows: most queries times beams of one call.
+    """
+
+    def __init__(self, model: TrainedModel, beams: int, max_beams: int, beam_rows: int) -> None:
+        """Takes the sizes.
+
+        Raises:
+            InputError: `beam_rows` is below the beams of one query, or `max_beams` below `beams`.
+        """
+        if max_beams and max_beams < beams:
+            raise InputError("max_beams", max_beams, f"at least beams = {beams}, or 0")
+        self.model, self.beams, self.max_beams = model, beams, max_beams or beams
+        self.beam_rows = beam_rows
+        if beam_rows < self.max_beams:
+            raise InputError(
+                "beam_rows",
+                f"{beam_rows}, in which no query has room",
+                f"at least the {self.max_beams} beams of one query",
+            )
+
+    @property
+    def widths(self) -> Iterator[int]:
+        """The numbers of beams that are searched with, each the double of the one before."""
+        beams = self.beams
+        while beams < self.max_beams:
+            yield beams
+            beams *= 2
+        yield self.max_beams
+
+    def shapes(self, beams: int) -> list[int]:
+        """The batch sizes for a number of beams: powers of two, and the most that has room.
+
+        The last one is the most queries of a batch.
+        """
+        most = self.beam_rows // beams
+        return [*(1 << power for power in range((most - 1).bit_length())), most]
+
+    def mask(self, allowed: np.ndarray) -> Mask:
+        """The mask of bool [N], one per product."""
+        nodes = self.model.trie.mask(allowed)
+        return Mask(allowed, nodes, tuple(map(np.asarray, nodes)))
+
+    def prepare(self, mask: Mask) -> None:
+        """Compiles every shape, with one mask for a batch and with one per query."""
+        form = self.model.source.form
+        other = dataclasses.replace(mask)
+        for beams in self.widths:
+            for batch in self.shapes(beams):
+                sources = np.zeros((batch, *form.shape), form.dtype)
+                self.run(sources, [mask] * batch, beams)
+                if batch > 1:
+                    self.run(sources, [mask] * (batch - 1) + [other], beams)
+
+    def run(self, sources: np.ndarray, masks: Sequence[Mask], beams: int) -> list[Found]:
+        """Searches for up to `shapes(beams)[-1]` queries at once.
+
+        Args:
+            sources: the queries as the network reads them, [Q, ...].
+            masks: what each of them may find.
+            beams: one of `widths`.
+        """
+        count = len(sources)
+        batch = next(shape for shape in self.shapes(beams) if shape >= count)
+        rows = np.resize(np.arange(count), batch)
+        nodes: NodeMask = masks[0].nodes
+        if any(mask is not masks[0] for mask in masks):
+            levels = zip(*(masks[row].host for row in rows.tolist()), strict=True)
+            nodes = tuple(jnp.asarray(np.stack(level)) for level in levels)
+        model = self.model
+        found = _retrieve(
+            model.decoder,
+            model.params,
+            jnp.asarray(sources[rows]),
+            model.trie,
+            beams=beams,
+            k=beams,
+            mask=nodes,
+            normalize_over=model.normalize_over,
+        )
+        documents, scores, bound = map(np.asarray, (found.documents, found.scores, found.bound))
+        return [Found(documents[n], scores[n], float(bound[n])) for n in range(count)]
+
+
+class LeastRecentlyUsed:
+    """A mapping of at most `size` entries, which forgets those that were not asked for longest."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._entries: OrderedDict[Hashable, object] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def get(self, key: Hashable) -> object | None:
+        """The value of a key, or None."""
+        with self._lock:
+            if key not in self._entries:
+                return None
+            self._entries.move_to_end(key)
+            return self._entries[key]
+
+    def put(self, key: Hashable, value: object) -> None:
+        """Keeps a value."""
+        with self._lock:
+            if self._size:
+                self._entries[key] = value
+                self._entries.move_to_end(key)
+                while len(self._entries) > self._size:
+                    self._entries.popitem(last=False)
