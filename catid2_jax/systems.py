@@ -550,8 +550,8 @@ def _row(entry: str, where: str) -> tuple[str, System]:
             raise InputError(
                 where,
                 repr(entry),
-                f"some of {rows}, a row of Tables 3 to 6 such as table3_hccl, or "
-                "package.module:Name, each with @SEED for a seed of its own",
+                f"some of {rows}, a row of Tables 3 to 6 such as table3_hccl, any of them with "
+                "@SEED for a seed of its own, or package.module:Name",
             )
         return entry, SYSTEMS[entry]
     found = resolve(entry, {}, where)

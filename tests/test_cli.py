@@ -287,8 +287,8 @@ BAD_ARGUMENTS = {
     ),
     "--config.retrieve.output=steps": "config.retrieve.output: found 'steps', expected another",
     "--config.retrieve.beams=0": "config.retrieve.beams: found 0, expected at least 1",
-    "--config.systems=('dpr',)": (
-        "config.systems: found 'dpr', expected some of cat_id2, cat_id2_literal, tiger, "
+    "--config.systems=('lightgcn',)": (
+        "config.systems: found 'lightgcn', expected some of cat_id2, cat_id2_literal, tiger"
     ),
     "--config.systems=no.such:System": "config.systems: found 'no.such:System', whose import fails",
     "--config.systems=collections:Counter": (

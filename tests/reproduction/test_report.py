@@ -97,7 +97,10 @@ def test_recall_stands_beside_the_paper_s():
 )
 def test_the_paper_s_set_is_that_of_the_same_language(name, expected):
     assert paper_set(name) == expected
-    paper = tables(name, GRID, ROWS)[0].rows[0][2]
+    table = tables(name, GRID, ROWS)[0]
+    assert table.columns.count("paper") == {"us": 2, "jp": 1}.get(expected, 0)
+    assert {len(row) for row in table.rows} == {len(table.columns)}
+    paper = table.rows[0][2]
     assert paper == {"us": "3.64", "jp": "4.90"}.get(expected, spread(ROWS[0].recall[10]))
 
 
