@@ -331,6 +331,9 @@ TERMS: Mapping[str, Callable[[TermInputs, LossWeights], Scalar]] = {
 }
 """The function of each term of Eq. 8 beside L_rq, by the name of its weight in `LossWeights`."""
 
+OF_CODEBOOKS = ("diversity",)
+"""The terms that move code vectors alone: no gradient of theirs reaches the encoder."""
+
 
 def dual_encoder_loss(
     queries: Float[Array, "B D"],

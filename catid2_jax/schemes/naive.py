@@ -8,6 +8,7 @@ import numpy as np
 from catid2_jax.constraints import at_least, check_fields
 from catid2_jax.data.corpus import Corpus
 from catid2_jax.docids.table import DocidTable, check_shape
+from catid2_jax.schemes.config import DocidsConfig, refuse_previous
 from catid2_jax.schemes.scheme import Run
 
 
@@ -19,10 +20,12 @@ class NaiveDocids:
         base: K, the base of the numbers: 10 for decimal digits.
         padded: whether shorter numbers get zeros in front, so that all IDs have the same length;
             without these, 10 numbers have one digit, 90 have two, and so on.
+        docids: an earlier state to continue, which is refused.
     """
 
     base: Annotated[int, at_least(2)] = 10
     padded: bool = False
+    docids: DocidsConfig = DocidsConfig()
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -32,8 +35,10 @@ class NaiveDocids:
         """Draws the numbers and writes their digits.
 
         Raises:
-            InputError: more documents than numbers of the most digits that an ID may have.
+            InputError: more documents than numbers of the most digits that an ID may have, or an
+                earlier state to continue.
         """
+        refuse_previous(self.docids)
         numbers = np.random.default_rng(run.seed).permutation(len(corpus))
         codes = digits(numbers, self.base, self.padded)
         check_shape(codes.shape[1], self.base)

@@ -15,6 +15,7 @@ from catid2_jax.data.corpus import Corpus
 from catid2_jax.docids.table import DocidTable
 from catid2_jax.errors import InputError
 from catid2_jax.schemes.category_prefix import category_codes
+from catid2_jax.schemes.config import DocidsConfig, refuse_previous
 from catid2_jax.schemes.scheme import Run
 
 _MOST_LEVELS = 26
@@ -36,12 +37,14 @@ class TreeKMeans:
             shorter has a number of its own in their place.
         levels: L, the most codes that an ID may have, those of its category among them. A cluster
             with more documents than the codes below it can tell apart is divided evenly.
+        docids: an earlier state to continue, which is refused.
     """
 
     branches: Annotated[int, at_least(2)] = 10
     leaf_size: PositiveInt = 100
     category_levels: NonNegativeInt = 0
     levels: Annotated[int, at_least(1), at_most(_MOST_LEVELS)] = 8
+    docids: DocidsConfig = DocidsConfig()
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -56,8 +59,10 @@ class TreeKMeans:
         """Clusters the embeddings from the root down.
 
         Raises:
-            InputError: categories are asked for and no product has one, or more documents than IDs.
+            InputError: categories are asked for and no product has one, more documents than IDs,
+                or an earlier state to continue.
         """
+        refuse_previous(self.docids)
         vectors = np.asarray(corpus.embeddings)
         codes = np.full((len(corpus), self.levels), -1, np.int64)
         codes[:, : self.category_levels] = self._categories(corpus.catalog.paths)

@@ -215,13 +215,20 @@ def test_no_stage_2_and_no_record(trained, tmp_path):
             read_checkpoint(folder)
 
 
-def test_a_network_that_reads_vectors(trained, tmp_path):
+@pytest.mark.parametrize(
+    ("section", "field", "value", "expected"),
+    [
+        ("t5", "memory_tokens", 4, r"reads vectors \(memory_tokens = 4\), expected a T5"),
+        ("seq2seq", "decoder", "pawa", "a network of the decoder 'pawa', expected that of 't5'"),
+    ],
+)
+def test_a_network_that_is_no_t5_of_texts(trained, tmp_path, section, field, value, expected):
     shutil.copytree(trained[0] / "tiger", tmp_path / "tiger")
     path = tmp_path / "tiger/steps/train_seq2seq.json"
     record = read_sealed(path)
-    record["config"]["t5"]["memory_tokens"] = 4
+    record["config"][section][field] = value
     write_sealed(path, record)
-    with pytest.raises(InputError, match=r"reads vectors \(memory_tokens = 4\), expected a T5"):
+    with pytest.raises(InputError, match=expected):
         read_checkpoint(tmp_path / "tiger")
 
 

@@ -48,7 +48,11 @@ def test_a_single_document():
     assert learn(1).codes.tolist() == [[0]]
 
 
-def test_a_base_that_is_none():
+@pytest.mark.parametrize(
+    ("settings", "where", "found"),
+    [({"base": 1}, "base", "1"), ({"previous": "earlier"}, "previous", "'earlier'")],
+)
+def test_settings_that_are_refused(settings, where, found):
     with pytest.raises(InputError) as error:
-        learn(3, base=1)
-    assert (error.value.where, error.value.found) == ("base", "1")
+        learn(3, **settings)
+    assert (error.value.where, error.value.found) == (where, found)

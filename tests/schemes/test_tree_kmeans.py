@@ -132,6 +132,7 @@ def test_clusters_are_within_the_category():
         ([("A",)], {"category_levels": 8}, "category_levels", "8 with 8 levels"),
         ([()], {"branches": 1}, "branches", "1"),
         ([()], {"leaf_size": 0}, "leaf_size", "0"),
+        ([()], {"previous": "earlier"}, "previous", "'earlier'"),
         ([()], {"levels": 27}, "levels", "27"),
         ([()], {"levels": 2, "branches": 3, "leaf_size": 3}, "levels", "2 with 10 documents"),
         (

@@ -42,7 +42,13 @@ CONFIG = T5Config(
     num_decoder_layers=1,
     dropout_rate=0.1,
 )
-OBJECTIVE = Seq2SeqObjective(0.3, (1.0, 0.5, 0.25), 0.1, 1e-3, microbatches=2)
+OBJECTIVE = Seq2SeqObjective(
+    source_dropout=0.3,
+    position_weights=(1.0, 0.5, 0.25),
+    label_smoothing=0.1,
+    z_loss=1e-3,
+    microbatches=2,
+)
 WORDS = ("red", "blue", "steel", "oak", "lamp", "shoe", "kettle", "chair", "small", "large")
 PAIRS = 64
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from catid2_jax.losses import LossWeights, log_mean_probabilities
+from catid2_jax.losses import OF_CODEBOOKS, LossWeights, log_mean_probabilities
 from catid2_jax.models.rqvae import RQVAE
 from catid2_jax.schemes.rqvae.step import RQVAEData, forward
 from catid2_jax.types import Scalar
@@ -25,9 +25,9 @@ def make_diagnosis(
     """Makes a function of the parameters that measures the terms on a sample of the corpus.
 
     Its figures are `gradient_norm/TERM`, the Euclidean norm of the gradient of each weighted term
-    by the encoder's parameters, and `usage_correlation/level_l`, the correlation over the codes
-    in use of the logarithms of soft usage, mean p^l, and of hard usage, how many documents have
-    the code.
+    by the encoder's parameters, for terms that reach these, and `usage_correlation/level_l`, the
+    correlation over the codes in use of the logarithms of soft usage, mean p^l, and of hard usage,
+    how many documents have the code.
 
     Args:
         model: the RQ-VAE.
@@ -56,7 +56,7 @@ def make_diagnosis(
             functools.partial(terms, batch=batch), params, has_aux=True
         )
         norms = {}
-        for name in weighted:
+        for name in (name for name in weighted if name not in OF_CODEBOOKS):
             chosen = {other: jnp.float32(other == name) for other in weighted}
             (gradient,) = pull_back(chosen)
             encoder = {part: g for part, g in gradient.items() if part.startswith("encoder")}

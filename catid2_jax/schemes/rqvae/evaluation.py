@@ -10,7 +10,7 @@ import numpy as np
 
 from catid2_jax.docids.collisions import collision_rate
 from catid2_jax.docids.quality import docid_quality, neighbor_pairs, quantization_error
-from catid2_jax.losses import TERMS, LossWeights
+from catid2_jax.losses import OF_CODEBOOKS, TERMS, LossWeights
 from catid2_jax.models.residual_quantizer import quantize
 from catid2_jax.models.rqvae import RQVAE, RQVAEConfig
 from catid2_jax.ops.similarity import normalize
@@ -78,7 +78,11 @@ def figure_names(config: RQVAEConfig) -> tuple[str, ...]:
         ),
         *(f"common_prefix/{name}" for name in pairs),
         "reconstruction_cosine",
-        *(f"gradient_norm/{term}" for term in ("residual_quantization", *TERMS)),
+        *(
+            f"gradient_norm/{term}"
+            for term in ("residual_quantization", *TERMS)
+            if term not in OF_CODEBOOKS
+        ),
     )
 
 

@@ -152,7 +152,7 @@ def test_bad_products_leave_the_earlier_catalogue(tmp_path):
     spaced = batch(MUG, ("p 2", "Pen", PATH, None, None))
     with pytest.raises(
         InputError,
-        match="products: row 2, column 'id': found id 'p 2', expected text",
+        match="products: row 2, column 'id': found id 'p 2', expected no white space",
     ):
         write_dataset(Source([spaced]), tmp_path)
     with pytest.raises(InputError) as caught:

@@ -113,7 +113,7 @@ def test_queries_without_splits_are_parted_by_their_ids_alone():
         ),
         (
             ("q 2", "cup", "a", "E", "train"),
-            "judgements: row 2, column 'query_id': found id 'q 2', expected text without whit",
+            "judgements: row 2, column 'query_id': found id 'q 2', expected no white space",
         ),
         (
             ("q", "cup", "a", "E", "train"),

@@ -7,8 +7,10 @@ import pytest
 
 from catid2_jax import losses
 from catid2_jax.models.rqvae import RQVAE
+from catid2_jax.ops.kmeans import even_clusters
+from catid2_jax.ops.letter import collaborative_loss, diversity_loss
 from catid2_jax.schemes.rqvae.diagnosis import make_diagnosis, term_problems
-from catid2_jax.schemes.rqvae.step import RQVAEData
+from catid2_jax.schemes.rqvae.step import RQVAEData, forward
 from tests.plain import plain_rqvae, plain_weights
 
 CONFIG = plain_rqvae(
@@ -20,8 +22,16 @@ CATEGORIES = np.array([[i % 2, i % 4] for i in range(30)], np.int32)
 SEARCHED = np.arange(30) % 3 > 0
 MODEL = RQVAE(CONFIG, embedding_dim=8)
 WEIGHTS = plain_weights(
-    reconstruction=0.5, hierarchical_class=0.2, cluster_scale=0.7, query_alignment=0.4
+    reconstruction=0.5,
+    hierarchical_class=0.2,
+    cluster_scale=0.7,
+    query_alignment=0.4,
+    collaborative=0.6,
+    diversity=0.8,
+    code_groups=2,
 )
+VECTORS = GENERATOR.normal(size=(30, 4)).astype(np.float32)
+DATA = RQVAEData(X, CATEGORIES, QUERIES, SEARCHED, VECTORS, ~SEARCHED)
 
 
 @pytest.fixture(scope="module")
@@ -36,8 +46,7 @@ def params():
 
 @pytest.fixture(scope="module")
 def figures(params):
-    data = RQVAEData(X, CATEGORIES, QUERIES, SEARCHED)
-    return make_diagnosis(MODEL, WEIGHTS, data, seed=0)(params)
+    return make_diagnosis(MODEL, WEIGHTS, DATA, seed=0)(params)
 
 
 def output_of(params):
@@ -64,7 +73,26 @@ def weighted_terms(params):
         "cluster_scale": 0.7 * sum(map(losses.cluster_scale_constraint_loss, levels)),
         "query_alignment": 0.4
         * losses.query_alignment_loss(queries, q.quantized, jnp.asarray(SEARCHED), 0.1),
+        "collaborative": 0.6
+        * collaborative_loss(q.quantized, jnp.asarray(VECTORS), jnp.asarray(~SEARCHED), 0.1),
     }
+
+
+def test_the_diversity_of_a_step_moves_the_code_vectors_alone(params):
+    def diversity(params):
+        batch = jax.tree.map(jnp.asarray, DATA)
+        _, terms = forward(MODEL, params, batch, WEIGHTS, jax.random.key(0), jax.random.key(1))
+        return terms["diversity"]
+
+    value, gradient = jax.jit(jax.value_and_grad(diversity))(params)
+    codebooks, codes = params["quantizer"]["codebooks"], output_of(params).quantization.codes
+    levels = [
+        diversity_loss(codebooks[level], codes[:, level], even_clusters(codebooks[level], 2))
+        for level in range(3)
+    ]
+    np.testing.assert_allclose(value, np.mean(levels), rtol=1e-5)
+    moved = {part for part, g in gradient.items() if any(map(np.any, jax.tree.leaves(g)))}
+    assert moved == {"quantizer"}
 
 
 def test_gradient_norms_are_those_of_each_weighted_term_alone(params, figures):
