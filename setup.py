@@ -80,6 +80,7 @@ TEST = [
     "httpx>=0.28",
     "hypothesis>=6.100",
     "ir-measures>=0.3.3",
+    "kubernetes-validate>=1.31",
     "mypy>=1.13",
     "playwright>=1.45",
     "pot>=0.9.5",

@@ -89,7 +89,7 @@ def _guard(key: str, closed: bool = False) -> Any:
     """
     scheme = HTTPBearer(auto_error=False)
 
-    def check(
+    async def check(  # a plain function would go through a thread
         given: Annotated[HTTPAuthorizationCredentials | None, Security(scheme)],
     ) -> None:
         if not key and not closed:
