@@ -219,7 +219,12 @@ def test_filters_in_files(tmp_path):
 @pytest.mark.parametrize(
     ("name", "field", "text", "message"),
     [
-        ("x.txt", "allow_ids", "p1\ntwo words\n", "x.txt:2: found id 'two words', expected no white"),
+        (
+            "x.txt",
+            "allow_ids",
+            "p1\ntwo words\n",
+            "x.txt:2: found id 'two words', expected no white",
+        ),
         ("x.jsonl", "deny_ids", '{"ID": 3}\n', "x.jsonl:1: found the fields 'ID', expected also"),
         ("x.jsonl", "deny_ids", "p1\n", "x.jsonl:1: found invalid JSON"),
         ("x.txt", "deny_categories", "A > > B\n", "x.txt:1: found category ' ', expected text"),
