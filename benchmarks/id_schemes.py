@@ -35,9 +35,9 @@ import scipy.stats
 from id_proxies import Judged, proxies
 
 import catid2_jax
-from catid2_jax.data.catalog import Product, product_text
+from catid2_jax.data.catalog import product_text
 from catid2_jax.data.category_tree import category_ids
-from catid2_jax.data.corpus import Catalog, Corpus
+from catid2_jax.data.corpus import Catalog, Corpus, QuerySet
 from catid2_jax.data.queries import read_qrels, read_queries
 from catid2_jax.docids.collisions import collision_rate
 from catid2_jax.docids.quality import category_agreement, codebook_usage
@@ -48,7 +48,9 @@ from catid2_jax.evaluation.recall import recall_per_query
 from catid2_jax.evaluation.significance import bootstrap
 from catid2_jax.files import write_json
 from catid2_jax.retrievers.bm25 import BM25Retriever
-from catid2_jax.types import GRADES, Qrels
+from catid2_jax.retrievers.nearest_query import NearestQueryRetriever
+from catid2_jax.retrievers.retriever import Retriever
+from catid2_jax.types import Qrels, Query
 
 SCHEMES = (
     *("random_ids", "category_prefix", "rq_kmeans", "rq_kmeans:codebook_size=64"),
@@ -206,38 +208,18 @@ def run(data: Data, scheme: str, seed: int, folder: pathlib.Path, stage_2: str) 
 def rank(data: Data, scheme: str, folder: pathlib.Path) -> None:
     """Keeps the rankings of a row of `WITHOUT_IDS`."""
     train = data.splits["train"]
-    known = [Product(query, text, "", ()) for query, text in train.texts.items()]
-    catalog = data.catalog if scheme == "bm25" else Catalog.from_products(known)
-    retriever = BM25Retriever(Corpus(catalog))
+    known = [Query(query, text) for query, text in train.texts.items()]
+    corpus = Corpus(data.catalog, queries=QuerySet(known, train.qrels))
+    retriever: Retriever = BM25Retriever(corpus)
+    if scheme != "bm25":
+        retriever = NearestQueryRetriever(corpus, substitutes=scheme == "nearest_query")
     for split, queries in data.splits.items():
         if split != "train":
-            found = retriever.search(list(queries.texts.values()), max(CUTOFFS))
-            rankings = {}
-            for query, rows, scores in zip(
-                queries.texts, found.documents.tolist(), found.scores.tolist(), strict=True
-            ):
-                best = {
-                    catalog.ids[row]: score
-                    for row, score in zip(rows, scores, strict=True)
-                    if row >= 0
-                }
-                if scheme != "bm25":
-                    best = judged_near(best, train.qrels, scheme == "nearest_exact")
-                rankings[query] = sorted(best, key=best.__getitem__, reverse=True)[: max(CUTOFFS)]
+            found = retriever.search(list(queries.texts.values()), max(CUTOFFS)).documents
+            ranked = [[corpus.catalog.ids[row] for row in rows if row >= 0] for rows in found]
+            rankings = dict(zip(queries.texts, ranked, strict=True))
             write_json(folder / f"run.{split}.json", rankings)
     write_json(folder / "seconds.json", {})
-
-
-def judged_near(
-    queries: Mapping[str, float], qrels: Qrels, exact: bool
-) -> dict[str, tuple[float, int]]:
-    """The products of the queries found, with the best query's score and the grade there."""
-    best: dict[str, tuple[float, int]] = {}
-    for query, score in queries.items():
-        for product, grade in qrels.get(query, {}).items():
-            if grade >= GRADES["E"] or not exact:
-                best[product] = max(best.get(product, (0.0, 0)), (score, grade))
-    return best
 
 
 def recalls(data: Data, folder: pathlib.Path, split: str, labels: Sequence[str]) -> np.ndarray:

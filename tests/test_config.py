@@ -450,7 +450,7 @@ def test_every_field_is_described_once_in_the_order_of_its_class():
         "genret": "batch_size codebook_size commitment hidden_dims latent_dim learning_rate levels "
         "retrieval steps temperature",
         "naive": "base padded",
-        "nearest_query": "language",
+        "nearest_query": "language substitutes",
         "random": "codebook_size levels",
         "residual_kmeans": "balanced category_weight codebook_size levels query_weight standardize",
         "tree_kmeans": "branches category_levels leaf_size levels",

@@ -23,13 +23,16 @@ class NearestQueryRetriever(Retriever):
     needs_embeddings = False
     needs_queries = True
 
-    def __init__(self, corpus: Corpus, language: Language = "english") -> None:
+    def __init__(
+        self, corpus: Corpus, language: Language = "english", substitutes: bool = True
+    ) -> None:
         """Indexes the training queries that have products.
 
         Args:
             corpus: the products, and the training queries with their relevant products.
             language: whose stop words BM25 leaves out of the queries; "spanish" and "japanese" also
                 take letters without accents and in their compatibility form.
+            substitutes: whether products below the highest grade are found, too.
 
         Raises:
             InputError: no training query has a product, or an unknown language.
@@ -44,7 +47,8 @@ class NearestQueryRetriever(Retriever):
             for product, grade in known.qrels[query.id].items()
         ]
         self._query, self._product, grades = np.array(pairs).T
-        self._share = grades / max(GRADES.values())
+        share = grades / max(GRADES.values())
+        self._share = share if substitutes else share * (share == 1)
         self._size, self._count = len(corpus), len(judged)
         self._index = BM25Index([query.text for query in judged], "queries", language=language)
 

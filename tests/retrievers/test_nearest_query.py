@@ -25,14 +25,14 @@ def corpus(training=TRAINING):
     return Corpus(Catalog.from_products(products), queries=QuerySet(queries, qrels))
 
 
-def written_out(query, allowed=range(6)):
+def written_out(query, allowed=range(6), lowest=0):
     """(row, score) of all products that are found, by the sums of Lucene's BM25."""
     texts = [(name, text) for name, (text, judged) in TRAINING.items() if judged]
     best = {}
     for name, score in lucene_bm25(query, texts):
         for product, grade in TRAINING[name][1].items():
             row = int(product[1:])
-            if row in allowed:
+            if row in allowed and grade >= lowest:
                 best[row] = max(best.get(row, 0.0), score * grade / 3)
     return sorted(best.items(), key=lambda item: (-item[1], item[0]))
 
@@ -59,6 +59,14 @@ def test_products_of_the_nearest_query_come_first_by_grade(monkeypatch, k, score
     check(found, QUERIES, k, [range(6)] * 3)
     assert found.documents[0, 0] == 1  # exact for both
     assert found.proven is None
+
+
+def test_substitutes_can_be_left_out():
+    found = NearestQueryRetriever(corpus(), substitutes=False).search(QUERIES, 9)
+    for number, query in enumerate(QUERIES):
+        rows = [row for row, _ in written_out(query, lowest=3)]
+        there = found.documents[number] >= 0
+        assert found.documents[number][there].tolist() == rows
 
 
 def test_only_what_is_allowed_is_found():
