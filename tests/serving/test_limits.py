@@ -108,7 +108,9 @@ def test_fields_of_products_that_are_no_plain_json(tiny_workdir, extra):
     with running(tiny_workdir) as service:
         headers = {"content-type": "application/json", "authorization": "Bearer admin"}
         url = f"{service.url}/v1/admin/products"
-        answer = httpx.post(url, content=text % (extra, b'"<a_0><b_0><c_0>"'), headers=headers, timeout=30)
+        answer = httpx.post(
+            url, content=text % (extra, b'"<a_0><b_0><c_0>"'), headers=headers, timeout=30
+        )
         assert answer.status_code == 422
 
 
