@@ -224,26 +224,37 @@ def transformers_search(version: Any, workdir: pathlib.Path) -> None:
 
     from catid2_jax.checkpoints.folder import read_checkpoint, write_checkpoint
     from catid2_jax.checkpoints.id_rows import find_vocabulary
+    from catid2_jax.checkpoints.trained import system_folder
     from catid2_jax.serving.search import CompiledSearch, Found
+    from catid2_jax.training.checkpoint import newest_step
 
-    checkpoint = read_checkpoint(workdir)
-    with tempfile.TemporaryDirectory() as folder:
-        target = pathlib.Path(folder) / "peer"
+    folder = system_folder(workdir, "seq2seq")
+    best = folder is not None and newest_step(folder / "seq2seq" / "best") is not None
+    checkpoint = read_checkpoint(workdir, "best" if best else "last")
+    with tempfile.TemporaryDirectory() as temporary:
+        target = pathlib.Path(temporary) / "peer"
         write_checkpoint(target, "huggingface", checkpoint, find_vocabulary(checkpoint))
         network = transformers.T5ForConditionalGeneration.from_pretrained(target).eval()
 
-    class Level(transformers.LogitsProcessor):  # type: ignore[misc]
-        """Lets the codes of a level compete with each other alone, where training did."""
+    class Constraint(transformers.LogitsProcessor):  # type: ignore[misc]
+        """The tokens that continue a prefix; those of a level compete where training had it so."""
 
-        def __init__(self, first: int, size: int) -> None:
-            self.first, self.size = first, size
+        def __init__(self, trie: dict[int, Any], decoder: Any, over_level: bool) -> None:
+            self.trie, self.over_level = trie, over_level
+            self.first, self.size = decoder.first_id_token, decoder.codebook_size
 
         def __call__(self, ids: Any, scores: Any) -> Any:
             start = self.first + (ids.shape[1] - 1) * self.size
-            level = slice(start, start + self.size)
-            alone = torch.full_like(scores, -float("inf"))
-            alone[:, level] = torch.log_softmax(scores[:, level], dim=-1)
-            return alone
+            if self.over_level:
+                scores = scores - scores[:, start : start + self.size].logsumexp(1, keepdim=True)
+            allowed = torch.full_like(scores, -float("inf"))
+            for row, tokens in enumerate(ids.tolist()):
+                node = self.trie
+                for token in tokens[1:]:
+                    node = node.get(token, {})  # none beneath a beam of score -inf
+                following = list(node)
+                allowed[row, following] = scores[row, following]
+            return allowed
 
     class TransformersSearch(CompiledSearch):
         """The search of the peer; nothing is compiled."""
@@ -251,31 +262,27 @@ def transformers_search(version: Any, workdir: pathlib.Path) -> None:
         def __init__(self, *arguments: Any) -> None:
             super().__init__(*arguments)
             table, decoder = self.model.table, self.model.decoder
-            self._trie: dict[int, Any] = {}
+            trie: dict[int, Any] = {}
             self._rows: dict[tuple[int, ...], int] = {}
             levels = np.arange(table.levels) * decoder.codebook_size
             for row, tokens in enumerate((table.codes + decoder.first_id_token + levels).tolist()):
                 self._rows[tuple(tokens)] = row
-                node = self._trie
+                node = trie
                 for token in tokens:
                     node = node.setdefault(token, {})
-            processors = []
-            if self.model.normalize_over != "full":
-                processors.append(Level(decoder.first_id_token, decoder.codebook_size))
-            self._processors = transformers.LogitsProcessorList(processors)
+            constraint = Constraint(trie, decoder, self.model.normalize_over != "full")
+            self._processors = transformers.LogitsProcessorList([constraint])
 
         def prepare(self, mask: Any) -> None:
             """Nothing is compiled."""
 
         def run(self, sources: Any, masks: Any, beams: int) -> list[Found]:
             """As `CompiledSearch.run`."""
-            allowed = lambda _, ids: list(self._node(ids.tolist()[1:]))  # noqa: E731
             with torch.no_grad():
                 found = network.generate(
                     input_ids=torch.tensor(sources, dtype=torch.long),
                     attention_mask=torch.tensor(sources != 0, dtype=torch.long),
                     logits_processor=self._processors,
-                    prefix_allowed_tokens_fn=allowed,
                     num_beams=beams,
                     num_return_sequences=beams,
                     do_sample=False,
@@ -290,12 +297,6 @@ def transformers_search(version: Any, workdir: pathlib.Path) -> None:
             sequences = found.sequences[:, 1 : levels + 1].reshape(len(sources), beams, levels)
             scores = found.sequences_scores.reshape(len(sources), beams).numpy()
             return [self._found(*pair) for pair in zip(sequences.tolist(), scores, strict=True)]
-
-        def _node(self, tokens: list[int]) -> dict[int, Any]:
-            node = self._trie
-            for token in tokens:
-                node = node.get(token, {})
-            return node or self._trie  # a beam of score -inf, which must go somewhere
 
         def _found(self, sequences: list[list[int]], scores: np.ndarray) -> Found:
             rows = np.array([self._rows.get(tuple(tokens), -1) for tokens in sequences])

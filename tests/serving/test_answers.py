@@ -128,10 +128,10 @@ def test_words_and_both_fused(served, retriever, words):
 
 def test_exactness(tiny_workdir, retriever):
     """With more beams than products everything is proven."""
-    k = BEAMS
-    few = catid2_jax.load(tiny_workdir, beams=BEAMS)
+    k = 32
+    few = catid2_jax.load(tiny_workdir, beams=k)
     unproven = next(text for text in TEXTS if not few.search(text, k=k).proven)
-    with running(tiny_workdir, max_beams=64, beam_rows=64, cache=8) as service:
+    with running(tiny_workdir, beams=k, max_beams=64, beam_rows=64, cache=8) as service:
         (found,) = service.client.retrieve([unproven], k=k)
         assert found.proven is False
         for _ in range(2):  # searched for, and kept
