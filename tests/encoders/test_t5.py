@@ -164,6 +164,7 @@ def results(tmp_path_factory):
     }
 
 
+@pytest.mark.slow
 def test_the_vectors_do_not_depend_on_devices_and_processes(results):
     expected = results["1"][0]
     assert expected.std() > 0.1

@@ -139,6 +139,7 @@ def test_two_processes_that_are_preempted_save_and_go_on(tmp_path, stage, part, 
     check(stopped, whole, [f"cat_id2/{part}"], curves=2)
 
 
+@pytest.mark.slow
 def test_bad_input_ends_both_processes_with_one_line(tmp_path):
     bad = tmp_path / "catalog.jsonl"
     bad.write_text("nonsense\n")

@@ -72,6 +72,7 @@ def test_every_pair_has_a_negative():
         make_tower_data(CORPUS, QUERIES, sources, products, [[]] * 4)
 
 
+@pytest.mark.slow
 def test_the_loss_of_a_step_is_numpy_s_over_the_batch():
     """A product that is relevant to a query is no negative of it, wherever it comes from."""
     tower = Tower(Transformer(SMALL, 128))
@@ -116,7 +117,7 @@ def config(reads, **changes):
     return freeze(values)
 
 
-@pytest.mark.parametrize("reads", ["vectors", "text"])
+@pytest.mark.parametrize("reads", ["vectors", pytest.param("text", marks=pytest.mark.slow)])
 def test_a_run_finds_more_than_chance_and_can_be_loaded(tmp_path, reads):
     workdir = Workdir(tmp_path)
     run_until(config(reads), workdir, "evaluate")

@@ -234,6 +234,7 @@ def test_recall_on_dev_is_that_of_the_teacher_forced_ranking(vocabulary, tmp_pat
     assert figures["dev/recall@1"] < figures["dev/recall@3"]
 
 
+@pytest.mark.slow
 def test_training_ends_when_recall_no_longer_rises_and_keeps_the_best(vocabulary, tmp_path):
     training = dataclasses.replace(
         TRAINING, epochs=200, best_metric="dev/recall@1", patience=3, learning_rate=0.02

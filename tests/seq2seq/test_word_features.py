@@ -7,9 +7,11 @@ import catid2_jax
 from catid2_jax.data.catalog import Product
 from catid2_jax.data.corpus import Catalog
 from catid2_jax.docids.table import DocidTable
+from catid2_jax.docids.vocabulary import CodeVocabulary
 from catid2_jax.encoders.hashed_words import hashed_words
 from catid2_jax.errors import InputError
 from catid2_jax.seq2seq.config import Seq2SeqConfig
+from catid2_jax.seq2seq.source import VectorSource
 
 TITLES = ("red kettle", "green lamp", "oak table", "steel spoon", "wool scarf", "paper cup")
 CATALOG = Catalog.from_products(Product(f"p{i}", title, "", ()) for i, title in enumerate(TITLES))
@@ -40,7 +42,13 @@ def trained(word_features, embeddings=SAME, query_vectors=SAME[:1]):
     )
 
 
-@pytest.mark.parametrize("known", [(SAME, SAME[:1]), (None, None)], ids=["beside", "alone"])
+@pytest.mark.parametrize(
+    "known",
+    [
+        pytest.param((SAME, SAME[:1]), id="beside"),
+        pytest.param((None, None), id="alone", marks=pytest.mark.slow),
+    ],
+)
 def test_words_find_what_vectors_cannot_tell_apart(known):
     queries = ["a steel spoon", "the green lamp", "paper cups"]
     found = trained(256, *known).search(queries, 1, vectors=None if known[0] is None else SAME[:3])
@@ -48,7 +56,7 @@ def test_words_find_what_vectors_cannot_tell_apart(known):
 
 
 def test_vectors_and_words_count_alike():
-    source = trained(32).retriever.model.source
+    source = VectorSource(CodeVocabulary(2, 3), 8, word_features=32)
     found = source.of_queries(["wool"], 7 * SAME[:1])
     assert source.form.shape == (40,)
     np.testing.assert_allclose(found[:, :8], np.full((1, 8), 8**-0.5), rtol=1e-6)

@@ -126,6 +126,7 @@ def test_words_and_both_fused(served, retriever, words):
     assert [scores[product] for product in ids(both)] == pytest.approx(best)
 
 
+@pytest.mark.slow
 def test_exactness(tiny_workdir, retriever):
     """With more beams than products everything is proven."""
     k = 32

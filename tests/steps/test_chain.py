@@ -305,6 +305,7 @@ def check_kills(done, tmp_path, moments):
     check_results(done, workdir)
 
 
+@pytest.mark.slow
 def test_a_kill_in_stage_2_changes_nothing(done, tmp_path):
     check_kills(done, tmp_path, ["in stage 2"])
 

@@ -18,6 +18,7 @@ from tests.training.processes import free_port, start, wait_for
 SCRIPT = pathlib.Path(__file__).parent / "sharded_training.py"
 
 
+TWO = pytest.param("2", marks=pytest.mark.slow)
 EIGHT = pytest.param("8", marks=pytest.mark.slow)
 PROCESSES = pytest.param("2 x 2", marks=pytest.mark.slow)
 
@@ -44,7 +45,7 @@ def results(tmp_path_factory):
     return Results(tmp_path_factory)
 
 
-@pytest.mark.parametrize("devices", ["2", EIGHT, PROCESSES])
+@pytest.mark.parametrize("devices", [TWO, EIGHT, PROCESSES])
 def test_gradients_parameters_and_figures_are_those_of_one_device(results, devices):
     expected, found = results["1"][1], results[devices][1]
     assert found.keys() == expected.keys()
@@ -59,8 +60,8 @@ def test_gradients_parameters_and_figures_are_those_of_one_device(results, devic
 @pytest.mark.parametrize(
     ("devices", "rows"),
     [
-        ("1", 160),
-        ("2", 80),
+        pytest.param("1", 160, marks=pytest.mark.slow),
+        pytest.param("2", 80, marks=pytest.mark.slow),
         pytest.param("8", 20, marks=pytest.mark.slow),
         pytest.param("2 x 2", 40, marks=pytest.mark.slow),
     ],
@@ -69,13 +70,13 @@ def test_every_device_has_its_share_of_the_batch(results, devices, rows):
     assert results[devices][1]["rows_per_device"] == rows
 
 
-@pytest.mark.parametrize("devices", ["2", EIGHT, PROCESSES])
+@pytest.mark.parametrize("devices", [TWO, EIGHT, PROCESSES])
 def test_k_means_is_bit_identical_on_any_number_of_devices(results, devices):
     for name in ("kmeans", "balanced", "balanced_codes"):
         np.testing.assert_array_equal(results[devices][1][name], results["1"][1][name])
 
 
-@pytest.mark.parametrize("devices", ["2", EIGHT, PROCESSES])
+@pytest.mark.parametrize("devices", [TWO, EIGHT, PROCESSES])
 def test_a_checkpoint_of_several_devices_is_read_on_one(results, devices):
     directory, found = results[devices]
     params = {}

@@ -95,6 +95,7 @@ def test_the_diversity_of_a_step_moves_the_code_vectors_alone(params):
     assert moved == {"quantizer"}
 
 
+@pytest.mark.slow
 def test_gradient_norms_are_those_of_each_weighted_term_alone(params, figures):
     names = {name.removeprefix("gradient_norm/") for name in figures if "gradient" in name}
     assert names == weighted_terms(params).keys()

@@ -350,6 +350,7 @@ def test_a_reseeding_is_a_function_of_the_seed_and_the_step():
     assert (codebooks(0, 3) != codebooks(0, 4)).any()
 
 
+@pytest.mark.slow
 def test_resumed_training_with_reseeding_is_bit_identical(tmp_path, spoken, monkeypatch):
     """Stopped after the evaluation of step 9, with a checkpoint of step 6."""
     training = TrainingConfig(
