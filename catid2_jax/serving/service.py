@@ -10,6 +10,7 @@ import numpy as np
 
 from catid2_jax.decoding.filters import Filter, parse_filter
 from catid2_jax.errors import InputError
+from catid2_jax.retrievers.fused import reciprocal_rank_fusion
 from catid2_jax.retrievers.retriever import Ranking
 from catid2_jax.serving.attributes import Condition
 from catid2_jax.serving.config import ServeConfig
@@ -19,9 +20,6 @@ from catid2_jax.serving.metrics import Metrics
 from catid2_jax.serving.schema import FilterRequest, Options
 from catid2_jax.serving.search import Found, LeastRecentlyUsed, Mask
 from catid2_jax.serving.version import Conditions, Version
-
-RECIPROCAL_RANK_CONSTANT = 60
-"""Of reciprocal rank fusion (Cormack, Clarke and Buettcher, SIGIR 2009)."""
 
 _DECIMALS = 4  # of a score; the last bits of a float32 depend on the size of the batch
 
@@ -80,11 +78,10 @@ class Service:
             if options.method == "generated":
                 return [_of_found(found, k) for found in generated]
             by_words = await self._in_thread(_by_words, version, texts, mask)
-        lists = [_of_ranking(by_words, query) for query in range(len(texts))]
         if options.method == "bm25":
-            return [Ranked(hits[:k], None) for hits in lists]
-        both = zip(generated, lists, strict=True)
-        return [Ranked(fuse(_of_found(found).hits, hits)[:k], None) for found, hits in both]
+            return [Ranked(_hits(by_words, query)[:k], None) for query in range(len(texts))]
+        both = zip(generated, by_words.documents, strict=True)
+        return [Ranked(_fused(found.rows, rows, k), None) for found, rows in both]
 
     def close(self) -> None:
         """Ends the threads."""
@@ -204,15 +201,13 @@ def _of_found(found: Found, k: int | None = None) -> Ranked:
     return Ranked(hits, found.proves(len(found.rows) if k is None else k))
 
 
-def _of_ranking(ranking: Ranking, query: int) -> list[tuple[int, float]]:
+def _hits(ranking: Ranking, query: int) -> list[tuple[int, float]]:
     pairs = zip(ranking.documents[query].tolist(), ranking.scores[query].tolist(), strict=True)
     return [(row, round(score, _DECIMALS)) for row, score in pairs if row >= 0]
 
 
-def fuse(*rankings: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:
-    """Reciprocal rank fusion: a row's score is the sum of 1 / (60 + its rank), from 1 on."""
-    scores: dict[int, float] = {}
-    for ranking in rankings:
-        for rank, (row, _) in enumerate(ranking, 1):
-            scores[row] = scores.get(row, 0.0) + 1 / (RECIPROCAL_RANK_CONSTANT + rank)
-    return sorted(scores.items(), key=lambda pair: (-pair[1], pair[0]))
+def _fused(generated: np.ndarray, by_words: np.ndarray, k: int) -> list[tuple[int, float]]:
+    """One query's rows of both, and the sums of their reciprocal ranks."""
+    ranking = reciprocal_rank_fusion([generated[None], by_words[None]], k)
+    pairs = zip(ranking.documents[0].tolist(), ranking.scores[0].tolist(), strict=True)
+    return [(row, score) for row, score in pairs if row >= 0]
