@@ -125,8 +125,9 @@ class Kills:
             os.kill(process.pid, sent)
         ended = finish(process, log)
         fault = ""
+        codes = {0, 128 + sent} if log.exists() else {0, 128 + sent, -sent}
         if sent != signal.SIGKILL and (
-            ended.code not in (0, 128 + sent)
+            ended.code not in codes
             or "Traceback" in ended.text
             or time.monotonic() - since > _LONGEST_SAVE
         ):

@@ -77,12 +77,13 @@ def start(
 
 
 def finish(process: multiprocessing.Process, log: pathlib.Path) -> Run:
-    """Waits for a verb."""
+    """Waits for a verb; one that was killed before it began has printed nothing."""
     process.join(_LONGEST)
     if process.is_alive():
         process.kill()
         process.join()
-    return Run(process.exitcode, log.read_text(errors="replace"))
+    text = log.read_text(errors="replace") if log.exists() else ""
+    return Run(process.exitcode, text)
 
 
 def run(
