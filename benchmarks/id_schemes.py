@@ -4,7 +4,7 @@ r"""Recall of ID schemes under one stage 2, with intervals and paired tests.
     python benchmarks/id_schemes.py ../shared/data/uktariff \
         [--schemes rq_kmeans rq_kmeans:codebook_size=64 tiger cat_id2] [--seeds 0 1 2] \
         [--baseline tiger] [--without_categories] [--stage_2 words] [--runs runs/id_schemes] \
-        [--read]
+        [--fused] [--read]
 
 A set is a folder with catalog.jsonl, queries.SPLIT.jsonl and qrels.SPLIT.txt, each perhaps .gz; the
 splits are train and any of dev, test and unseen. Vectors of the products (of their category paths,
@@ -14,7 +14,8 @@ products' vectors, some from those of the training queries, too; the decoder tha
 IDs from query vectors is the same for all; --stage_2 names another of `STAGES`, such as one that
 reads the query's words, too. The schemes bm25, nearest_query and nearest_exact are rows without
 IDs: BM25 over the products, and the products of the training queries that BM25 finds nearest, all
-of them or the exact ones alone.
+of them or the exact ones alone. With --fused each scheme has another row, its ranking and BM25's
+by reciprocal rank fusion.
 
 What is done of RUNS/SET/SCHEME-SEED is not done again; --read does nothing else. Prints Markdown:
 figures of the IDs alone and their rank correlation with Recall, then Recall of every split and its
@@ -48,6 +49,7 @@ from catid2_jax.evaluation.recall import recall_per_query
 from catid2_jax.evaluation.significance import bootstrap
 from catid2_jax.files import write_json
 from catid2_jax.retrievers.bm25 import BM25Retriever
+from catid2_jax.retrievers.fused import reciprocal_rank_fusion
 from catid2_jax.retrievers.nearest_query import NearestQueryRetriever
 from catid2_jax.retrievers.retriever import Retriever
 from catid2_jax.types import Qrels, Query
@@ -222,6 +224,24 @@ def rank(data: Data, scheme: str, folder: pathlib.Path) -> None:
     write_json(folder / "seconds.json", {})
 
 
+def fuse(data: Data, folder: pathlib.Path, words: pathlib.Path) -> pathlib.Path:
+    """Fuses the rankings of two folders, and returns the folder where that is kept."""
+    rows, ids = data.catalog.rows, data.catalog.ids
+    for split in data.splits:
+        if split != "train":
+            runs = [
+                json.loads((place / f"run.{split}.json").read_text(encoding="utf-8"))
+                for place in (folder, words)
+            ]
+            rankings = {}
+            for query in runs[0]:
+                found = [np.array([[rows[p] for p in run[query]]], int) for run in runs]
+                best = reciprocal_rank_fusion(found, max(CUTOFFS)).documents[0].tolist()
+                rankings[query] = [ids[row] for row in best if row >= 0]
+            write_json(folder / "fused" / f"run.{split}.json", rankings)
+    return folder / "fused"
+
+
 def recalls(data: Data, folder: pathlib.Path, split: str, labels: Sequence[str]) -> np.ndarray:
     """Recall at each cutoff of each query of a split, [Q, cutoffs]."""
     rankings = json.loads((folder / f"run.{split}.json").read_text(encoding="utf-8"))
@@ -324,6 +344,7 @@ def main() -> None:
     parser.add_argument("--without_categories", action="store_true")
     parser.add_argument("--stage_2", choices=STAGES, default="vectors")
     parser.add_argument("--runs", type=pathlib.Path, default=pathlib.Path("runs/id_schemes"))
+    parser.add_argument("--fused", action="store_true", help="rows fused with BM25, too")
     parser.add_argument("--read", action="store_true", help="only read finished runs")
     arguments = parser.parse_args()
     data = load(arguments.set, arguments.runs, not arguments.without_categories)
@@ -349,6 +370,11 @@ def main() -> None:
         if scheme not in WITHOUT_IDS
     }
     table_of_figures(data, folders, recall)
+    if arguments.fused:
+        rank(data, "bm25", place / "bm25")
+        for scheme in recall:
+            fused = [fuse(data, folder, place / "bm25") for folder in folders[scheme]]
+            folders[f"{scheme} + bm25"] = fused
     for split in data.splits:
         if split != "train":
             table_of_recalls(data, folders, split, arguments.baseline, ("E", "S"))

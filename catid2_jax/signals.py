@@ -4,6 +4,7 @@ SLURM, Cloud TPU and `docker stop` send SIGTERM some seconds before they kill; C
 """
 
 import contextlib
+import gc
 import os
 import pathlib
 import signal
@@ -16,6 +17,7 @@ from typing import NoReturn
 
 NUMBERS = (signal.SIGINT, signal.SIGTERM)
 
+_SHORTLY = 0.01  # seconds after which a signal comes again that nothing could be raised for
 _SECOND = 1.0  # seconds from which on a second Ctrl-C is meant: a launcher may pass on one twice
 
 
@@ -69,9 +71,13 @@ class DeferredSignals:
         now = time.monotonic()
         if self.received is None:
             self.received, self._since = signal.Signals(number), now
-        elif number == signal.SIGINT and now - self._since > _SECOND:
+        elif (
+            number == signal.SIGINT
+            and now - self._since > _SECOND
+            and not _comes_again(number, frame)
+        ):
             raise KeyboardInterrupt
-        if self._at_once:
+        if self._at_once and not _comes_again(number, frame):
             self._at_once = False
             raise Interruption
 
@@ -83,16 +89,42 @@ def raised() -> Iterator[None]:
         yield
         return
 
-    def terminate(number: int, frame: FrameType | None) -> None:
-        raise Terminated
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        if not _comes_again(number, frame):
+            raise KeyboardInterrupt
 
-    wanted = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: terminate}
+    def terminate(number: int, frame: FrameType | None) -> None:
+        if not _comes_again(number, frame):
+            raise Terminated
+
+    wanted = {signal.SIGINT: interrupt, signal.SIGTERM: terminate}
     before = {number: signal.signal(number, handler) for number, handler in wanted.items()}
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler or signal.SIG_DFL)
+
+
+def _comes_again(number: int, frame: FrameType | None) -> bool:
+    """Whether the program is where what is raised is ignored; the signal then comes again.
+
+    What is raised in a callback of the garbage collector, such as JAX's, or in `__del__` is printed
+    and forgotten.
+
+    Args:
+        number: the signal.
+        frame: where the program is.
+    """
+    callbacks = {getattr(callback, "__code__", None) for callback in gc.callbacks}
+    while frame:
+        if frame.f_code in callbacks or frame.f_code.co_name == "__del__":
+            again = threading.Timer(_SHORTLY, os.kill, (os.getpid(), number))
+            again.daemon = True
+            again.start()
+            return True
+        frame = frame.f_back
+    return False
 
 
 _is_program = False  # whether the package is run as a program

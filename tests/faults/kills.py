@@ -235,7 +235,9 @@ class Kills:
             fault: what was wrong with its end.
         """
         task = self._task(number)
-        again = run(task.verb, task.arguments(place, self._folder), place.with_suffix(".log"))
+        again = Run(0, "")
+        if not (place / "converted").exists():  # which convert_checkpoint would not write over
+            again = run(task.verb, task.arguments(place, self._folder), place.with_suffix(".log"))
         undisturbed = self._folder / f"undisturbed{number % len(self._tasks)}"
         lost = [again.last] if again.code else _differences(undisturbed, place, task.leaves)
         if fault or lost:
