@@ -35,7 +35,7 @@ def system_error(error: BaseException) -> InputError | None:
     """What the operating system refuses, as an error of one line; None for any other error.
 
     No room on a disk, no permission and the like are OSErrors; from libraries that do not raise
-    these (TensorStore, PyArrow), they are read in the message.
+    these (TensorStore, PyArrow, safetensors), they are read in the message.
     """
     if isinstance(error, MemoryError):
         return InputError("", f"no memory left {error}".strip(), "more, or a smaller task")
@@ -43,6 +43,6 @@ def system_error(error: BaseException) -> InputError | None:
         where = next((name for name in (error.filename, error.filename2) if name is not None), "")
         return InputError(where, error.strerror or error, "that it can be read or written")
     message = " ".join(str(error).split())
-    if re.search(r"OS error \d+: |\[[Ee]rrno \d+\] |RESOURCE_EXHAUSTED", message):
+    if re.search(r"OS error \d+: |\(os error \d+\)|\[[Ee]rrno \d+\] |RESOURCE_EXHAUSTED", message):
         return InputError("", f"{message:.300}", "what the operating system allows")
     return None

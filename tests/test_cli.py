@@ -12,6 +12,7 @@ import sys
 
 import numpy as np
 import pytest
+from safetensors import SafetensorError
 
 from catid2_jax import cli
 from catid2_jax.config import default_config, freeze
@@ -356,6 +357,10 @@ SYSTEM_ERRORS = {
     "TensorStore's": (
         ValueError("INTERNAL: Error writing [OS error 28: ENOSPC No space left on device]"),
         "found INTERNAL: Error writing [OS error 28",
+    ),
+    "safetensors'": (
+        SafetensorError("Error while serializing: I/O error: File too large (os error 27)"),
+        "found Error while serializing: I/O error: File too large",
     ),
 }
 
