@@ -43,7 +43,7 @@ def test_retrievers_by_name():
         "generative": {},
         "clusters": {"level": 2},
         "dense": {},
-        "nearest_query": {"language": "english"},
+        "nearest_query": {"language": "english", "substitutes": True},
         "dpr": {"product_tokens": 64, "temperature": 0.05, "mined": 10},
         "fused": {"systems": ("cat_id2", "bm25"), "constant": 60},
     }
