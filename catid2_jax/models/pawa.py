@@ -1,6 +1,6 @@
 """A Transformer whose output weights depend on the query and the prefix, after NCI.
 
-NCI (Wang et al., 2022, section 3.3, "prefix-aware weight-adaptive decoder") has at position t
+NCI (Wang et al., 2022, "prefix-aware weight-adaptive decoder") has at position t
 
     p(r_t | query, r_<t) = softmax(h_t W~_t),    W~_t = AdaptiveDecoder(query, r_<t) W,
 

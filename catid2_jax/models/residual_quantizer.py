@@ -74,13 +74,7 @@ def quantize(
     for level, codebook in enumerate(codebooks, 1):
         shrunk = residual / shrinkage[level - 1] if level <= len(shrinkage) else residual
         distances = measure(shrunk, codebook)
-        logits = -distances / temperature
-        if temperature_unit == "level":
-            spread, mean = jnp.mean(jnp.std(distances, axis=1)), jnp.mean(distances)
-            # Where codes coincide there is hardly a spread.
-            logits /= jax.lax.stop_gradient(jnp.maximum(spread, 1e-3 * mean))
-        # The gradient of a plain difference takes a fourth of jax.nn.log_softmax's time on CPUs.
-        log_p = logits - jax.nn.logsumexp(logits, axis=-1, keepdims=True)
+        log_p = _log_softmin(distances, temperature, temperature_unit)
         balanced = sinkhorn_epsilon > 0 and level == len(codebooks)
         scores = _evenly(distances, sinkhorn_epsilon) if balanced else log_p
         code = jnp.argmax(scores, axis=-1)
@@ -101,6 +95,19 @@ def quantize(
         codes=jnp.stack(codes, axis=1).astype(jnp.int32),
         log_probabilities=jnp.stack(log_probabilities, axis=1),
     )
+
+
+def _log_softmin(
+    distances: Float[Array, "B K"], temperature: float, unit: TemperatureUnit
+) -> Float[Array, "B K"]:
+    """Returns log p^l; see `quantize`."""
+    logits = -distances / temperature
+    if unit == "level":
+        spread, mean = jnp.mean(jnp.std(distances, axis=1)), jnp.mean(distances)
+        # Where codes coincide there is hardly a spread.
+        logits /= jax.lax.stop_gradient(jnp.maximum(spread, 1e-3 * mean))
+    # The gradient of a plain difference takes a fourth of jax.nn.log_softmax's time on CPUs.
+    return logits - jax.nn.logsumexp(logits, axis=-1, keepdims=True)
 
 
 def _evenly(distances: Float[Array, "B K"], epsilon: float) -> Float[Array, "B K"]:

@@ -15,7 +15,7 @@ def collaborative_loss(
 ) -> Scalar:
     """LETTER's collaborative term: codes must find their product's vector of co-relevance.
 
-    The InfoNCE of Wang et al. (2024, section 3.2.2) among the products of the batch that have such
+    The InfoNCE of Wang et al. (2024) among the products of the batch that have such
     a vector, of cosines where LETTER has inner products. 0 if none has one.
 
     Args:
@@ -35,7 +35,7 @@ def diversity_loss(
 ) -> Scalar:
     """LETTER's diversity term of a level: a code must find those of its group among all others.
 
-    The InfoNCE of Wang et al. (2024, section 3.2.3) of inner products, as a mean over the documents
+    The InfoNCE of Wang et al. (2024) of inner products, as a mean over the documents
     and, where LETTER draws one, over the other codes of the group: the mean of what it draws. The
     documents of a code that is alone in its group are dropped; 0 if none is left.
 

@@ -296,9 +296,11 @@ def test_words_alone_need_no_vectors(data, tmp_path):
         path = tmp_path / f"{split}.jsonl"
         lines(path, [json.dumps({"id": q, "text": f"that thing p{n}"}) for q, n, _ in queries])
         changes[f"data.{split}_queries"] = str(path)
+    changes |= {"seq2seq.word_features": 256, "seq2seq.evaluation.queries": 0}
+    changes |= {"seq2seq_training.best_metric": ""}
     workdir = Workdir(tmp_path / "work")
     with console.capture() as capture:
-        run_until(config(data, **changes, **{"seq2seq.word_features": 256}), workdir, "retrieve")
+        run_until(config(data, **changes), workdir, "retrieve")
     assert "vectors of 256 features of words" in capture.get()
     wanted = {q: f"p{n}" for q, n, _ in SPLITS["test"]}
     run = read_run(workdir.root / "given/run.trec")

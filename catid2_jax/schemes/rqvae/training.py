@@ -61,16 +61,7 @@ def train_rqvae(
     )
     categories = training_categories(config, corpus.catalog.paths, seed)
     weights = acting(weights, categories, corpus.queries)
-    queries = searched = None
-    if weights.query_alignment:
-        means, searched = query_means(corpus)
-        queries = standardization(means)
-    collaborative = related = None
-    if weights.collaborative:
-        collaborative, related = co_relevance(corpus, config.latent_dim, seed)
-    data = RQVAEData(
-        standardization(embeddings), categories, queries, searched, collaborative, related
-    )
+    data = _data(corpus, config, weights, standardization, categories, seed)
 
     model = RQVAE(config, width)
     held_out = held_out_rows(len(embeddings), config.held_out, seed)
@@ -97,6 +88,25 @@ def train_rqvae(
             after_evaluation=reseed,
             document_ids=lambda batch: [corpus.catalog.ids[row] for row in rows[batch]],
         )
+
+
+def _data(
+    corpus: Corpus,
+    config: RQVAEConfig,
+    weights: LossWeights,
+    standardization: Standardization,
+    categories: np.ndarray,
+    seed: int,
+) -> RQVAEData:
+    """What the terms that act need to know of each product."""
+    queries = searched = collaborative = related = None
+    if weights.query_alignment:
+        means, searched = query_means(corpus)
+        queries = standardization(means)
+    if weights.collaborative:
+        collaborative, related = co_relevance(corpus, config.latent_dim, seed)
+    embeddings = standardization(np.asarray(corpus.embeddings))
+    return RQVAEData(embeddings, categories, queries, searched, collaborative, related)
 
 
 def _start(model: RQVAE, params: dict, embeddings: np.ndarray, seed: int) -> dict:

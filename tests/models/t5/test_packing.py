@@ -7,7 +7,8 @@ from hypothesis.extra.numpy import arrays
 
 from catid2_jax.models.t5.packing import make_packing, of_each_source, pack, unpack
 
-MASKS = arrays(bool, st.tuples(st.integers(1, 5), st.integers(1, 6)))
+# Few shapes, for each is compiled anew.
+MASKS = st.sampled_from([(1, 1), (2, 5), (4, 3)]).flatmap(lambda shape: arrays(bool, shape))
 
 
 @settings(max_examples=30)
