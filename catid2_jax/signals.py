@@ -69,17 +69,19 @@ class DeferredSignals:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         now = time.monotonic()
+        second = (
+            self.received is not None and number == signal.SIGINT and now - self._since > _SECOND
+        )
         if self.received is None:
             self.received, self._since = signal.Signals(number), now
-        elif (
-            number == signal.SIGINT
-            and now - self._since > _SECOND
-            and not _comes_again(number, frame)
-        ):
-            raise KeyboardInterrupt
-        if self._at_once and not _comes_again(number, frame):
+        if not (self._at_once or second):
+            return
+        if _comes_again(number, frame):  # once: each call sends one signal
+            return
+        if self._at_once:
             self._at_once = False
             raise Interruption
+        raise KeyboardInterrupt
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from catid2_jax import signals as module
 from catid2_jax.signals import DeferredSignals, Interruption, Terminated, raised
 
 
@@ -63,3 +64,29 @@ def test_no_signal_is_lost_that_acts_at_once(where):
         signals.at_once(),
     ):
         send(where, signal.SIGINT)
+
+
+class DyingSlowly(Dying):
+    def __del__(self):
+        super().__del__()
+        time.sleep(0.1)  # meanwhile the signal comes again, some times
+
+
+def test_a_signal_that_comes_again_is_one_signal(monkeypatch):
+    """However long the program is where nothing can be raised."""
+    monkeypatch.setattr(module, "_SECOND", 0.0)
+    received = []
+    with (
+        pytest.raises(KeyboardInterrupt),
+        raised(),
+        DeferredSignals() as signals,
+        pytest.raises(Interruption),
+        signals.at_once(),
+    ):
+        send(lambda number: DyingSlowly(number), signal.SIGINT)
+    before = signal.signal(signal.SIGINT, lambda number, frame: received.append(number))
+    try:
+        time.sleep(0.1)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert not received
