@@ -39,6 +39,7 @@ from catid2_jax.models.t5.config import T5Config
 from catid2_jax.models.t5.sharding import check_divisible
 from catid2_jax.plugins import is_dotted, resolve
 from catid2_jax.records import choose_system, systems_in
+from catid2_jax.resolution import ResolvedSystem, option_changes, resolve_system
 from catid2_jax.retrievers.generative import GenerativeRetriever, make_model
 from catid2_jax.retrievers.product_retriever import ProductRetriever
 from catid2_jax.schemes.scheme import (
@@ -54,13 +55,7 @@ from catid2_jax.seq2seq.config import Seq2SeqConfig
 from catid2_jax.seq2seq.decoder import resolve_normalize_over
 from catid2_jax.seq2seq.source import Source
 from catid2_jax.seq2seq.training import SEQ2SEQ, Stage2, load_params, train_decoder
-from catid2_jax.systems import (
-    SYSTEMS,
-    ResolvedSystem,
-    System,
-    option_changes,
-    resolve_system,
-)
+from catid2_jax.systems import SYSTEMS, System
 from catid2_jax.types import Qrels, Query
 from catid2_jax.workdir import (
     Place,

@@ -14,9 +14,9 @@ from catid2_jax import cli
 from catid2_jax.config import Config, view
 from catid2_jax.errors import InputError
 from catid2_jax.loading import TRAINED_READS
+from catid2_jax.resolution import resolve_systems
 from catid2_jax.steps import export
 from catid2_jax.steps.chain import run_until
-from catid2_jax.systems import resolve_systems
 from catid2_jax.workdir import Workdir, place_of
 
 

@@ -26,6 +26,7 @@ from catid2_jax.errors import InputError
 from catid2_jax.files import read_npy
 from catid2_jax.models.bert_t5 import BERT
 from catid2_jax.models.t5.config import T5Config
+from catid2_jax.resolution import ResolvedSystem
 from catid2_jax.retrievers.dpr import TrainedTowers
 from catid2_jax.retrievers.fused import OwnVectors
 from catid2_jax.retrievers.generative import TrainedModel, make_model
@@ -36,7 +37,6 @@ from catid2_jax.seq2seq.config import Seq2SeqConfig
 from catid2_jax.seq2seq.decoder import Decoder, T5Decoder, make_decoder, resolve_normalize_over
 from catid2_jax.seq2seq.source import Source, TextSource, VectorSource, WordPieceSource
 from catid2_jax.seq2seq.training import SEQ2SEQ, Stage2, load_params
-from catid2_jax.systems import ResolvedSystem
 from catid2_jax.training.checkpoint import Which
 from catid2_jax.workdir import Place, place_of, read_record, record_path
 

@@ -21,7 +21,7 @@ from catid2_jax.records import left_files
 from catid2_jax.records import read_record as read_record
 from catid2_jax.records import record_path as record_path
 from catid2_jax.records import write_record as write_record
-from catid2_jax.systems import ResolvedSystem
+from catid2_jax.resolution import ResolvedSystem
 
 BUNDLE = "bundle.json"
 """Name of the file that makes a folder a bundle, see `bundle.py`, and no work directory."""

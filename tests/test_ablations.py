@@ -10,7 +10,8 @@ from catid2_jax.ablations import ABLATIONS
 from catid2_jax.config import Config
 from catid2_jax.errors import InputError
 from catid2_jax.losses import LITERAL
-from catid2_jax.systems import SYSTEMS, resolve_system, resolve_systems
+from catid2_jax.resolution import resolve_system, resolve_systems
+from catid2_jax.systems import SYSTEMS
 
 ROOT = pathlib.Path(__file__).parent.parent
 CONFIG = ROOT / "configs" / "rqvae.py"

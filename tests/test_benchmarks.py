@@ -10,7 +10,7 @@ import pytest
 
 from catid2_jax.config import freeze
 from catid2_jax.losses import LITERAL, TIGER, LossWeights
-from catid2_jax.systems import resolve_systems
+from catid2_jax.resolution import resolve_systems
 
 ROOT = pathlib.Path(__file__).parent.parent
 SHARED = {"id_proxies", "turns"}  # what several benchmarks import

@@ -644,7 +644,7 @@ def test_every_verb_is_a_module_with_a_main():
 
 def test_an_own_plug_in_may_lie_in_the_working_directory(tmp_path, monkeypatch, capsys):
     (tmp_path / "shop_plugin.py").write_text(
-        "from catid2_jax.systems import System\n\nOurs = System('Ours', retriever='bm25')\n"
+        "from catid2_jax.resolution import System\n\nOurs = System('Ours', retriever='bm25')\n"
     )
     flags = ["--config=rqvae", "--config.systems=shop_plugin:Ours", "--workdir=work"]
     small = ["products=60", "train_queries=60", "dev_queries=0", "test_queries=10"]

@@ -26,7 +26,7 @@ from catid2_jax.config import (
 from catid2_jax.config_file import load_config, override
 from catid2_jax.config_help import described_fields, descriptions, field_help
 from catid2_jax.errors import InputError
-from catid2_jax.systems import resolve_system, resolve_systems
+from catid2_jax.resolution import resolve_system, resolve_systems
 
 ROOT = pathlib.Path(__file__).parent.parent
 SILVER = [

@@ -27,6 +27,7 @@ from catid2_jax.encoders.registry import ENCODERS, make_encoder
 from catid2_jax.models.rqvae import RQVAEConfig
 from catid2_jax.models.t5.config import T5Config
 from catid2_jax.plugins import is_dotted, options_of
+from catid2_jax.resolution import resolve_system, resolve_systems
 from catid2_jax.retrievers.bm25 import BM25Retriever
 from catid2_jax.retrievers.config import RetrieveConfig
 from catid2_jax.retrievers.retriever import TRAINED, resolve_retriever
@@ -34,7 +35,7 @@ from catid2_jax.schemes.rqvae.scheme import RQVAEScheme
 from catid2_jax.schemes.scheme import make_scheme, resolve_scheme
 from catid2_jax.seq2seq.search import retrieve
 from catid2_jax.serving.config import ServeConfig
-from catid2_jax.systems import SYSTEMS, resolve_system, resolve_systems
+from catid2_jax.systems import SYSTEMS
 from catid2_jax.training.optimizer import TrainingConfig
 from tests.test_layering import LAYERS
 

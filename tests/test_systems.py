@@ -7,7 +7,8 @@ import pytest
 from catid2_jax.config import Config, default_config, freeze
 from catid2_jax.errors import InputError
 from catid2_jax.losses import TERMS
-from catid2_jax.systems import SYSTEMS, System, option_changes, resolve_system, resolve_systems
+from catid2_jax.resolution import option_changes, resolve_system, resolve_systems
+from catid2_jax.systems import SYSTEMS, System
 
 
 @pytest.fixture

@@ -13,8 +13,9 @@ from catid2_jax.data.queries import read_qrels
 from catid2_jax.errors import InputError
 from catid2_jax.evaluation.recall import recall_per_query, trec_eval_order
 from catid2_jax.evaluation.run_file import read_run
+from catid2_jax.resolution import ResolvedSystem, resolve_system
 from catid2_jax.steps.chain import run_until
-from catid2_jax.systems import SYSTEMS, ResolvedSystem, resolve_system
+from catid2_jax.systems import SYSTEMS
 from catid2_jax.types import Qrels
 from catid2_jax.workdir import Place, Record, Workdir, place_of, read_record, record_path
 

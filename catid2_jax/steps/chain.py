@@ -14,6 +14,13 @@ from catid2_jax.memory import peak_memory, reset_peak
 from catid2_jax.plugins import is_dotted, resolve
 from catid2_jax.processes import first_alone, is_first, wait_for_all
 from catid2_jax.progress import console
+from catid2_jax.resolution import (
+    ResolvedSystem,
+    check_query_vectors,
+    resolve_system,
+    resolve_systems,
+    with_parts,
+)
 from catid2_jax.steps import (
     embed,
     evaluate,
@@ -24,13 +31,6 @@ from catid2_jax.steps import (
     train_towers,
 )
 from catid2_jax.steps.check import check_inputs
-from catid2_jax.systems import (
-    ResolvedSystem,
-    check_query_vectors,
-    resolve_system,
-    resolve_systems,
-    with_parts,
-)
 from catid2_jax.workdir import (
     Place,
     Record,

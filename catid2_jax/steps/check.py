@@ -19,10 +19,10 @@ from catid2_jax.docids.vocabulary import (
 )
 from catid2_jax.encoders.config import PRECOMPUTED
 from catid2_jax.encoders.precomputed import read_embeddings
+from catid2_jax.resolution import ResolvedSystem
 from catid2_jax.seq2seq.config import Seq2SeqConfig
 from catid2_jax.steps.retrieve import read_filters
 from catid2_jax.steps.train_seq2seq import vocabulary_texts
-from catid2_jax.systems import ResolvedSystem
 from catid2_jax.workdir import Workdir
 
 

@@ -17,7 +17,7 @@ from catid2_jax.evaluation.run_file import read_run
 from catid2_jax.files import read_json, read_npy, write_json
 from catid2_jax.loading import load_table
 from catid2_jax.progress import console
-from catid2_jax.systems import ResolvedSystem
+from catid2_jax.resolution import ResolvedSystem
 from catid2_jax.types import GRADES, Qrels, Query
 from catid2_jax.workdir import Place, Workdir
 

@@ -48,11 +48,11 @@ from catid2_jax.files import atomic_folder, atomic_write, write_json
 from catid2_jax.loading import load_corpus, load_model
 from catid2_jax.processes import first_alone
 from catid2_jax.progress import console
+from catid2_jax.resolution import ResolvedSystem
 from catid2_jax.retrievers.config import RetrieveConfig
 from catid2_jax.retrievers.generative import TrainedModel
 from catid2_jax.seq2seq.search import retrieve
 from catid2_jax.seq2seq.source import WordPieceSource
-from catid2_jax.systems import ResolvedSystem
 from catid2_jax.workdir import Place, check_artefacts
 
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")

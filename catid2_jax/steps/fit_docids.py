@@ -12,8 +12,8 @@ from catid2_jax.files import read_npy, write_json
 from catid2_jax.loading import load_queries
 from catid2_jax.processes import is_first
 from catid2_jax.progress import console
+from catid2_jax.resolution import ResolvedSystem
 from catid2_jax.schemes.scheme import Run, check_table, make_scheme, resolve_scheme
-from catid2_jax.systems import ResolvedSystem
 from catid2_jax.workdir import Place
 
 _TABLE = {field.name for field in dataclasses.fields(DocidTable)}

@@ -23,10 +23,10 @@ from catid2_jax.evaluation.run_file import write_run
 from catid2_jax.files import read_npy
 from catid2_jax.loading import TRAINED_READS, load_product_retriever
 from catid2_jax.progress import console
+from catid2_jax.resolution import ResolvedSystem, with_parts
 from catid2_jax.retrievers.config import RetrieveConfig
 from catid2_jax.retrievers.product_retriever import ProductRetriever
 from catid2_jax.retrievers.retriever import Ranking
-from catid2_jax.systems import ResolvedSystem, with_parts
 from catid2_jax.types import Query
 from catid2_jax.workdir import Place
 

@@ -17,6 +17,7 @@ from catid2_jax.loading import (
     tower_sources,
 )
 from catid2_jax.models.bert_t5 import BERT
+from catid2_jax.resolution import ResolvedSystem
 from catid2_jax.retrievers.towers import (
     PRODUCT,
     TOWERS,
@@ -29,7 +30,6 @@ from catid2_jax.retrievers.towers import (
 )
 from catid2_jax.seq2seq.source import Source
 from catid2_jax.steps.train_seq2seq import prepare_tokens
-from catid2_jax.systems import ResolvedSystem
 from catid2_jax.workdir import Place
 
 READS = TRAINED_READS

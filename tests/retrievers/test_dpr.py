@@ -15,6 +15,7 @@ from catid2_jax.evaluation.run_file import read_run
 from catid2_jax.files import read_json
 from catid2_jax.models.t5.config import T5Config
 from catid2_jax.models.t5.network import Transformer
+from catid2_jax.resolution import resolve_system
 from catid2_jax.retrievers import towers
 from catid2_jax.retrievers.towers import (
     Tower,
@@ -25,7 +26,6 @@ from catid2_jax.retrievers.towers import (
     mine_negatives,
 )
 from catid2_jax.steps.chain import plan, run_until
-from catid2_jax.systems import resolve_system
 from catid2_jax.types import Product, Query
 from catid2_jax.workdir import Workdir
 from tests.plugins import tiny

@@ -11,8 +11,8 @@ from catid2_jax.data.corpus import Catalog
 from catid2_jax.data.queries import read_qrels, read_queries
 from catid2_jax.errors import InputError
 from catid2_jax.evaluation.run_file import read_run
+from catid2_jax.resolution import resolve_systems
 from catid2_jax.steps.chain import plan, run_until
-from catid2_jax.systems import resolve_systems
 from catid2_jax.workdir import Workdir
 from tests.steps.own import NARROW_DENSE, WordEncoder
 

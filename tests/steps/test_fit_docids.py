@@ -14,9 +14,9 @@ from catid2_jax.docids.table import DocidTable, read_docids, write_docids
 from catid2_jax.errors import InputError
 from catid2_jax.files import write_npy
 from catid2_jax.models.rqvae import RQVAE
+from catid2_jax.resolution import resolve_system
 from catid2_jax.schemes.rqvae.standardization import no_standardization
 from catid2_jax.steps import fit_docids
-from catid2_jax.systems import resolve_system
 from catid2_jax.training.checkpoint import Checkpoints
 from catid2_jax.training.loop import TrainState
 from catid2_jax.training.optimizer import make_optimizer

@@ -18,9 +18,9 @@ from catid2_jax.docids.table import DocidTable, write_docids
 from catid2_jax.errors import InputError
 from catid2_jax.evaluation.run_file import read_run
 from catid2_jax.loading import TRAINED_READS
+from catid2_jax.resolution import resolve_system
 from catid2_jax.steps import export
 from catid2_jax.steps.chain import run_until
-from catid2_jax.systems import resolve_system
 from catid2_jax.training.sampler import EpochSampler
 from catid2_jax.types import Product
 from catid2_jax.workdir import Workdir, place_of

@@ -12,7 +12,7 @@ from scipy.special import log_softmax
 
 from catid2_jax.docids.table import DocidTable, write_docids
 from catid2_jax.errors import InputError
-from catid2_jax.systems import resolve_system
+from catid2_jax.resolution import resolve_system
 from catid2_jax.training.checkpoint import Checkpoints
 from catid2_jax.workdir import Workdir
 from tests.steps.trained import (

@@ -17,9 +17,9 @@ from catid2_jax.errors import InputError
 from catid2_jax.evaluation.run_file import read_run
 from catid2_jax.loading import TRAINED_READS, load_model
 from catid2_jax.models.t5.network import Transformer
+from catid2_jax.resolution import resolve_system
 from catid2_jax.steps import export
 from catid2_jax.steps.chain import run_until
-from catid2_jax.systems import resolve_system
 from catid2_jax.workdir import Workdir, place_of
 
 K, L, END = 4, 3, 0

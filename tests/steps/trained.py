@@ -14,8 +14,8 @@ from catid2_jax.docids.vocabulary import Vocabulary, train_vocabulary
 from catid2_jax.evaluation.run_file import read_run
 from catid2_jax.files import write_npy
 from catid2_jax.models.t5.network import Transformer
+from catid2_jax.resolution import resolve_system
 from catid2_jax.steps import retrieve
-from catid2_jax.systems import resolve_system
 from catid2_jax.training.checkpoint import Checkpoints
 from catid2_jax.training.loop import TrainState
 from catid2_jax.training.optimizer import make_optimizer
