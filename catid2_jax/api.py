@@ -55,6 +55,7 @@ from catid2_jax.seq2seq.config import Seq2SeqConfig
 from catid2_jax.seq2seq.decoder import resolve_normalize_over
 from catid2_jax.seq2seq.source import Source
 from catid2_jax.seq2seq.training import SEQ2SEQ, Stage2, load_params, train_decoder
+from catid2_jax.steps.continued import earlier_params, earlier_vocabulary
 from catid2_jax.systems import SYSTEMS, System
 from catid2_jax.types import Qrels, Query
 from catid2_jax.workdir import (
@@ -224,6 +225,9 @@ def train_retriever(
         check_divisible(t5, source.vocabulary.rows, seq2seq.model_devices)
 
         def starting_params() -> Any:
+            if seq2seq.continue_from:
+                earlier = pathlib.Path(seq2seq.continue_from)
+                return earlier_params(earlier, decoder, source, docids)
             if seq2seq.pretrained and isinstance(source.vocabulary, Vocabulary):
                 return load_pretrained(seq2seq.pretrained, t5, source.vocabulary, None, seed)
             return random_params(seq2seq, decoder, source, seed)
@@ -285,9 +289,13 @@ def _make_source(
     if seq2seq.pretrained_encoder:
         copy_without_weights(seq2seq.pretrained_encoder, encoder)
     elif not (seq2seq.vocabulary or path.exists()):
-        texts = [*(product_text(product, True) for product in corpus.catalog), *queries.texts]
+        if seq2seq.continue_from:
+            model = earlier_vocabulary(pathlib.Path(seq2seq.continue_from)).read_bytes()
+        else:
+            texts = [*(product_text(product, True) for product in corpus.catalog), *queries.texts]
+            model = train_vocabulary(texts, seq2seq.vocabulary_size)
         with atomic_write(path, "wb") as file:
-            file.write(train_vocabulary(texts, seq2seq.vocabulary_size))
+            file.write(model)
     return make_source(seq2seq, t5, given, docids, path, 0, encoder)
 
 

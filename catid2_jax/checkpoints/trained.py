@@ -1,11 +1,13 @@
 """Reads what a work directory's runs have trained: the T5 of stage 2, stage 1's codebooks."""
 
 import pathlib
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
 from catid2_jax.checkpoints.t5x import read_orbax
-from catid2_jax.checkpoints.tree import Checkpoint, IdTokens
+from catid2_jax.checkpoints.tree import Checkpoint, IdTokens, unflatten
 from catid2_jax.docids.vocabulary import Vocabulary
 from catid2_jax.errors import InputError
 from catid2_jax.files import DIGESTS, file_digest
@@ -80,6 +82,31 @@ def read_trained(folder: pathlib.Path, which: Which = "last") -> Checkpoint:
     tokens = IdTokens(vocabulary.first_id_token, levels, codebook_size)
     normalize_over = section["objective"].get("normalize_over", "full")
     return Checkpoint(leaves, T5Config(**fields), step, tokens, path, normalize_over)
+
+
+def read_decoder(folder: pathlib.Path, expected: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
+    """Reads the parameters of any trained stage 2: the best on dev if there are any, else the last.
+
+    Args:
+        folder: has the trainings of one system.
+        expected: shape of every parameter, by its path.
+
+    Raises:
+        InputError: there are none, or a leaf, which it names, is missing, superfluous or of another
+            shape.
+    """
+    if not (folder / "seq2seq").is_dir():
+        raise InputError(folder, "no trained stage 2", "one to go on from")
+    kinds: tuple[Which, ...] = ("best", "last")
+    there = [kind for kind in kinds if finished_step(folder, "seq2seq", kind) is not None]
+    leaves, _ = _read(folder, "seq2seq", there[0] if there else "last", "params")
+    for name in sorted(expected.keys() | leaves.keys()):
+        found = leaves[name].shape if name in leaves else "none"
+        if found != expected.get(name, "none"):
+            raise InputError(
+                folder / "seq2seq", f"{name} of shape {found}", expected.get(name, "none")
+            )
+    return unflatten(leaves)
 
 
 def read_codebooks(path: str | pathlib.Path, which: Which = "last") -> np.ndarray:

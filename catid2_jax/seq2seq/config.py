@@ -112,6 +112,9 @@ class Seq2SeqConfig:
             decoder of your own.
         pretrained: a T5 to start from, in T5X's or Hugging Face's form or a work directory, of the
             shape that `t5` says; empty for random parameters.
+        continue_from: work directory of an earlier state of the catalogue, whose trained stage 2 of
+            the same system goes on learning here; its vocabulary is taken along. For IDs that
+            `docids.previous` has kept. Empty to start anew.
         id_rows: how a pretrained T5, which lacks them, gets the rows of the ID tokens: drawn with
             the mean and spread of the text's rows ("statistics"), or turned from stage 1's
             codebooks ("codebooks").
@@ -145,6 +148,7 @@ class Seq2SeqConfig:
 
     decoder: str = "t5"
     pretrained: str = ""
+    continue_from: str = ""
     id_rows: Literal["statistics", "codebooks"] = "statistics"
     pretrained_encoder: str = ""
     encoder_learning_rate: NonNegativeFloat = 0.1
@@ -166,6 +170,12 @@ class Seq2SeqConfig:
         if self.pretrained and not self.vocabulary:
             raise InputError(
                 "vocabulary", "''", "the SentencePiece model of pretrained, since that is given"
+            )
+        if self.continue_from and self.pretrained:
+            raise InputError(
+                "continue_from",
+                f"{self.continue_from!r} beside pretrained {self.pretrained!r}",
+                "one of them at most",
             )
         self._check_encoder()
         try:

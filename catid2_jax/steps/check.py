@@ -1,7 +1,7 @@
 """What later steps read of the user's, checked before anything is trained."""
 
 import pathlib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import numpy as np
 
@@ -21,12 +21,13 @@ from catid2_jax.encoders.config import PRECOMPUTED
 from catid2_jax.encoders.precomputed import read_embeddings
 from catid2_jax.resolution import ResolvedSystem
 from catid2_jax.seq2seq.config import Seq2SeqConfig
+from catid2_jax.steps.continued import check_earlier, earlier_vocabulary
 from catid2_jax.steps.retrieve import read_filters
 from catid2_jax.steps.train_seq2seq import vocabulary_texts
 from catid2_jax.workdir import Workdir
 
 
-def check_inputs(workdir: Workdir, systems: Iterable[ResolvedSystem], steps: set[str]) -> None:
+def check_inputs(workdir: Workdir, systems: Collection[ResolvedSystem], steps: set[str]) -> None:
     """Checks the files and sizes that the steps after `prepare` will ask for.
 
     Args:
@@ -44,6 +45,9 @@ def check_inputs(workdir: Workdir, systems: Iterable[ResolvedSystem], steps: set
         for config in _different(configs, "retrieve"):
             _check_search(config, workdir)
     if "train_seq2seq" in steps:
+        for system in systems:
+            if system.is_trained and system.model_name and system.config.seq2seq.continue_from:
+                check_earlier(system.config, system.model_name)
         for config in _different(trained, "seq2seq"):
             if not config.t5.memory_tokens:
                 _check_vocabulary(config.seq2seq, workdir)
@@ -77,6 +81,8 @@ def _check_vocabulary(section: Seq2SeqConfig, workdir: Workdir) -> None:
     if section.pretrained_encoder:
         read_bert_config(section.pretrained_encoder)
         read_tokenizer(pathlib.Path(section.pretrained_encoder))
+    elif section.continue_from and not section.vocabulary:
+        earlier_vocabulary(pathlib.Path(section.continue_from))
     elif section.vocabulary:
         Vocabulary(section.vocabulary, 0, 0, section.extra_ids)
     elif not workdir.vocabulary.exists():

@@ -1,6 +1,7 @@
 """Step 4: stage 2, a network learns query -> ID (Eq. 9), from texts or from vectors."""
 
 import functools
+import pathlib
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -20,7 +21,9 @@ from catid2_jax.loading import TRAINED_READS, load_queries, load_stage2, random_
 from catid2_jax.models.t5.sharding import check_divisible
 from catid2_jax.processes import first_alone
 from catid2_jax.progress import console
+from catid2_jax.seq2seq.config import Seq2SeqConfig
 from catid2_jax.seq2seq.training import SEQ2SEQ, Stage2, train_decoder
+from catid2_jax.steps.continued import earlier_params, earlier_vocabulary
 from catid2_jax.workdir import (
     VOCABULARY,
     Place,
@@ -69,7 +72,7 @@ def prepare_tokens(config: Config, place: Place) -> None:
         copy = functools.partial(copy_without_weights, section.pretrained_encoder, place.encoder)
         first_alone(copy)
     elif not (config.t5.memory_tokens or section.vocabulary):
-        first_alone(functools.partial(_train_vocabulary, section.vocabulary_size, place.workdir))
+        first_alone(functools.partial(_make_vocabulary, section, place.workdir))
 
 
 def _dev_queries(config: Config, place: Place) -> QuerySet | None:
@@ -84,6 +87,9 @@ def _dev_queries(config: Config, place: Place) -> QuerySet | None:
 def _starting_params(config: Config, place: Place, stage: Stage2) -> Any:
     """Parameters that are random, or pretrained as far as the configuration says."""
     section, vocabulary = config.seq2seq, stage.source.vocabulary
+    if section.continue_from:
+        earlier = pathlib.Path(section.continue_from) / place.model.name
+        return earlier_params(earlier, stage.decoder, stage.source, stage.table)
     if not section.pretrained or not isinstance(vocabulary, Vocabulary):
         return random_params(section, stage.decoder, stage.source, config.seed)
     codebooks = None
@@ -92,15 +98,18 @@ def _starting_params(config: Config, place: Place, stage: Stage2) -> Any:
     return load_pretrained(section.pretrained, config.t5, vocabulary, codebooks, config.seed)
 
 
-def _train_vocabulary(size: int, workdir: Workdir) -> None:
-    """Trains the work directory's vocabulary unless it is done.
+def _make_vocabulary(section: Seq2SeqConfig, workdir: Workdir) -> None:
+    """Trains the work directory's vocabulary, or takes an earlier one, unless it is done.
 
     Raises:
         InputError: it has changed since, or was made with another size.
     """
     path, place = record_path(workdir.root, VOCABULARY), shared_place(workdir.root)
     texts_of = built_on("embed", place)  # what `prepare` left
-    record, new = read_record(path), Record({"seq2seq.vocabulary_size": size}, built_on=texts_of)
+    made: dict[str, Any] = {"seq2seq.vocabulary_size": section.vocabulary_size}
+    if section.continue_from:
+        made = {"seq2seq.continue_from": section.continue_from}
+    record, new = read_record(path), Record(made, built_on=texts_of)
     if record and record.done:
         check_files(path)
         difference = first_difference(record.config, new.config)
@@ -112,12 +121,15 @@ def _train_vocabulary(size: int, workdir: Workdir) -> None:
             )
         return
     start = time.monotonic()
-    console.print("training a SentencePiece vocabulary on the catalogue and the queries ...")
     texts = list(vocabulary_texts(workdir))
-    try:
-        model = train_vocabulary(texts, size)
-    except InputError as error:
-        raise error.within("config.seq2seq") from error
+    if section.continue_from:
+        model = earlier_vocabulary(pathlib.Path(section.continue_from)).read_bytes()
+    else:
+        console.print("training a SentencePiece vocabulary on the catalogue and the queries ...")
+        try:
+            model = train_vocabulary(texts, section.vocabulary_size)
+        except InputError as error:
+            raise error.within("config.seq2seq") from error
     with atomic_write(workdir.vocabulary, "wb") as file:
         file.write(model)
     counts = character_counts(texts)

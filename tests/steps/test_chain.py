@@ -395,3 +395,46 @@ def test_ids_of_another_run_and_their_figures_alone(done, tmp_path):
     for name in ("perplexity/level_1", "category_nmi/level_2", "common_prefix/within_leaf"):
         assert figures[f"given/{name}"] == theirs[f"tiger/{name}"]
     assert not any("recall" in name for name in figures)
+
+
+LEARNING_NOTHING = {
+    "systems": "('cat_id2',)",
+    "seq2seq_training.epochs": 1,
+    "seq2seq_training.learning_rate": 1e-12,
+}
+
+
+def continued(earlier):
+    return LEARNING_NOTHING | {"docids.previous": earlier, "seq2seq.continue_from": earlier}
+
+
+def test_stage_2_goes_on_where_an_earlier_one_ended(done, tmp_path):
+    """With steps of no length it finds what that one finds, to the last digit."""
+    earlier, root = done[0], tmp_path / "tuesday"
+    output = run(root, **continued(earlier))
+    assert "54 of 54 products have the IDs" in output
+    assert "training a SentencePiece vocabulary" not in output
+    for name in ("vocabulary.model", "cat_id2/run.trec"):
+        assert (root / name).read_bytes() == (earlier / name).read_bytes(), name
+
+
+@pytest.mark.parametrize(
+    ("changes", "found"),
+    [
+        ({"seq2seq.continue_from": "nowhere"}, "'nowhere', with no finished stage 2 of 'cat_id2'"),
+        ({"t5.emb_dim": 16}, "a stage 2 that was made with config.t5.emb_dim = 32, and now 16"),
+        ({"seq2seq.source_tokens": 8}, "config.seq2seq.source_tokens = 16, and now 8"),
+        ({"seq2seq.vocabulary": "other.model"}, "config.seq2seq.vocabulary: found other.model"),
+        ({"seq2seq.pretrained": "t5", "seq2seq.vocabulary": "v"}, "beside pretrained 't5'"),
+    ],
+)
+def test_stage_2_does_not_go_on_from_another_network(
+    done, tmp_path, capsys, monkeypatch, changes, found
+):
+    monkeypatch.chdir(tmp_path)
+    pathlib.Path("other.model").write_bytes(b"")
+    with pytest.raises(SystemExit) as end:
+        run(tmp_path / "tuesday", **(continued(done[0]) | changes))
+    assert end.value.code == 2
+    assert found in capsys.readouterr().err
+    assert not (tmp_path / "tuesday/cat_id2").exists()
