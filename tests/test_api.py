@@ -751,6 +751,11 @@ def test_a_directory_keeps_the_network(tmp_path, retriever, catalog, training):
     np.testing.assert_allclose(scores(again.search("tea", k=3)), scores(first), rtol=1e-5)
     assert (tmp_path / "vocabulary.model").stat().st_mtime_ns == made
 
+    # Another call may go on from it, here by steps of no length.
+    on = short | {"directory": tmp_path / "on", "continue_from": str(tmp_path)}
+    found = fit(catalog, retriever.table, training, **on, learning_rate=1e-12).search("tea", k=3)
+    np.testing.assert_allclose(scores(found), scores(first), rtol=1e-5)
+
     ids = list(retriever.table.ids)
     other = catid2_jax.DocidTable(ids, retriever.table.codes[::-1], codebook_size=8)
     more[queries[0].id] = {catalog.ids[1]: 3}
