@@ -108,7 +108,7 @@ def cluster_search(setting: Setting, level: int, beams: int) -> Search:
 
     def search(rows: np.ndarray) -> tuple[np.ndarray, float]:
         prefixes = jax.tree.map(np.asarray, find(**setting.arguments(rows)))
-        documents, _ = clusters.rank(prefixes, setting.vectors[rows], K)
+        documents, _ = clusters.rank(prefixes.nodes, prefixes.scores, setting.vectors[rows], K)
         sizes = np.diff(clusters.starts)[prefixes.nodes] * (prefixes.scores > -np.inf)
         return documents, sizes.sum(axis=1).mean()
 

@@ -29,6 +29,7 @@ from catid2_jax.encoders.encoder import check_vectors, fingerprint
 from catid2_jax.errors import InputError
 from catid2_jax.files import atomic_write, read_json, write_json
 from catid2_jax.loading import (
+    load_corpus,
     load_product_retriever,
     make_network,
     make_source,
@@ -90,6 +91,41 @@ def load(workdir: str | os.PathLike[str], system: str = "", **retrieve: Any) -> 
     root = pathlib.Path(workdir)
     if is_bundle(root):
         return load_bundle(root, system, retrieve)
+    config, place, resolved = _find(root, system, retrieve)
+    for part in resolved.parts:
+        _check_made(part, place_of(part, config, Workdir(root)))
+    _check_made(resolved, place)
+    return load_product_retriever(config, place, resolved)
+
+
+def load_embeddings(
+    workdir: str | os.PathLike[str], system: str = ""
+) -> tuple[np.ndarray, EmbeddingConfig]:
+    """The products' embeddings of a finished work directory, and what they were made by.
+
+    Args:
+        workdir: the folder.
+        system: the one that has learnt from them, as for `load`.
+
+    Returns:
+        (float32 [N, D], memory-mapped; the section `embedding` of the configuration).
+
+    Raises:
+        InputError: there are none, or they have changed since.
+    """
+    root = pathlib.Path(workdir)
+    if is_bundle(root):
+        raise InputError(root, "a bundle, which has no embeddings", "a work directory")
+    config, place, _ = _find(root, system, {})
+    _check_finished(root, place.vectors, "embed")
+    check_artefacts(place, "docids")
+    return load_corpus(place).embeddings, config.embedding
+
+
+def _find(
+    root: pathlib.Path, system: str, retrieve: Mapping[str, Any]
+) -> tuple[Config, Place, ResolvedSystem]:
+    """A system of a work directory: its recorded configuration, where it lies, and what it is."""
     steps = ["prepare"] if systems_in(root) else ["prepare", "embed", "docids"]
     for step in steps:
         _check_finished(root, root, step)
@@ -102,11 +138,7 @@ def load(workdir: str | os.PathLike[str], system: str = "", **retrieve: Any) -> 
     # The recorded configuration is the system's own, so that it cannot tell whose vectors it has.
     own = root / resolved.plain_name
     has_own = record_path(own, "embed").exists()
-    place = dataclasses.replace(place, vectors=own if has_own else root)
-    for part in resolved.parts:
-        _check_made(part, place_of(part, config, Workdir(root)))
-    _check_made(resolved, place)
-    return load_product_retriever(config, place, resolved)
+    return config, dataclasses.replace(place, vectors=own if has_own else root), resolved
 
 
 def _check_made(system: ResolvedSystem, place: Place) -> None:

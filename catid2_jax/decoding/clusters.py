@@ -6,9 +6,8 @@ are consecutive leaves.
 """
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
-from catid2_jax.decoding.beam_search import Prefixes
 from catid2_jax.decoding.trie import Trie
 from catid2_jax.errors import InputError
 
@@ -41,7 +40,8 @@ class Clusters:
 
     def rank(
         self,
-        prefixes: Prefixes,
+        nodes: Int[Array | np.ndarray, "B W"],
+        scores: Float[Array | np.ndarray, "B W"],
         queries: Float[np.ndarray, "B D"],
         k: int,
         allowed: Bool[np.ndarray, "*batch N"] | None = None,
@@ -49,26 +49,28 @@ class Clusters:
         """Ranks the documents of each query's clusters by inner products of embeddings.
 
         Args:
-            prefixes: the clusters of each query, prefixes of `depth` codes.
+            nodes: the clusters of each query, as `Prefixes` of `depth` codes has them.
+            scores: theirs; -inf where there is none.
             queries: the queries' embeddings, from the encoder of the documents' embeddings.
             k: number of documents per query.
             allowed: whether a document may be found, for all queries or per query; None for all.
 
         Returns:
-            (rows of the table, scores), best first; -1 and -inf where the clusters have fewer than
-            k documents. Equal scores are in the order of the clusters.
+            (rows of the table, inner products), best first; -1 and -inf where the clusters have
+            fewer than k documents. Equal scores are in the order of the clusters.
         """
         documents = np.full((len(queries), k), -1, np.int32)
-        scores = np.full((len(queries), k), -np.inf, np.float32)
-        nodes, found = np.asarray(prefixes.nodes), np.asarray(prefixes.scores) > -np.inf
+        similarities = np.full((len(queries), k), -np.inf, np.float32)
+        nodes, found = np.asarray(nodes), np.asarray(scores) > -np.inf
         for row, query in enumerate(queries):
             members = self._members(nodes[row, found[row]])
             if allowed is not None:
                 members = members[(allowed if allowed.ndim == 1 else allowed[row])[members]]
             similarity = self._embeddings[members] @ query
             best = np.argsort(-similarity, kind="stable")[:k]
-            documents[row, : len(best)], scores[row, : len(best)] = members[best], similarity[best]
-        return documents, scores
+            documents[row, : len(best)] = members[best]
+            similarities[row, : len(best)] = similarity[best]
+        return documents, similarities
 
     def _members(self, nodes: np.ndarray) -> np.ndarray:
         """Lists the documents of some clusters as rows of the table, cluster by cluster."""

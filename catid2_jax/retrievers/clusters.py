@@ -87,7 +87,9 @@ class ClusterRetriever(Retriever):
                 normalize_over=model.normalize_over,
             )
             may_be_found = allowed if allowed is None or allowed.ndim == 1 else allowed[rows]
-            documents, scores = self._clusters.rank(prefixes, vectors[rows], k, may_be_found)
+            documents, scores = self._clusters.rank(
+                prefixes.nodes, prefixes.scores, vectors[rows], k, may_be_found
+            )
             return SearchResult(documents, scores, prefixes.bound, np.zeros(len(rows), bool))
 
         found = search_in_batches(search, len(queries), config, widen=False)

@@ -10,6 +10,7 @@ from catid2_jax.files import values_digest
 from catid2_jax.records import read_record
 from catid2_jax.retrievers.product_retriever import ProductRetriever
 from catid2_jax.serving.config import ServeConfig
+from catid2_jax.serving.dense import Dense, load_dense
 
 _NAMED = 12  # letters of a version's name
 
@@ -21,10 +22,12 @@ class Base:
     Attributes:
         name: what tells it from every other one; the same everywhere for the same files.
         retriever: its retriever.
+        dense: the products' embeddings, where clusters are asked for.
     """
 
     name: str
     retriever: ProductRetriever
+    dense: Dense | None = None
 
 
 def load_base(path: pathlib.Path, config: ServeConfig) -> Base:
@@ -35,7 +38,8 @@ def load_base(path: pathlib.Path, config: ServeConfig) -> Base:
     """
     settings = {"beams": config.beams} if config.beams else {}
     retriever = api.load(path, config.system, **settings)
-    return Base(_name(path, retriever.name), retriever)
+    dense = load_dense(path, config.system) if config.cluster_level else None
+    return Base(_name(path, retriever.name), retriever, dense)
 
 
 def _name(path: pathlib.Path, system: str) -> str:

@@ -27,6 +27,9 @@ class ServeConfig:
             directory's configuration says.
         max_beams: beams up to which a query that asks for proven results is searched again; 0 for
             none.
+        cluster_level: codes of the prefixes beneath which the method "clusters" ranks products by
+            dense scores; 0 for no such method. It needs a work directory, not a bundle, whose
+            encoder encodes queries.
         beam_rows: most beam rows (queries times beams) of one call of the search.
         queue: most queries that wait for the search; with more, a request is answered by 429.
         batch: most queries of one request.
@@ -49,6 +52,7 @@ class ServeConfig:
     port: Annotated[int, at_least(0), at_most(65535)] = 8080
     beams: NonNegativeInt = 0
     max_beams: NonNegativeInt = 0
+    cluster_level: NonNegativeInt = 0
     beam_rows: PositiveInt = 3200
     queue: PositiveInt = 256
     batch: PositiveInt = 64

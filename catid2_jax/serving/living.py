@@ -125,9 +125,12 @@ class Living:
             return self._exchange(base, Changes(), version, path)
 
     def _build(self, base: Base, changes: Changes) -> Version:
-        retriever = changed_retriever(base.retriever, changes)
+        retriever, dense = changed_retriever(base.retriever, changes), base.dense
+        if dense and retriever is not base.retriever:
+            kept, new = _kept_and_new(base.retriever, changes)
+            dense = dense.changed(kept, new)
         name = changes.name_on(base.name)
-        return Version(name, retriever, self._config, changes.out_of_stock)
+        return Version(name, retriever, self._config, changes.out_of_stock, dense)
 
     def _exchange(
         self, base: Base, changes: Changes, version: Version, path: pathlib.Path
@@ -212,9 +215,7 @@ def changed_retriever(retriever: ProductRetriever, changes: Changes) -> ProductR
     inner, table = retriever.retriever, retriever.table
     assert isinstance(inner, GenerativeRetriever)
     assert table is not None
-    gone = {*changes.removed, *changes.products}
-    kept = np.array([product_id not in gone for product_id in retriever.catalog.ids])
-    new = Catalog.from_products(_product(record, "upsert") for record in changes.products.values())
+    kept, new = _kept_and_new(retriever, changes)
     tables = [retriever.catalog.table.filter(pa.array(kept)), new.table]
     catalog = Catalog(pa.concat_tables(tables).combine_chunks())
     if not len(catalog):
@@ -229,6 +230,14 @@ def changed_retriever(retriever: ProductRetriever, changes: Changes) -> ProductR
     model = dataclasses.replace(inner.model, table=table, trie=trie)
     changed = GenerativeRetriever(Corpus(catalog), model, inner.config)
     return ProductRetriever(retriever.name, catalog, changed, table)
+
+
+def _kept_and_new(retriever: ProductRetriever, changes: Changes) -> tuple[np.ndarray, Catalog]:
+    """Which products are as they were, bool [N], and those that are new or changed."""
+    gone = {*changes.removed, *changes.products}
+    kept = np.array([product_id not in gone for product_id in retriever.catalog.ids])
+    products = (_product(record, "upsert") for record in changes.products.values())
+    return kept, Catalog.from_products(products)
 
 
 def _product(record: Mapping[str, Any], where: str) -> Product:

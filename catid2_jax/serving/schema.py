@@ -4,8 +4,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-Method = Literal["generated", "bm25", "hybrid"]
-"""How products are ranked: by generated IDs, by BM25, or by both, fused by reciprocal ranks."""
+Method = Literal["generated", "bm25", "hybrid", "clusters"]
+"""How products are ranked: by generated IDs, by BM25, by both, fused by reciprocal ranks, or those
+beneath generated prefixes by dense scores."""
 
 ProductId = Annotated[str, Field(min_length=1, max_length=512)]
 CategoryPath = Annotated[
@@ -96,7 +97,7 @@ class Hit(Listed):
     """A product that was found."""
 
     score: float = Field(
-        description="log-probability of the ID; BM25's score; sum of 1/(60 + rank)"
+        description="log-probability of the ID; BM25's score; sum of 1/(60 + rank); inner product"
     )
 
 

@@ -12,9 +12,12 @@ import numpy as np
 from catid2_jax.decoding.trie import NodeMask
 from catid2_jax.errors import InputError
 from catid2_jax.retrievers.generative import TrainedModel
-from catid2_jax.seq2seq.search import retrieve
+from catid2_jax.seq2seq.search import retrieve, retrieve_prefixes
 
 _retrieve = jax.jit(retrieve, static_argnames=("decoder", "beams", "k", "normalize_over"))
+_retrieve_prefixes = jax.jit(
+    retrieve_prefixes, static_argnames=("decoder", "beams", "depth", "normalize_over")
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,19 +132,57 @@ class CompiledSearch:
         if any(mask is not masks[0] for mask in masks):
             levels = zip(*(masks[row].host for row in rows.tolist()), strict=True)
             nodes = tuple(jnp.asarray(np.stack(level)) for level in levels)
+        found = map(np.asarray, self._call(jnp.asarray(sources[rows]), nodes, beams))
+        results, scores, bound = found
+        return [Found(results[n], scores[n], float(bound[n])) for n in range(count)]
+
+    def _call(self, sources: jax.Array, nodes: NodeMask, beams: int) -> tuple[jax.Array, ...]:
+        """What is found, its scores, and the bound on those of the rest."""
         model = self.model
         found = _retrieve(
             model.decoder,
             model.params,
-            jnp.asarray(sources[rows]),
+            sources,
             model.trie,
             beams=beams,
             k=beams,
             mask=nodes,
             normalize_over=model.normalize_over,
         )
-        documents, scores, bound = map(np.asarray, (found.documents, found.scores, found.bound))
-        return [Found(documents[n], scores[n], float(bound[n])) for n in range(count)]
+        return found.documents, found.scores, found.bound
+
+
+class PrefixSearch(CompiledSearch):
+    """The same search for the first codes of IDs: rows of `Found` are nodes of the trie's level.
+
+    Attributes:
+        level: number of codes.
+    """
+
+    def __init__(self, model: TrainedModel, beams: int, beam_rows: int, level: int) -> None:
+        """Takes the sizes.
+
+        Raises:
+            InputError: a level that IDs do not have.
+        """
+        super().__init__(model, beams, 0, beam_rows)
+        if not 1 <= level <= model.trie.levels:
+            raise InputError("cluster_level", level, f"0 to {model.trie.levels}")
+        self.level = level
+
+    def _call(self, sources: jax.Array, nodes: NodeMask, beams: int) -> tuple[jax.Array, ...]:
+        model = self.model
+        found = _retrieve_prefixes(
+            model.decoder,
+            model.params,
+            sources,
+            model.trie,
+            beams=beams,
+            depth=self.level,
+            mask=nodes,
+            normalize_over=model.normalize_over,
+        )
+        return found.nodes, found.scores, found.bound
 
 
 class LeastRecentlyUsed:

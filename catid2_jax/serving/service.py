@@ -18,7 +18,7 @@ from catid2_jax.serving.engine import Engine, Job
 from catid2_jax.serving.living import Living
 from catid2_jax.serving.metrics import Metrics
 from catid2_jax.serving.schema import FilterRequest, Options
-from catid2_jax.serving.search import Found, LeastRecentlyUsed, Mask
+from catid2_jax.serving.search import CompiledSearch, Found, LeastRecentlyUsed, Mask
 from catid2_jax.serving.version import Conditions, Version
 
 _DECIMALS = 4  # of a score; the last bits of a float32 depend on the size of the batch
@@ -73,6 +73,8 @@ class Service:
             if conditions is not None:
                 mask = await self._in_thread(version.mask, conditions)
             generated: list[Found] = []
+            if options.method == "clusters":
+                return await self._of_clusters(version, texts, mask, k)
             if options.method != "bm25":
                 generated = await self._generate(version, texts, conditions, mask, options, k)
             if options.method == "generated":
@@ -89,6 +91,8 @@ class Service:
 
     def _check(self, version: Version, texts: Sequence[str], options: Options, k: int) -> None:
         config, most = self.config, version.search.beams
+        if options.method == "clusters" and not version.clusters:
+            raise InputError("method", "'clusters'", "a server that has clusters (cluster_level)")
         if k > most:
             raise InputError("k", options.k, f"1 to {most - (k - options.k)}")
         if not 1 <= len(texts) <= config.batch:
@@ -128,6 +132,18 @@ class Service:
             return None
         return Filter(**merged), attributes
 
+    async def _of_clusters(
+        self, version: Version, texts: Sequence[str], mask: Mask, k: int
+    ) -> list[Ranked]:
+        """Ranks by dense scores what is beneath the best prefixes; nothing of it is proven."""
+        clusters = version.clusters
+        assert clusters
+        sources = await self._in_thread(version.model.source.of_queries, texts)
+        found = await self._wait(clusters.search, list(sources), mask, clusters.search.beams)
+        vectors = await self._in_thread(clusters.dense.of_queries, texts)
+        ranking = await self._in_thread(clusters.rank, found, vectors, k, mask.allowed)
+        return [Ranked(_hits(ranking, query), None) for query in range(len(texts))]
+
     async def _generate(
         self,
         version: Version,
@@ -160,7 +176,8 @@ class Service:
         results: list[Found] = []
         pending = list(range(len(sources)))
         for beams in version.search.widths:
-            found = await self._wait(version, [sources[n] for n in pending], mask, beams)
+            wanted = [sources[n] for n in pending]
+            found = await self._wait(version.search, wanted, mask, beams)
             if not results:
                 results = found
             for n, result in zip(pending, found, strict=True):
@@ -171,12 +188,10 @@ class Service:
         return results
 
     async def _wait(
-        self, version: Version, sources: Sequence[np.ndarray], mask: Mask, beams: int
+        self, search: CompiledSearch, sources: Sequence[np.ndarray], mask: Mask, beams: int
     ) -> list[Found]:
         loop = asyncio.get_running_loop()
-        jobs = [
-            Job(version.search, source, mask, beams, loop.create_future()) for source in sources
-        ]
+        jobs = [Job(search, source, mask, beams, loop.create_future()) for source in sources]
         self.engine.submit(jobs)
         try:
             return [await job.future for job in jobs]

@@ -1,6 +1,7 @@
 """One version of what is served: products, IDs, network and stock, which never change."""
 
 import copy
+import dataclasses
 import functools
 import json
 from collections import Counter
@@ -10,15 +11,18 @@ from typing import Any
 import numpy as np
 
 from catid2_jax.data.corpus import Corpus
+from catid2_jax.decoding.clusters import Clusters
 from catid2_jax.decoding.filters import FIELDS, Filter, FilterIndex
 from catid2_jax.docids.table import format_docid
 from catid2_jax.errors import InputError
 from catid2_jax.retrievers.bm25 import BM25Retriever
 from catid2_jax.retrievers.generative import GenerativeRetriever, TrainedModel
 from catid2_jax.retrievers.product_retriever import ProductRetriever
+from catid2_jax.retrievers.retriever import Ranking
 from catid2_jax.serving.attributes import Attributes, Condition
 from catid2_jax.serving.config import ServeConfig
-from catid2_jax.serving.search import CompiledSearch, LeastRecentlyUsed, Mask
+from catid2_jax.serving.dense import Dense
+from catid2_jax.serving.search import CompiledSearch, Found, LeastRecentlyUsed, Mask, PrefixSearch
 
 _MASKS = 64  # filters whose masks are kept
 _FRAGMENTS = 65_536  # products whose JSON is kept
@@ -26,6 +30,35 @@ _PROBES = 4  # titles that a new version is tried with
 
 Conditions = tuple[Filter, tuple[Condition, ...]]
 """What a request may find: by id and category, and by further fields of the products."""
+
+
+@dataclasses.dataclass(frozen=True)
+class DenseClusters:
+    """Section 4.7 over one version's products.
+
+    Attributes:
+        search: for the prefixes.
+        clusters: the products beneath them.
+        dense: their embeddings and the queries' encoder.
+    """
+
+    search: PrefixSearch
+    clusters: Clusters
+    dense: Dense
+
+    def rank(
+        self, found: Sequence[Found], vectors: np.ndarray, k: int, allowed: np.ndarray
+    ) -> Ranking:
+        """Ranks what is beneath the prefixes that each query has found.
+
+        Args:
+            found: prefixes, per query.
+            vectors: the queries', float [Q, D].
+            k: products per query.
+            allowed: bool [N], what may be found.
+        """
+        nodes, scores = (np.stack([getattr(f, name) for f in found]) for name in ("rows", "scores"))
+        return Ranking(*self.clusters.rank(nodes, scores, vectors, k, allowed))
 
 
 class Version:
@@ -37,6 +70,7 @@ class Version:
         table: their document IDs.
         search: the compiled search.
         bm25: BM25 over the same products.
+        clusters: section 4.7's search of them, where it is asked for.
         out_of_stock: number of products that may not be found.
         everything: the mask of the products that may be found.
     """
@@ -47,6 +81,7 @@ class Version:
         retriever: ProductRetriever,
         config: ServeConfig,
         out_of_stock: Sequence[str] = (),
+        dense: Dense | None = None,
     ) -> None:
         """Takes a retriever.
 
@@ -55,6 +90,7 @@ class Version:
             retriever: a retriever that generates IDs.
             config: beams and budget.
             out_of_stock: products that may not be found; those that there are not are ignored.
+            dense: the products' embeddings, where clusters are asked for.
 
         Raises:
             InputError: the retriever generates no IDs, or the budget is below one query.
@@ -71,6 +107,12 @@ class Version:
         beams = config.beams or inner.config.beams
         self.search = CompiledSearch(inner.model, beams, config.max_beams, config.beam_rows)
         self.bm25 = BM25Retriever(Corpus(self.catalog))
+        self.clusters = None
+        if dense:
+            level = config.cluster_level
+            prefixes = PrefixSearch(inner.model, beams, config.beam_rows, level)
+            ranker = Clusters(inner.model.trie, level, dense.embeddings)
+            self.clusters = DenseClusters(prefixes, ranker, dense)
         self._fragments = LeastRecentlyUsed(_FRAGMENTS)
         self._attributes = Attributes(self.catalog)
         self._set_stock(out_of_stock)
@@ -193,6 +235,9 @@ class Version:
         """
         _ = self.catalog.ids, self.catalog.titles, self.catalog.paths, self.catalog.rows, self.index
         self.search.prepare(self.everything)
+        if self.clusters:
+            self.clusters.search.prepare(self.everything)
+            self.clusters.dense.of_queries(self.catalog.titles[:1])
         # Its selection is compiled too, for this number of products and results.
         self.bm25.search(
             self.catalog.titles[:1], self.search.beams, allowed=self.everything.allowed

@@ -125,7 +125,9 @@ def test_members_are_ranked_by_inner_products(seed, depth, k, share, shorter):
     found = Prefixes(
         jnp.asarray(nodes, jnp.int32), jnp.asarray(np.where(kept, -1.0, -np.inf)), jnp.zeros(B)
     )
-    documents, scores = Clusters(trie, depth, embeddings).rank(found, queries, k, allowed)
+    documents, scores = Clusters(trie, depth, embeddings).rank(
+        found.nodes, found.scores, queries, k, allowed
+    )
     assert documents.shape == scores.shape == (B, k)
     for query in range(B):
         pool = [row for n in nodes[query][kept[query]] for row in members[prefixes[n]]]
@@ -144,7 +146,9 @@ def test_equal_scores_keep_the_order_of_the_clusters():
     clusters = Clusters(trie, 1, np.ones((5, 2), np.float32))
     found = Prefixes(jnp.array([[2, 0, 1]]), jnp.array([[-1.0, -2.0, -3.0]]), jnp.zeros(1))
     allowed = np.array([True, True, True, True, False])
-    documents, scores = clusters.rank(found, np.ones((1, 2), np.float32), 4, allowed)
+    documents, scores = clusters.rank(
+        found.nodes, found.scores, np.ones((1, 2), np.float32), 4, allowed
+    )
     assert documents.tolist() == [[2, 0, 1, 3]]
     assert scores.tolist() == [[2.0] * 4]
 
@@ -156,7 +160,7 @@ def test_a_prefix_is_found_for_the_allowed_only(gains):
     trie, found = search(rows, gains, 2, 4, allowed)
     embeddings = np.ones((N, 2), np.float32)
     documents, _ = Clusters(trie, 2, embeddings).rank(
-        found, np.ones((B, 2), np.float32), 3, allowed
+        found.nodes, found.scores, np.ones((B, 2), np.float32), 3, allowed
     )
     assert documents.tolist() == [[row, -1, -1] for row in (3, 14, 15, 9)]
     assert np.sum(found.scores > -np.inf, axis=1).tolist() == [1] * B
