@@ -9,6 +9,9 @@ of them. Both stages learn from the rest. Then the held-out products come, and g
 that there are (`docids.previous`). The rows:
 
 - `at once`: the network as it is, over the trie of all products;
+- `at once, clusters`: its 20 best first codes, and the products beneath them by cosine (section
+  4.7);
+- `at once, fused`: the first of these and BM25 by reciprocal ranks;
 - `learnt on`: after some steps more on all pairs, those of the new products' titles among them
   (`continue_from`);
 - `anew`: both stages from the start on all products, without queries for the new ones;
@@ -21,6 +24,7 @@ seeds. The set and its vectors are those of `id_schemes.py`, as is stage 2.
 """
 
 import argparse
+import dataclasses
 import json
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -36,12 +40,20 @@ from catid2_jax.evaluation.recall import recall_per_query
 from catid2_jax.evaluation.significance import bootstrap
 from catid2_jax.files import write_json
 from catid2_jax.retrievers.bm25 import BM25Retriever
+from catid2_jax.retrievers.clusters import ClusterRetriever
 from catid2_jax.retrievers.dense import ExactSearch
+from catid2_jax.retrievers.fused import reciprocal_rank_fusion
 from catid2_jax.retrievers.generative import GenerativeRetriever, make_model
 from catid2_jax.retrievers.product_retriever import ProductRetriever
+from catid2_jax.retrievers.retriever import Retriever
 from catid2_jax.types import Qrels
 
-ROWS = ("bm25", "dense", "at once", "learnt on", "anew", "anew, with queries")
+ROWS = (
+    *("bm25", "dense", "at once", "at once, clusters", "at once, fused"),
+    *("learnt on", "anew", "anew, with queries"),
+)
+
+PREFIXES = 20
 
 
 def without_products(split: Split, products: set[str]) -> Split:
@@ -106,14 +118,20 @@ def train(
     )
 
 
-def over(retriever: ProductRetriever, catalog: Catalog, table: DocidTable) -> ProductRetriever:
+def over(
+    retriever: ProductRetriever, data: Data, table: DocidTable, clusters: bool = False
+) -> ProductRetriever:
     """The same network over other products."""
     generative = retriever.retriever
     assert isinstance(generative, GenerativeRetriever)
     old = generative.model
     model = make_model(old.decoder, old.params, old.source, table, "float32", old.normalize_over)
-    new = GenerativeRetriever(Corpus(catalog), model, generative.config)
-    return ProductRetriever("at once", catalog, new, table)
+    corpus = Corpus(data.catalog, data.vectors / np.linalg.norm(data.vectors, axis=1)[:, None])
+    new: Retriever = GenerativeRetriever(corpus, model, generative.config)
+    if clusters:
+        config = dataclasses.replace(generative.config, beams=PREFIXES, k=PREFIXES)
+        new = ClusterRetriever(corpus, model, config, level=1)
+    return ProductRetriever("at once", data.catalog, new, table)
 
 
 def rank(data: Data, heldout: Split, row: str) -> dict[str, list[str]]:
@@ -156,7 +174,9 @@ def run(
     old = learn(before, system, seed, first)
     trained = train(before, old, stage_2, seed, first / "stage_2")
     table = learn(after, system, seed, folder / "after", previous=str(first))
-    search("at once", over(trained, after.catalog, table))
+    search("at once", over(trained, after, table))
+    search("at once, clusters", over(trained, after, table, clusters=True))
+    keep(folder, "at once, fused", fused(data, folder, "at once", "bm25"))
     settings = {"epochs": 0, "steps": flags.steps, "warmup_steps": 20, "learning_rate": 1e-3}
     settings["continue_from"] = first / "stage_2"
     search("learnt on", train(after, table, stage_2, seed, folder / "after" / "on", **settings))
@@ -164,6 +184,18 @@ def run(
         place = folder / row.replace(", ", "_").replace(" ", "_")
         own = learn(part, system, seed, place)
         search(row, train(part, own, stage_2, seed, place / "stage_2"))
+
+
+def fused(data: Data, folder: pathlib.Path, *rows: str) -> dict[str, list[str]]:
+    """The rankings of several rows as one."""
+    texts = [(folder / f"run.{row}.json").read_text(encoding="utf-8") for row in rows]
+    runs, places, ids = list(map(json.loads, texts)), data.catalog.rows, data.catalog.ids
+    rankings = {}
+    for query in runs[0]:
+        found = [np.array([[places[p] for p in run[query]]], int) for run in runs]
+        best = reciprocal_rank_fusion(found, max(CUTOFFS)).documents[0].tolist()
+        rankings[query] = [ids[row] for row in best if row >= 0]
+    return rankings
 
 
 def keep(folder: pathlib.Path, row: str, rankings: Mapping[str, Sequence[str]]) -> None:
