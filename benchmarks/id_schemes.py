@@ -4,7 +4,7 @@ r"""Recall of ID schemes under one stage 2, with intervals and paired tests.
     python benchmarks/id_schemes.py ../shared/data/uktariff \
         [--schemes rq_kmeans rq_kmeans:codebook_size=64 tiger cat_id2] [--seeds 0 1 2] \
         [--baseline tiger] [--without_categories] [--stage_2 words] [--runs runs/id_schemes] \
-        [--fused] [--read]
+        [--fused bm25] [--read]
 
 A set is a folder with catalog.jsonl, queries.SPLIT.jsonl and qrels.SPLIT.txt, each perhaps .gz; the
 splits are train and any of dev, test and unseen. Vectors of the products (of their category paths,
@@ -12,10 +12,11 @@ too, unless told otherwise) and of the queries are made once, by all-MiniLM-L6-v
 name that `learn_docids` takes, with settings after a colon. Every scheme learns its IDs from the
 products' vectors, some from those of the training queries, too; the decoder that then learns the
 IDs from query vectors is the same for all; --stage_2 names another of `STAGES`, such as one that
-reads the query's words, too. The schemes bm25, nearest_query and nearest_exact are rows without
-IDs: BM25 over the products, and the products of the training queries that BM25 finds nearest, all
-of them or the exact ones alone. With --fused each scheme has another row, its ranking and BM25's
-by reciprocal rank fusion.
+reads the query's words, too. The schemes bm25, dense, nearest_query and nearest_exact are rows
+without IDs: BM25 over the products, and the products of the training queries that BM25 finds
+nearest, all of them or the exact ones alone; dense ranks by cosines of the vectors. With --fused
+each scheme has further rows: its ranking and those of the rows that are named, such as --fused bm25
+bm25+nearest_query, by reciprocal rank fusion.
 
 What is done of RUNS/SET/SCHEME-SEED is not done again; --read does nothing else. Prints Markdown:
 figures of the IDs alone and their rank correlation with Recall, then Recall of every split and its
@@ -49,6 +50,7 @@ from catid2_jax.evaluation.recall import recall_per_query
 from catid2_jax.evaluation.significance import bootstrap
 from catid2_jax.files import write_json
 from catid2_jax.retrievers.bm25 import BM25Retriever
+from catid2_jax.retrievers.dense import DenseRetriever
 from catid2_jax.retrievers.fused import reciprocal_rank_fusion
 from catid2_jax.retrievers.nearest_query import NearestQueryRetriever
 from catid2_jax.retrievers.retriever import Retriever
@@ -58,7 +60,7 @@ SCHEMES = (
     *("random_ids", "category_prefix", "rq_kmeans", "rq_kmeans:codebook_size=64"),
     *("rq_kmeans_balanced", "tiger", "cost", "cat_id2"),
 )
-WITHOUT_IDS = ("bm25", "nearest_query", "nearest_exact")
+WITHOUT_IDS = ("bm25", "dense", "nearest_query", "nearest_exact")
 CUTOFFS = (1, 5, 10, 100)
 MAX_TOKENS = 128
 STAGE_2 = {
@@ -211,35 +213,39 @@ def rank(data: Data, scheme: str, folder: pathlib.Path) -> None:
     """Keeps the rankings of a row of `WITHOUT_IDS`."""
     train = data.splits["train"]
     known = [Query(query, text) for query, text in train.texts.items()]
-    corpus = Corpus(data.catalog, queries=QuerySet(known, train.qrels))
+    corpus = Corpus(data.catalog, data.vectors, QuerySet(known, train.qrels))
     retriever: Retriever = BM25Retriever(corpus)
-    if scheme != "bm25":
+    if scheme == "dense":
+        retriever = DenseRetriever(corpus)
+    elif scheme != "bm25":
         retriever = NearestQueryRetriever(corpus, substitutes=scheme == "nearest_query")
     for split, queries in data.splits.items():
         if split != "train":
-            found = retriever.search(list(queries.texts.values()), max(CUTOFFS)).documents
+            texts, vectors = list(queries.texts.values()), queries.vectors
+            found = retriever.search(texts, max(CUTOFFS), vectors=vectors).documents
             ranked = [[corpus.catalog.ids[row] for row in rows if row >= 0] for rows in found]
             rankings = dict(zip(queries.texts, ranked, strict=True))
             write_json(folder / f"run.{split}.json", rankings)
     write_json(folder / "seconds.json", {})
 
 
-def fuse(data: Data, folder: pathlib.Path, words: pathlib.Path) -> pathlib.Path:
-    """Fuses the rankings of two folders, and returns the folder where that is kept."""
+def fuse(data: Data, folder: pathlib.Path, others: Sequence[pathlib.Path]) -> pathlib.Path:
+    """Fuses the rankings of folders, and returns the folder where that is kept."""
+    place = folder / "+".join(["fused", *(other.name for other in others)])
     rows, ids = data.catalog.rows, data.catalog.ids
     for split in data.splits:
         if split != "train":
             runs = [
-                json.loads((place / f"run.{split}.json").read_text(encoding="utf-8"))
-                for place in (folder, words)
+                json.loads((part / f"run.{split}.json").read_text(encoding="utf-8"))
+                for part in (folder, *others)
             ]
             rankings = {}
             for query in runs[0]:
                 found = [np.array([[rows[p] for p in run[query]]], int) for run in runs]
                 best = reciprocal_rank_fusion(found, max(CUTOFFS)).documents[0].tolist()
                 rankings[query] = [ids[row] for row in best if row >= 0]
-            write_json(folder / "fused" / f"run.{split}.json", rankings)
-    return folder / "fused"
+            write_json(place / f"run.{split}.json", rankings)
+    return place
 
 
 def recalls(data: Data, folder: pathlib.Path, split: str, labels: Sequence[str]) -> np.ndarray:
@@ -344,7 +350,7 @@ def main() -> None:
     parser.add_argument("--without_categories", action="store_true")
     parser.add_argument("--stage_2", choices=STAGES, default="vectors")
     parser.add_argument("--runs", type=pathlib.Path, default=pathlib.Path("runs/id_schemes"))
-    parser.add_argument("--fused", action="store_true", help="rows fused with BM25, too")
+    parser.add_argument("--fused", nargs="+", default=[], help="rows to fuse each scheme with")
     parser.add_argument("--read", action="store_true", help="only read finished runs")
     arguments = parser.parse_args()
     data = load(arguments.set, arguments.runs, not arguments.without_categories)
@@ -370,11 +376,13 @@ def main() -> None:
         if scheme not in WITHOUT_IDS
     }
     table_of_figures(data, folders, recall)
-    if arguments.fused:
-        rank(data, "bm25", place / "bm25")
+    for names in (row.split("+") for row in arguments.fused):
+        for name in names:
+            rank(data, name, place / name)
         for scheme in recall:
-            fused = [fuse(data, folder, place / "bm25") for folder in folders[scheme]]
-            folders[f"{scheme} + bm25"] = fused
+            parts = [place / name for name in names]
+            fused = [fuse(data, folder, parts) for folder in folders[scheme]]
+            folders[" + ".join([scheme, *names])] = fused
     for split in data.splits:
         if split != "train":
             table_of_recalls(data, folders, split, arguments.baseline, ("E", "S"))

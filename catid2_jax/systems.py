@@ -191,7 +191,8 @@ SYSTEMS: Mapping[str, System] = {
     "fused": System(
         "fused",
         retriever=FUSED,
-        source="Cormack et al., 2009: CAT-ID2 and BM25 unless options.fused.systems says otherwise",
+        source="Cormack et al., 2009: what options.fused.systems names; CAT-ID2, BM25 and the "
+        "nearest training query are the best three on dev, see docs/results/ids.md",
     ),
     "dsi_naive": System(
         "DSI, naive",

@@ -38,8 +38,9 @@ def test_a_seed_of_its_own_is_a_system_of_its_own():
     assert dataclasses.replace(seeded.config, seed=3) == plain.config
     assert (seeded.name, seeded.plain_name, seeded.config.seed) == ("tiger@7", "tiger", 7)
     assert (seeded.model_name, clusters.model_name) == ("tiger@7", "cat_id2@7")
-    assert [part.name for part in fused.parts] == ["cat_id2@7", "bm25"]  # BM25 has none
-    assert [part.config.seed for part in fused.parts] == [7, 3]
+    # The others have none.
+    assert [part.name for part in fused.parts] == ["cat_id2@7", "bm25", "nearest_query"]
+    assert [part.config.seed for part in fused.parts] == [7, 3, 3]
     assert [system.is_seeded for system in (plain, seeded, clusters, fused, bm25)] == [
         *(True, True, True, True, False),
     ]

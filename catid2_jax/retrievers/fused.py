@@ -22,7 +22,7 @@ class FusedRetriever(Retriever):
         self,
         corpus: Corpus,
         retrievers: Sequence[Retriever],
-        systems: tuple[str, ...] = ("cat_id2", "bm25"),
+        systems: tuple[str, ...] = ("cat_id2", "bm25", "nearest_query"),
         constant: PositiveInt = 60,
     ) -> None:
         """Takes the retrievers.
