@@ -4,7 +4,6 @@ import argparse
 import contextlib
 import importlib
 import os
-import pathlib
 import signal
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -17,6 +16,7 @@ from catid2_jax import processes, signals
 from catid2_jax.config import Config, default_config, freeze
 from catid2_jax.config_file import flag_error, load_config, override
 from catid2_jax.config_help import field_help, paragraph
+from catid2_jax.constraints import check_local
 from catid2_jax.errors import InputError, system_error
 from catid2_jax.lock import locked
 from catid2_jax.progress import console as output
@@ -132,7 +132,7 @@ def main(
         if given.help:
             print(_help(about, config), flush=True)
             return
-        frozen, workdir = freeze(config), pathlib.Path(given.workdir or f"runs/{name}")
+        frozen, workdir = freeze(config), check_local(given.workdir or f"runs/{name}", "--workdir")
         if (workdir / BUNDLE).is_file():
             expected = "a work directory; `serve` and `load` take bundles"
             raise InputError("--workdir", f"{workdir}, a bundle", expected)
@@ -167,6 +167,7 @@ def _load(given: flags.FlagValues) -> tuple[ConfigDict, str]:
         if given.help:
             return default_config(), "default"
         raise InputError("--config", "none", "a file or a name, such as --config=quickstart")
+    check_local(given.config, "--config")
     name, _, argument = given.config.partition(":")
     try:
         path = config_path(name)
