@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import hashlib
 import importlib
 import os
 import signal
@@ -137,7 +138,7 @@ def main(
             expected = "a work directory; `serve` and `load` take bundles"
             raise InputError("--workdir", f"{workdir}, a bundle", expected)
         if given.distributed:
-            _join()
+            _join(frozen)
         with locked(workdir):
             run(frozen, Workdir(workdir))
         output.print(f"everything is in {workdir}")
@@ -177,10 +178,11 @@ def _load(given: flags.FlagValues) -> tuple[ConfigDict, str]:
     return load_config(path, argument), runs.replace(":", "-")
 
 
-def _join() -> None:
-    """Makes this process one of several, of which the first one speaks."""
+def _join(config: Config) -> None:
+    """Makes this process one of several of one configuration, of which the first one speaks."""
+    digest = hashlib.blake2b(repr(config).encode(), digest_size=4).hexdigest()
     try:
-        processes.join()
+        processes.join({"the configuration's digest": digest})
     except InputError as error:
         raise error.within("--distributed") from error
     output.quiet = not processes.is_first()

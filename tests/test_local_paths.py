@@ -112,7 +112,7 @@ def test_a_flag(main, words, flag, capsys, tmp_path, monkeypatch):
 
 
 def test_the_url_is_refused_before_other_processes_are_waited_for(capsys, monkeypatch):
-    monkeypatch.setattr(cli, "_join", lambda: pytest.fail("joined"))
+    monkeypatch.setattr(cli, "_join", lambda _: pytest.fail("joined"))
     with pytest.raises(SystemExit):
         pipeline.main(["catid2", "--config=quickstart", "--distributed", f"--workdir={URL}"])
     assert EXPECTED in capsys.readouterr().err
