@@ -105,7 +105,13 @@ def jobset(settings: GkeSettings, job: Job) -> dict[str, Any]:
             "ttlSecondsAfterFinished": DAY,
             "failurePolicy": {
                 "maxRestarts": settings.restarts,
-                "rules": [{"action": "FailJobSet", "onJobFailureReasons": ["PodFailurePolicy"]}],
+                "rules": [
+                    {
+                        "name": "badInput",
+                        "action": "FailJobSet",
+                        "onJobFailureReasons": ["PodFailurePolicy"],
+                    }
+                ],
             },
             "replicatedJobs": [
                 {

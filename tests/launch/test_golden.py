@@ -101,9 +101,8 @@ def test_bad_input_is_not_tried_again_and_all_else_is(dry_runs):
         assert rule["onExitCodes"]["containerName"] == container["name"]
         assert rule["onExitCodes"]["values"] == [2]
         policy = jobset["spec"]["failurePolicy"]
-        assert policy["rules"] == [
-            {"action": "FailJobSet", "onJobFailureReasons": ["PodFailurePolicy"]}
-        ]
+        (rule,) = policy["rules"]
+        assert (rule["action"], rule["onJobFailureReasons"]) == ("FailJobSet", ["PodFailurePolicy"])
         assert policy["maxRestarts"] > 0
         assert spec["backoffLimit"] == 0  # one pod that fails ends all, which start together
         assert spec["template"]["spec"]["restartPolicy"] == "Never"
