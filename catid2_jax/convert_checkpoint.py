@@ -22,39 +22,38 @@ from catid2_jax.checkpoints.folder import Format, read_checkpoint, write_checkpo
 from catid2_jax.checkpoints.id_rows import find_vocabulary, with_id_tokens
 from catid2_jax.checkpoints.trained import read_codebooks
 from catid2_jax.cli import ArgumentParser, exit_codes
-from catid2_jax.constraints import NonNegativeInt, Seed, check_value
+from catid2_jax.constraints import LocalPath, NonNegativeInt, Seed, check_value
 from catid2_jax.errors import InputError
 from catid2_jax.progress import console
 from catid2_jax.training.checkpoint import Which
 
 _TEXTS = ("vocabulary", "codebooks")
 _NUMBERS = dict.fromkeys(("levels", "codebook_size", "extra_ids"), NonNegativeInt) | {"seed": Seed}
+_HINTS = dict.fromkeys(("from", "to", *_TEXTS), LocalPath) | _NUMBERS
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Converts as the command line asks for; `argv` has the program's name first."""
     program, *words = sys.argv if argv is None else argv
-    with exit_codes(_TEXTS + tuple(_NUMBERS)):
+    with exit_codes(_HINTS):
         _convert(_parser(program).parse_args(words))
 
 
 def _convert(flags: argparse.Namespace) -> None:
-    for name, hint in _NUMBERS.items():
+    for name, hint in _HINTS.items():
         check_value(getattr(flags, name), hint, name)
     if (flags.init == "codebooks") != bool(flags.codebooks):
-        raise InputError(
-            "codebooks",
-            repr(flags.codebooks),
-            "a path with --init=codebooks, and none otherwise",
-        )
-    checkpoint = read_checkpoint(flags.source, flags.which)
+        expected = "a path with --init=codebooks, and none otherwise"
+        raise InputError("codebooks", repr(flags.codebooks), expected)
+    source = getattr(flags, "from")
+    checkpoint = read_checkpoint(source, flags.which)
     rows, over = checkpoint.rows, checkpoint.normalize_over
     vocabulary = find_vocabulary(
         checkpoint, flags.vocabulary, flags.levels, flags.codebook_size, flags.extra_ids
     )
     if vocabulary:
         codebooks = read_codebooks(flags.codebooks, flags.which) if flags.codebooks else None
-        checkpoint = with_id_tokens(checkpoint, vocabulary, flags.source, codebooks, flags.seed)
+        checkpoint = with_id_tokens(checkpoint, vocabulary, source, codebooks, flags.seed)
     write_checkpoint(flags.to, flags.format, checkpoint, vocabulary)
     console.print(f"{flags.to}: step {checkpoint.step}, {rows:,} -> {checkpoint.rows:,} rows")
     if over != "full":
@@ -63,7 +62,7 @@ def _convert(flags: argparse.Namespace) -> None:
 
 def _parser(program: str) -> ArgumentParser:
     parser = ArgumentParser(prog=pathlib.Path(program).name, description=__doc__)
-    parser.add_argument("--from", dest="source", required=True, metavar="PATH")
+    parser.add_argument("--from", required=True, metavar="PATH")
     parser.add_argument("--to", required=True, metavar="DIR")
     parser.add_argument("--format", required=True, choices=get_args(Format))
     parser.add_argument("--init", choices=("statistics", "codebooks"), default="statistics")

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Sequence
 
 from catid2_jax.cli import ArgumentParser, exit_codes
+from catid2_jax.constraints import check_fields, check_local
 from catid2_jax.data.sources.dataset import (
     WritingConfig,
     check_sources,
@@ -31,12 +32,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     names: list[str] = []
     with exit_codes(names):
         flags = vars(_parser(program).parse_args(words))
-        output, source = pathlib.Path(flags.pop("output")), flags.pop("source")
-        config_class, read = SOURCES[source]
         names += flags
+        output, source = check_local(flags.pop("output"), "output"), flags.pop("source")
+        config_class, read = SOURCES[source]
         shared = [field.name for field in dataclasses.fields(WritingConfig)]
         writing = WritingConfig(**{name: flags.pop(name) for name in shared})
-        for dataset in read(config_class(**flags)):
+        config = config_class(**flags)
+        check_fields(config)
+        for dataset in read(config):
             check_sources(flags, output / dataset.name)
             report(output / dataset.name, *write_dataset(dataset, output, writing))
             if source == "esci":

@@ -9,12 +9,14 @@ import itertools
 import os
 import re
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
 from catid2_jax.errors import InputError
+from catid2_jax.rendezvous import meet
 
 VARIABLES = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
 """The first process's host:port, the number of processes, and the index of this one, from 0."""
@@ -24,22 +26,30 @@ _LONGEST_STEP = 7 * 24 * 3600  # seconds that the other processes wait for the f
 _barriers = itertools.count()
 
 
-def join() -> None:
+def join(facts: Mapping[str, Any] | None = None) -> None:
     """Makes this process one of several; call it before any JAX operation.
 
     SLURM and Cloud TPU tell JAX which processes take part. Elsewhere the environment variables
-    named in `VARIABLES` must.
+    named in `VARIABLES` must, and the processes meet before JAX starts, see `rendezvous.meet`.
+
+    Args:
+        facts: what must be the same in all processes, beside their number and JAX's version.
 
     Raises:
-        InputError: there is neither SLURM, nor a Cloud TPU, nor a variable; or the variables are
-            incomplete or invalid.
+        InputError: there is neither SLURM, nor a Cloud TPU, nor a variable; the variables are
+            incomplete or invalid; or the other processes do not come in time, or disagree.
     """
     found = {name: os.environ[name] for name in VARIABLES if name in os.environ}
     try:
         address, count, number = _read(found) if found else (None, None, None)
+        if address is not None and count is not None and number is not None:
+            same = {VARIABLES[1]: count, "jax": jax.__version__, **(facts or {})}
+            meet(address, count, number, same)
         # It would keep SIGTERM for itself; a training asks all processes after every dispatch.
         jax.config.update("jax_enable_preemption_service", False)
         jax.distributed.initialize(address, count, number)
+    except InputError:
+        raise
     except ValueError as error:
         variables = ", ".join(f"{name}={value}" for name, value in found.items())
         raise InputError(

@@ -1,8 +1,8 @@
 """The commands that the launchers of this folder run."""
 
-import argparse
-import sys
-from typing import NoReturn
+from collections.abc import Sequence
+
+from catid2_jax.errors import InputError
 
 VERBS = (
     "pipeline",
@@ -17,38 +17,43 @@ VERBS = (
 )
 """The verbs of catid2_jax that run a configuration, here so that launching imports no JAX."""
 
+ALONE = ("reproduce", "serve", "import_data", "convert_checkpoint")
+"""The verbs that are one process."""
+
 T5X = ("t5x.train", "t5x.infer", "t5x.eval")
 
-
-def parser(description: str) -> argparse.ArgumentParser:
-    """The arguments that every launcher has; its own are added to it."""
-    arguments = argparse.ArgumentParser(
-        description=description.splitlines()[0],
-        epilog="Everything after the entry point goes to it as it is.",
-    )
-    arguments.add_argument("--dry_run", action="store_true", help="print what would be done")
-    arguments.add_argument("entry_point", choices=(*VERBS, *T5X), metavar="ENTRY_POINT")
-    arguments.add_argument("arguments", nargs=argparse.REMAINDER, help="of the entry point")
-    return arguments
+NAMES = (*VERBS, *ALONE, *T5X)
 
 
-def command(python: str, entry_point: str, arguments: list[str]) -> list[str]:
+def command(python: str, entry_point: str, arguments: Sequence[str]) -> list[str]:
     """`python -m` the entry point: a verb of catid2_jax, or one of T5X."""
     module = entry_point if entry_point in T5X else f"catid2_jax.{entry_point}"
     return [python, "-m", module, *arguments]
 
 
-def distributed(entry_point: str) -> list[str]:
-    """The flag that says: one of several processes, which know of each other.
+def distributed(entry_point: str, variables: Sequence[str] = ()) -> list[str]:
+    """The flags that say: one of several processes, which know of each other.
 
-    T5X's infer and eval have none, so there they run as one process (a TPU pod needs no flag).
+    Args:
+        entry_point: what is run.
+        variables: the values of JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID, for
+            T5X, which reads none of them; empty where JAX finds out by itself.
+
+    Raises:
+        InputError: an entry point that is one process. T5X's infer and eval have no such flags, so
+            they are one process but on a TPU, where they need none.
     """
-    if entry_point in ("t5x.infer", "t5x.eval"):
-        fail(f"found several processes for {entry_point}, expected one: T5X cannot share it here")
-    return ["--multiprocess_gpu" if entry_point == "t5x.train" else "--distributed"]
+    if entry_point not in VERBS and entry_point != "t5x.train":
+        raise InputError(
+            "", f"several processes for {entry_point}", "one: it cannot share its work"
+        )
+    if entry_point in VERBS:
+        return ["--distributed"]
+    names = ("coordinator_address", "process_count", "process_index")
+    of_t5x = [f"--{name}={value}" for name, value in zip(names, variables, strict=False)]
+    return ["--multiprocess_gpu", *of_t5x]
 
 
-def fail(message: str) -> NoReturn:
-    """Ends as bad input does."""
-    print(f"error: {message}", file=sys.stderr)
-    sys.exit(2)
+def on_tpu(entry_point: str) -> list[str]:
+    """The flags with which an entry point runs on every worker of a TPU; T5X needs none."""
+    return ["--distributed"] if entry_point in VERBS else []

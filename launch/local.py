@@ -7,73 +7,74 @@ the launcher's. Ctrl-C and SIGTERM go to all, which then save what they have don
 """
 
 import contextlib
+import dataclasses
 import os
-import shlex
 import signal
 import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
+from typing import Annotated
 
 import entry_points
+from launching import Job, Plan, Settings, launch
+
+from catid2_jax.constraints import PositiveInt, at_least, at_most
 
 _GRACE = 30.0  # seconds between a signal and SIGKILL, as SLURM's
 _GRACE_OF_FAILURE = 10.0  # the same where another process has failed: then nothing can be saved
 
 
-def main() -> None:
-    """Parses, and runs or prints."""
-    parser = entry_points.parser(__doc__)
-    parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--devices", type=int, default=1, help="of each process")
-    parser.add_argument(
-        "--port", type=int, default=0, help="of the first process; 0 for a free one"
-    )
-    options = parser.parse_args()
-    if options.processes < 1 or options.devices < 1:
-        entry_points.fail(
-            f"found {options.processes} processes of {options.devices} devices, expected at least 1"
-        )
-    if not 0 <= options.port < 65536:
-        entry_points.fail(f"found --port={options.port}, expected 0 to 65535")
-    coordinator = f"localhost:{options.port or _free_port()}"
-    command = entry_points.command(sys.executable, options.entry_point, options.arguments)
-    if options.processes > 1:
-        command += entry_points.distributed(options.entry_point)
-    devices = f"--xla_force_host_platform_device_count={options.devices}"
-    plans = []
-    for process in range(options.processes):
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LocalSettings(Settings):
+    """Processes of this machine.
+
+    Attributes:
+        processes: how many; one for an entry point that is one.
+        devices: devices of each process.
+        port: port of the first process; 0 for a free one.
+    """
+
+    processes: PositiveInt = 2
+    devices: PositiveInt = 1
+    port: Annotated[int, at_least(0), at_most(65535)] = 0
+
+
+def plan(settings: LocalSettings, job: Job) -> Plan:
+    """One command per process, all of them at once."""
+    coordinator = f"localhost:{settings.port or _free_port()}"
+    command = entry_points.command(sys.executable, job.entry_point, job.arguments)
+    devices = f"--xla_force_host_platform_device_count={settings.devices}"
+    lines = []
+    for process in range(settings.processes):
+        together = {
+            "JAX_COORDINATOR_ADDRESS": coordinator,
+            "JAX_NUM_PROCESSES": str(settings.processes),
+            "JAX_PROCESS_ID": str(process),
+        }
         environment = {
             "JAX_PLATFORMS": "cpu",
             "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {devices}".strip(),
-            "JAX_COORDINATOR_ADDRESS": coordinator,
-            "JAX_NUM_PROCESSES": str(options.processes),
-            "JAX_PROCESS_ID": str(process),
         }
-        of_t5x = [
-            f"--coordinator_address={coordinator}",
-            f"--process_count={options.processes}",
-            f"--process_index={process}",
-        ]
-        shares = "--multiprocess_gpu" in command
-        plans.append((environment, command + of_t5x if shares else command))
-    if options.dry_run:
-        for environment, line in plans:
-            print(shlex.join(["env", *(f"{k}={v}" for k, v in environment.items()), *line]))
-        return
-    sys.exit(run(plans))
+        line = command
+        if settings.processes > 1:
+            environment |= together
+            line = command + entry_points.distributed(job.entry_point, [*together.values()])
+        lines.append(["env", *(f"{name}={value}" for name, value in environment.items()), *line])
+    return Plan(lines)
 
 
-def run(plans: list[tuple[dict[str, str], list[str]]]) -> int:
-    """Starts (environment, command) of every process.
+def run(plan: Plan) -> int:
+    """Starts all processes.
 
     Returns:
         The exit code of the first that fails, or 128 + n after signal n.
     """
     processes = [
         # Sessions of their own, so that Ctrl-C reaches them once: from here.
-        subprocess.Popen(command, env=os.environ | environment, start_new_session=True)
-        for environment, command in plans
+        subprocess.Popen(line, start_new_session=True)
+        for line in plan.commands
     ]
 
     received: list[int] = []
@@ -93,7 +94,7 @@ def run(plans: list[tuple[dict[str, str], list[str]]]) -> int:
     return code if code >= 0 else 128 - code  # by signal n: 128 + n, as a shell says it
 
 
-def _end(processes: list[subprocess.Popen], first: int, grace: float) -> None:
+def _end(processes: Sequence[subprocess.Popen], first: int, grace: float) -> None:
     """Ends what still runs by a signal, and by SIGKILL what does not heed it."""
     for number, seconds in ((first, grace), (signal.SIGKILL, None)):
         for process in processes:
@@ -111,4 +112,4 @@ def _free_port() -> int:
 
 
 if __name__ == "__main__":
-    main()
+    launch(__doc__, LocalSettings, plan, run, also=())

@@ -4,65 +4,91 @@
         train --config=configs/seq2seq.py --workdir=DIR
 
 DIR, this folder and the Python environment must lie on a file system that all nodes share. A job
-that is put back into the queue goes on from its last checkpoint.
+that is preempted, whose node fails or whose time is over is put back into the queue and goes on
+from its last checkpoint. `logs` follows what it writes, `delete` ends it.
 """
 
+import dataclasses
 import shlex
-import subprocess
 import sys
 
 import entry_points
+from launching import Job, Plan, Settings, launch
+
+from catid2_jax.constraints import NonNegativeInt, PositiveInt
+
+SCRIPT = """\
+#!/bin/bash
+{options}
+
+# Before its time is over, the job saves what it has done and goes back into the queue.
+# shellcheck disable=SC2329
+again() {{
+  kill -TERM "$step"
+  wait "$step"
+  scontrol requeue "$SLURM_JOB_ID"
+  exit 0
+}}
+trap again USR1
+trap 'kill -TERM "$step"' TERM INT
+
+srun --kill-on-bad-exit=1 {command} &
+step=$!
+wait "$step"
+code=$?
+while kill -0 "$step" 2>/dev/null; do  # a signal has ended the wait, and not the step
+  wait "$step"
+  code=$?
+done
+exit "$code"
+"""
 
 
-def main() -> None:
-    """Parses, and submits or prints."""
-    parser = entry_points.parser(__doc__)
-    parser.add_argument("--nodes", type=int, default=1)
-    parser.add_argument("--gpus_per_node", type=int, default=1, help="0 for a process without GPU")
-    parser.add_argument("--python", default=sys.executable, help="the environment's interpreter")
-    parser.add_argument(
-        "--sbatch", action="append", default=[], metavar="OPTION", help="one more, for sbatch"
-    )
-    options = parser.parse_args()
-    if options.nodes < 1 or options.gpus_per_node < 0:
-        entry_points.fail(
-            f"found {options.nodes} nodes of {options.gpus_per_node} GPUs, expected 1 and 0 or more"
-        )
-    text = script(
-        entry_points.command(options.python, options.entry_point, options.arguments),
-        options.entry_point,
-        options.nodes,
-        options.gpus_per_node,
-        options.sbatch,
-    )
-    if options.dry_run:
-        print(text, end="")
-        return
-    try:
-        sys.exit(subprocess.run(["sbatch"], input=text, text=True, check=False).returncode)
-    except FileNotFoundError:
-        entry_points.fail("found no sbatch, expected to be on a machine of a SLURM cluster")
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SlurmSettings(Settings):
+    """A job of a SLURM cluster.
+
+    Attributes:
+        nodes: how many.
+        gpus_per_node: GPUs, and so processes, of each; 0 for a process without GPU.
+        python: the environment's interpreter.
+        grace: seconds before the end of its time at which a job saves and goes back into the queue.
+        sbatch: one more option for sbatch, such as --partition=a.
+    """
+
+    nodes: PositiveInt = 1
+    gpus_per_node: NonNegativeInt = 1
+    python: str = sys.executable
+    grace: PositiveInt = 120
+    sbatch: tuple[str, ...] = ()
 
 
-def script(
-    command: list[str], entry_point: str, nodes: int, gpus_per_node: int, more: list[str]
-) -> str:
+def plan(settings: SlurmSettings, job: Job) -> Plan:
     """The batch script. JAX learns from SLURM who takes part, and gives process n GPU n."""
-    tasks = max(gpus_per_node, 1)
-    if nodes * tasks > 1:
-        command = [*command, *entry_points.distributed(entry_point)]
+    if job.entry_point == "logs":
+        return Plan([["tail", "-n", "+1", "-F", f"slurm-{job.name}.log"]])
+    if job.entry_point == "delete":
+        return Plan([["scancel", f"--name={job.name}", "--me"]])
+    tasks = max(settings.gpus_per_node, 1)
+    command = entry_points.command(settings.python, job.entry_point, job.arguments)
+    if settings.nodes * tasks > 1:
+        command += entry_points.distributed(job.entry_point)
     options = [
-        f"--job-name={entry_point}",
-        f"--nodes={nodes}",
+        f"--job-name={job.name}",
+        f"--output=slurm-{job.name}.log",
+        f"--nodes={settings.nodes}",
         f"--ntasks-per-node={tasks}",
-        *([f"--gpus-per-node={gpus_per_node}"] if gpus_per_node else []),
+        *([f"--gpus-per-node={settings.gpus_per_node}"] if settings.gpus_per_node else []),
         "--requeue",
         "--open-mode=append",
-        *more,
+        f"--signal=B:USR1@{settings.grace}",
+        *settings.sbatch,
     ]
-    lines = ["#!/bin/bash", *(f"#SBATCH {option}" for option in options), ""]
-    return "\n".join([*lines, f"exec srun --kill-on-bad-exit=1 {shlex.join(command)}", ""])
+    script = SCRIPT.format(
+        options="\n".join(f"#SBATCH {option}" for option in options), command=shlex.join(command)
+    )
+    return Plan([["sbatch", "{job.sh}"]], {"job.sh": script})
 
 
 if __name__ == "__main__":
-    main()
+    launch(__doc__, SlurmSettings, plan)

@@ -84,7 +84,7 @@ def commands(text):
                 yield rest[0], rest[1:]
             elif rest[:1] == ["-m"] and rest[1].startswith("catid2_jax."):
                 yield rest[1].removeprefix("catid2_jax."), rest[2:]
-            elif rest[:1] and rest[0].startswith("launch/"):
+            elif program == "python" and rest[0].startswith("launch/"):
                 yield rest[0], rest[1:]
 
 
@@ -102,6 +102,7 @@ def folder(tmp_path, monkeypatch):
         (tmp_path / file).write_text(text, "utf-8")
         monkeypatch.delitem(sys.modules, file.removesuffix(".py"), raising=False)
     (tmp_path / "configs").symlink_to(ROOT / "configs")
+    (tmp_path / "launch.yaml").symlink_to(ROOT / "launch" / "launch.yaml")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     monkeypatch.setattr(sys, "dont_write_bytecode", True)

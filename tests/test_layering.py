@@ -14,7 +14,7 @@ PACKAGE = pathlib.Path(__file__).parent.parent / "catid2_jax"
 
 LAYERS = (
     ("errors",),
-    ("constraints", "signals"),
+    ("constraints", "rendezvous", "signals"),
     ("memory", "processes", "plugins", "resources"),
     ("files", "progress", "types"),
     ("lock", "ops", "records"),

@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Literal
 
+from catid2_jax.constraints import LocalPath
 from catid2_jax.data.preprocessing import PreprocessingConfig
 from catid2_jax.data.synthetic import SyntheticConfig
 from catid2_jax.errors import InputError
@@ -29,13 +30,13 @@ class DataConfig:
         synthetic: size of the built-in catalogue, see `SyntheticConfig`.
     """
 
-    catalog: str = ""
-    train_queries: str = ""
-    train_qrels: str = ""
-    dev_queries: str = ""
-    dev_qrels: str = ""
-    test_queries: str = ""
-    test_qrels: str = ""
+    catalog: LocalPath = ""
+    train_queries: LocalPath = ""
+    train_qrels: LocalPath = ""
+    dev_queries: LocalPath = ""
+    dev_qrels: LocalPath = ""
+    test_queries: LocalPath = ""
+    test_qrels: LocalPath = ""
     on_error: Literal["raise", "skip"] = "raise"
     preprocessing: PreprocessingConfig = PreprocessingConfig()
     synthetic: SyntheticConfig = SyntheticConfig()

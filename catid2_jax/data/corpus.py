@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from catid2_jax.constraints import check_local
 from catid2_jax.data.catalog import stream_products
 from catid2_jax.data.lines import json_line
 from catid2_jax.errors import InputError
@@ -182,7 +183,7 @@ def read_catalog(
     rejects: str | os.PathLike[str] | None = None,
 ) -> Catalog:
     """Reads a whole catalogue; see `catalog.stream_products` for the form, arguments and errors."""
-    return Catalog.from_products(stream_products(path, on_error, rejects))
+    return Catalog.from_products(stream_products(check_local(path, "path"), on_error, rejects))
 
 
 def write_columns(path: str | os.PathLike[str], products: Iterable[tuple[int, Product]]) -> None:

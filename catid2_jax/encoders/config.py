@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from catid2_jax.constraints import NonNegativeInt, PositiveInt, at_least, check_fields
+from catid2_jax.constraints import LocalPath, NonNegativeInt, PositiveInt, at_least, check_fields
 from catid2_jax.data.catalog import PRODUCT_FIELDS
 from catid2_jax.errors import InputError
 
@@ -48,11 +48,11 @@ class EmbeddingConfig:
     """
 
     encoder: str = "lsa"
-    path: str = ""
-    vocabulary: str = ""
-    train_query_vectors: str = ""
-    dev_query_vectors: str = ""
-    test_query_vectors: str = ""
+    path: LocalPath = ""
+    vocabulary: LocalPath = ""
+    train_query_vectors: LocalPath = ""
+    dev_query_vectors: LocalPath = ""
+    test_query_vectors: LocalPath = ""
     dim: PositiveInt = 256
     fields: tuple[str, ...] = PRODUCT_FIELDS
     with_categories: bool = True

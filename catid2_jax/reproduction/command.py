@@ -8,6 +8,7 @@ import pathlib
 from collections.abc import Mapping, Sequence
 
 from catid2_jax.config import Config
+from catid2_jax.constraints import check_local
 from catid2_jax.errors import InputError
 from catid2_jax.files import atomic_write
 from catid2_jax.lock import locked
@@ -43,7 +44,7 @@ def read_flags(words: Sequence[str]) -> tuple[Flags, list[str]]:
         words: the command line without the program's name.
 
     Raises:
-        InputError: no such table, a system twice, or no number of seeds.
+        InputError: no such table, a system twice, no number of seeds, or a URL for a folder.
     """
     try:
         given, rest = _parser().parse_known_args(words)
@@ -58,6 +59,9 @@ def read_flags(words: Sequence[str]) -> tuple[Flags, list[str]]:
         given.vectors,
         _count(given.seeds),
     )
+    check_local(given.output, "--output")
+    for folder in flags.data:
+        check_local(folder, "--data")
     if given.vectors and not flags.data:
         raise InputError("--vectors", repr(given.vectors), "it with --data=DIR")
     return flags, [f"--workdir={given.output}", *rest]

@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Literal
 
-from catid2_jax.constraints import FileName, NonNegativeInt, PositiveInt, check_fields
+from catid2_jax.constraints import FileName, LocalPath, NonNegativeInt, PositiveInt, check_fields
 from catid2_jax.errors import InputError
 from catid2_jax.models.param_dtype import ParamDtype
 from catid2_jax.seq2seq.decoder import AutoNormalizeOver
@@ -41,18 +41,18 @@ class RetrieveConfig:
         output: name of the TREC run in a system's folder.
     """
 
-    queries: str = ""
-    query_vectors: str = ""
+    queries: LocalPath = ""
+    query_vectors: LocalPath = ""
     k: PositiveInt = 100
     beams: PositiveInt = 100
     max_beams: NonNegativeInt = 0
     normalize_over: AutoNormalizeOver = "auto"
     param_dtype: ParamDtype = "float32"
     checkpoint: Literal["auto", "last", "best"] = "auto"
-    allow_ids: str = ""
-    deny_ids: str = ""
-    allow_categories: str = ""
-    deny_categories: str = ""
+    allow_ids: LocalPath = ""
+    deny_ids: LocalPath = ""
+    allow_categories: LocalPath = ""
+    deny_categories: LocalPath = ""
     batch_size: PositiveInt = 64
     output: FileName = "run.trec"
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from catid2_jax.constraints import NonNegativeInt, check_fields
+from catid2_jax.constraints import LocalPath, NonNegativeInt, check_fields
 from catid2_jax.docids.collisions import CollisionConfig
 from catid2_jax.errors import InputError
 from catid2_jax.training.checkpoint import Which
@@ -40,9 +40,9 @@ class DocidsConfig:
         collisions: how documents of the same codes get different ones, see `CollisionConfig`.
     """
 
-    path: str = ""
+    path: LocalPath = ""
     path_codebook_size: NonNegativeInt = 0
-    previous: str = ""
+    previous: LocalPath = ""
     grace: NonNegativeInt = 7
     checkpoint: Which = "last"
     collisions: CollisionConfig = CollisionConfig()

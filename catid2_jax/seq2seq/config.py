@@ -4,6 +4,7 @@ import dataclasses
 from typing import Annotated, Literal
 
 from catid2_jax.constraints import (
+    LocalPath,
     NonNegativeFloat,
     NonNegativeInt,
     PositiveInt,
@@ -147,12 +148,12 @@ class Seq2SeqConfig:
     """
 
     decoder: str = "t5"
-    pretrained: str = ""
-    continue_from: str = ""
+    pretrained: LocalPath = ""
+    continue_from: LocalPath = ""
     id_rows: Literal["statistics", "codebooks"] = "statistics"
-    pretrained_encoder: str = ""
+    pretrained_encoder: LocalPath = ""
     encoder_learning_rate: NonNegativeFloat = 0.1
-    vocabulary: str = ""
+    vocabulary: LocalPath = ""
     vocabulary_size: Annotated[int, at_least(4)] = 4000
     extra_ids: NonNegativeInt = 0
     source_tokens: Annotated[int, at_least(2)] = 32

@@ -4,6 +4,7 @@ import dataclasses
 from typing import Annotated
 
 from catid2_jax.constraints import (
+    LocalPath,
     NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
@@ -63,8 +64,8 @@ class ServeConfig:
     header_timeout: PositiveFloat = 10.0
     connections: PositiveInt = 1024
     cache: NonNegativeInt = 4096
-    versions: str = ""
-    state: str = ""
+    versions: LocalPath = ""
+    state: LocalPath = ""
     drain: NonNegativeFloat = 0.0
     log_queries: bool = False
 

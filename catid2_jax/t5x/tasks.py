@@ -9,6 +9,7 @@ import functools
 import pathlib
 from collections.abc import Sequence
 
+from catid2_jax.constraints import check_local
 from catid2_jax.docids.table import DocidTable, format_docid, read_docids
 from catid2_jax.errors import InputError
 from catid2_jax.evaluation.recall import CUTOFFS, recall_at_k
@@ -69,7 +70,7 @@ def table(workdir: str, system: str = "") -> DocidTable:
 
 def _docids(workdir: str, system: str) -> tuple[pathlib.Path, int, int]:
     """Returns a system's folder, and L and K of its IDs."""
-    root = pathlib.Path(workdir)
+    root = check_local(workdir, "workdir")
     folder = root / choose_system(root, system, ("train_seq2seq", "docids"))
     record = read_record(record_path(folder, "docids"))
     if record is None or not record.done:

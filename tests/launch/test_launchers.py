@@ -1,16 +1,20 @@
-"""What the launchers would do, word by word; and what the local one does with real processes."""
+"""What the launchers are told, and what the local one does with real processes."""
 
 import os
 import pathlib
-import shlex
+import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 
 import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-LAUNCH = pathlib.Path(__file__).parent.parent.parent / "launch"
+from tests.launch.goldens import LAUNCH, call
 
 
 def launch(script, *arguments, cwd=None, **environment):
@@ -24,149 +28,156 @@ def launch(script, *arguments, cwd=None, **environment):
     )
 
 
-def dry_run(script, *arguments, **environment):
-    """The lines printed; nothing is found on the path that could have been started."""
-    result = launch(script, "--dry_run", *arguments, PATH="/nowhere", **environment)
-    assert (result.returncode, result.stderr) == (0, "")
-    return result.stdout.splitlines()
-
-
-TRAIN = ("train", "--config=configs/rqvae.py", "--workdir=my runs/x", "--config.seed=1")
-WORDS = ["-m", "catid2_jax.train", *TRAIN[1:]]
-
-
-@pytest.mark.parametrize(("flags", "kept"), [("", ""), ("--xla_dump_to=a", "--xla_dump_to=a ")])
-def test_local_processes(flags, kept):
-    options = ("--processes=2", "--devices=3", "--port=1234")
-    lines = dry_run("local.py", *options, *TRAIN, XLA_FLAGS=flags)
-    assert [shlex.split(line) for line in lines] == [
-        [
-            "env",
-            "JAX_PLATFORMS=cpu",
-            f"XLA_FLAGS={kept}--xla_force_host_platform_device_count=3",
-            "JAX_COORDINATOR_ADDRESS=localhost:1234",
-            "JAX_NUM_PROCESSES=2",
-            f"JAX_PROCESS_ID={process}",
-            sys.executable,
-            *WORDS,
-            "--distributed",
-        ]
-        for process in (0, 1)
-    ]
-
-
-def test_one_local_process_needs_no_others():
-    (line,) = dry_run("local.py", "--processes=1", *TRAIN)
-    assert shlex.split(line)[-len(WORDS) :] == WORDS
-
-
-def test_local_processes_of_t5x():
-    lines = dry_run("local.py", "--port=1234", "t5x.train", "--gin_file=gin/runs/finetune.gin")
-    for process, line in enumerate(lines):
-        assert shlex.split(line)[6:] == [
-            sys.executable,
-            "-m",
-            "t5x.train",
-            "--gin_file=gin/runs/finetune.gin",
-            "--multiprocess_gpu",
-            "--coordinator_address=localhost:1234",
-            "--process_count=2",
-            f"--process_index={process}",
-        ]
-    assert len(lines) == 2
-    (line,) = dry_run("local.py", "--processes=1", "t5x.infer", "--gin_file=x")
-    assert shlex.split(line)[-4:] == [sys.executable, "-m", "t5x.infer", "--gin_file=x"]
-
-
-SCRIPT = """\
-#!/bin/bash
-#SBATCH --job-name=train
-#SBATCH --nodes=4
-#SBATCH --ntasks-per-node=8
-#SBATCH --gpus-per-node=8
-#SBATCH --requeue
-#SBATCH --open-mode=append
-#SBATCH --time=8:00:00
-#SBATCH --partition=a
-
-exec srun --kill-on-bad-exit=1 py -m catid2_jax.train --config=configs/rqvae.py \
-'--workdir=my runs/x' --config.seed=1 --distributed
+GOOD = """\
+project: my-project
+zone: us-east5-b
+run: large
+gke: {cluster: c, image: of-gke}
+slurm:
+  nodes: 3
+  sbatch: [--time=1, --partition=a]
 """
-SLURM = ("--python=py", "--nodes=4", "--gpus_per_node=8")
-MORE = ("--sbatch=--time=8:00:00", "--sbatch=--partition=a")
 
 
-def test_slurm():
-    assert dry_run("slurm.py", *SLURM, *MORE, *TRAIN) == SCRIPT.splitlines()
-    lines = dry_run("slurm.py", "--python=py", "--gpus_per_node=0", "t5x.infer", "--gin_file=x")
-    assert lines[3] == "#SBATCH --ntasks-per-node=1"
-    assert not [line for line in lines if "gpus" in line]
-    assert lines[-1] == "exec srun --kill-on-bad-exit=1 py -m t5x.infer --gin_file=x"
-    lines = dry_run("slurm.py", "--python=py", "--nodes=2", "t5x.train")
-    assert lines[-1] == "exec srun --kill-on-bad-exit=1 py -m t5x.train --multiprocess_gpu"
+def test_a_flag_goes_before_a_section_and_that_before_what_all_share(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "launch.yaml"
+    file.write_text(GOOD + "image: shared\n")
+    code, out, err = call("gke.py", f"--launch={file}", "--dry_run", "train")
+    assert (code, err) == (0, "")
+    assert "image: of-gke" in out
+    code, out, _ = call("gke.py", f"--launch={file}", "--image=flag", "--dry_run", "train")
+    assert "image: flag" in out
+    code, out, _ = call("docker.py", f"--launch={file}", "--dry_run", "train")
+    assert "--name=large" in out
+    assert " shared -m" in out
+    code, out, _ = call("slurm.py", f"--launch={file}", "--sbatch=--mem=1", "--dry_run", "train")
+    assert "#SBATCH --nodes=3\n" in out
+    assert "#SBATCH --mem=1\n" in out
+    assert "--partition" not in out
 
 
-def test_the_script_is_given_to_sbatch(tmp_path):
-    sbatch = tmp_path / "sbatch"
-    sbatch.write_text(f"#!/bin/sh\n/bin/cat > {tmp_path}/script\nexit 3\n")
-    sbatch.chmod(0o755)
-    result = launch("slurm.py", *SLURM, *MORE, *TRAIN, PATH=str(tmp_path))
-    assert result.returncode == 3
-    assert (tmp_path / "script").read_text() == SCRIPT
-    subprocess.run(["bash", "-n", tmp_path / "script"], check=True)
+BAD_FILES = {
+    "none": (None, "found No such file or directory, expected a launch.yaml"),
+    "no YAML": ("a: [", "found no YAML (while parsing"),
+    "a list": ("[1]", "found [1], expected fields, as in launch/launch.yaml"),
+    "a field": ("zonee: x", "found the field 'zonee', expected one of zone"),
+    "a section": ("gk: {}", "found the field 'gk', expected one of "),
+    "a field of a section": ("slurm: {node: 1}", ": slurm: found the field 'node', expected one"),
+    "another's field": ("slurm: {topology: 2x2}", ": slurm: found the field 'topology'"),
+    "no fields": ("slurm: 3", ": slurm: found 3, expected fields"),
+    "a type": ("slurm: {nodes: two}", ": nodes: found 'two', expected an integer"),
+    "a range": ("slurm: {nodes: 0}", ": nodes: found 0, expected at least 1"),
+    "a zone": ("zone: europe", ": zone: found 'europe', expected a zone, such as us-east5-b"),
+    "a project": ("project: My Project", ": project: found 'My Project', expected the id of a"),
+    "a bucket": ("bucket: gs://x", ": bucket: found 'gs://x', expected the name of a bucket, wi"),
+    "a name": ("run: my_run", ": run: found 'my_run', expected at most 40 lower-case letters"),
+}
 
 
-def test_tpu_vm(tmp_path):
-    place = ("--name=pod", "--zone=us-central2-b")
-    expected = ["gcloud", "compute", "tpus", "tpu-vm", "ssh", "pod", "--zone=us-central2-b"]
-    remote = "cd catid2_jax && exec .venv/bin/python -m catid2_jax.train --config=configs/rqvae.py"
-    remote += " '--workdir=my runs/x' --config.seed=1 --distributed"
-    expected += ["--project=p", "--worker=all", f"--command={remote}"]
-    (line,) = dry_run("tpu_vm.py", *place, "--project=p", *TRAIN)
-    assert shlex.split(line) == expected
-    (line,) = dry_run("tpu_vm.py", *place, "--directory=my code", "t5x.infer", "--gin_file=x")
-    remote = "cd 'my code' && exec .venv/bin/python -m t5x.infer --gin_file=x"
-    assert shlex.split(line) == [*expected[:7], "--worker=all", f"--command={remote}"]
+@pytest.mark.parametrize("case", BAD_FILES)
+def test_a_bad_file(tmp_path, case):
+    text, expected = BAD_FILES[case]
+    file = tmp_path / "launch.yaml"
+    if text is not None:
+        file.write_text(text)
+    code, out, err = call("slurm.py", f"--launch={file}", "train")
+    assert (code, out) == (2, "")
+    assert err.startswith(f"error: {file}")
+    assert expected in err
+    assert err.count("\n") == 1
 
-    gcloud = tmp_path / "gcloud"
-    gcloud.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" > {tmp_path}/words\nexit 5\n')
-    gcloud.chmod(0o755)
-    result = launch("tpu_vm.py", *place, "--project=p", *TRAIN, PATH=str(tmp_path))
-    assert result.returncode == 5
-    assert (tmp_path / "words").read_text().splitlines() == expected[1:]
+
+@pytest.mark.parametrize("text", ["gke: {nodes: wrong}", "docker: {accelerator: vax}"])
+def test_what_another_launcher_needs_is_not_looked_at(tmp_path, monkeypatch, text):
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "launch.yaml"
+    file.write_text(text)
+    assert call("slurm.py", f"--launch={file}", "--dry_run", "train")[0] == 0
+
+
+def _maps(inner):
+    return st.dictionaries(st.text(max_size=5), inner, max_size=3)
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    st.recursive(
+        st.none() | st.integers() | st.text(max_size=5),
+        lambda inner: st.lists(inner) | _maps(inner),
+        max_leaves=4,
+    )
+)
+def test_any_launch_yaml_is_read_or_refused(value):
+    with tempfile.TemporaryDirectory() as folder:
+        file = pathlib.Path(folder, "launch.yaml")
+        file.write_text(yaml.safe_dump(value), encoding="utf-8")
+        code, _, err = call("docker.py", f"--launch={file}", "--image=i", "logs")
+    assert code == 2
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+
+
+CLOUD = ("--project=my-project", "--zone=us-east5-b")
 
 
 @pytest.mark.parametrize(
     ("script", "arguments", "message"),
     [
-        ("local.py", ("--processes=0", "train"), "found 0 processes of 1 devices, expected at"),
-        ("local.py", ("--devices=0", "train"), "found 2 processes of 0 devices"),
+        ("local.py", ("--processes=0", "train"), "--processes: found 0, expected at least 1"),
+        ("local.py", ("--devices=0", "train"), "--devices: found 0, expected at least 1"),
         ("local.py", ("t5x.infer",), "found several processes for t5x.infer, expected one"),
+        ("local.py", ("serve",), "found several processes for serve, expected one"),
+        ("local.py", ("logs",), "command line: found argument ENTRY_POINT: invalid choice"),
         ("slurm.py", ("--nodes=2", "t5x.eval"), "found several processes for t5x.eval"),
-        ("slurm.py", ("--nodes=0", "train"), "found 0 nodes of 1 GPUs, expected 1 and 0 or more"),
-        ("local.py", ("--port=65536", "train"), "found --port=65536, expected 0 to 65535"),
-        ("local.py", ("--port=-1", "train"), "found --port=-1, expected 0 to 65535"),
-        ("slurm.py", ("train",), "found no sbatch, expected to be on a machine of a SLURM cluster"),
+        ("slurm.py", ("--nodes=0", "train"), "--nodes: found 0, expected at least 1"),
+        ("slurm.py", ("--gpus_per_node=-1", "train"), "--gpus_per_node: found -1, expected at"),
+        ("local.py", ("--port=65536", "train"), "--port: found 65536, expected at least 0 and at"),
+        ("slurm.py", ("train",), "found no command sbatch, expected it on PATH: docs/launch.md"),
+        ("slurm.py", ("logs",), "--run: found none, expected the name of the run, or its"),
+        ("tpu_vm.py", ("train",), "--project: found none, expected it as a flag or in launch.y"),
+        ("tpu_vm.py", ("--project=my-project", "train"), "--zone: found none, expected it as a"),
+        ("tpu_vm.py", ("--zone=us-east5", "train"), "--zone: found 'us-east5', expected a zone,"),
+        ("tpu_vm.py", ("--accelerator=H100", "train"), "--accelerator: found 'H100', expected a"),
+        ("tpu_vm.py", ("--wait=long", "train"), "--wait: found 'long', expected a duration"),
+        ("gke.py", (*CLOUD, "train"), "--cluster: found none, expected it as a flag or in"),
+        ("gke.py", (*CLOUD, "--cluster=c", "train"), "--image: found none, expected it as a"),
+        ("gke.py", ("--topology=4by4", "train"), "--topology: found '4by4', expected chips,"),
         (
-            "tpu_vm.py",
-            ("--name=x", "--zone=y", "train"),
-            "found no gcloud, expected Google Cloud's",
+            "gke.py",
+            (*CLOUD, "--cluster=c", "--image=i", "--topology=1x2", "train"),
+            "--topology: found 1x2, expected chips for nodes of 4",
         ),
+        (
+            "gke.py",
+            (*CLOUD, "--cluster=c", "--image=i", "--topology=4x4", "import_data", "csv"),
+            "found several processes for import_data, expected one",
+        ),
+        ("skypilot.py", ("train",), "--bucket: found none, expected it as a flag or in"),
+        ("docker.py", ("--accelerator=gpu", "train"), "--accelerator: found 'gpu', expected one"),
+        ("docker.py", ("--build=maybe", "train"), "command line: found argument --build: found"),
+        ("docker.py", ("--runs=gs://b", "--image=i", "train"), "--runs: found 'gs://b', expected"),
+        ("slurm.py", ("--nods=1", "train"), "command line: found "),
+        ("slurm.py", ("trian",), "command line: found argument ENTRY_POINT: invalid choice: 'tri"),
+        ("slurm.py", ("train", "--dry_run"), "--dry_run: found it behind the entry point, expe"),
     ],
 )
-def test_bad_arguments(script, arguments, message):
-    result = launch(script, *arguments, PATH="/nowhere")
-    assert result.returncode == 2
-    assert len(result.stderr.splitlines()) == 1
-    assert result.stderr.startswith(f"error: {message}")
+def test_bad_arguments(script, arguments, message, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", "/nowhere")
+    code, out, err = call(script, *arguments)
+    assert code == 2
+    assert out == ""
+    assert err.count("\n") == 1
+    assert err.startswith(f"error: {message}")
 
 
-@pytest.mark.parametrize("script", ["local.py", "slurm.py", "tpu_vm.py"])
-def test_an_entry_point_that_is_none(script):
-    place = ["--name=x", "--zone=y"] if script == "tpu_vm.py" else []
-    result = launch(script, *place, "--dry_run", "trian")
-    assert result.returncode == 2
-    assert "invalid choice: 'trian'" in result.stderr
+def test_help_explains_every_flag():
+    code, out, _ = call("gke.py", "--help")
+    assert code == 0
+    for flag in ("--launch", "--dry_run", "--project", "--topology", "--restarts"):
+        assert re.search(rf"{flag}\b.*\n? +\w", out)
+    assert "Default: 20." in " ".join(out.split())
 
 
 ENTRY_POINT = """

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from catid2_jax.constraints import LocalPath
 from catid2_jax.data.sources.dataset import Source
 from catid2_jax.data.sources.judgements import read_judgements
 from catid2_jax.data.sources.reading import files_of, json_batches
@@ -37,8 +38,8 @@ class AmazonReviewsConfig:
         judgements_encoding: the encoding of the file of judgements; empty for UTF-8.
     """
 
-    path: str
-    judgements: str = ""
+    path: LocalPath
+    judgements: LocalPath = ""
     judgements_delimiter: str = ""
     judgements_encoding: str = ""
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from catid2_jax.constraints import LocalPath
 from catid2_jax.data.sources.category_columns import CategoryColumn
 from catid2_jax.data.sources.conversion import as_ids, as_raw_cells, as_text
 from catid2_jax.data.sources.dataset import OTHER_CATEGORIES, Source
@@ -54,7 +55,7 @@ class ColumnMap:
     path_separator: str = ""
     kept_path: str = "deepest"
     text: tuple[str, ...] = ()
-    judgements: str = ""
+    judgements: LocalPath = ""
     judgements_delimiter: str = ""
     judgements_encoding: str = ""
 

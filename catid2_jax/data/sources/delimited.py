@@ -2,6 +2,7 @@
 
 import dataclasses
 
+from catid2_jax.constraints import LocalPath
 from catid2_jax.data.sources.columns import ColumnMap, mapped_source
 from catid2_jax.data.sources.dataset import Source
 from catid2_jax.data.sources.reading import Quoting, check_quoting, csv_batches
@@ -25,7 +26,7 @@ class CsvConfig(ColumnMap):
             see `ColumnMap`.
     """
 
-    path: str
+    path: LocalPath
     delimiter: str = ","
     encoding: str = "utf-8"
     quoting: Quoting = "auto"

@@ -22,6 +22,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet
 from rich.table import Table
 
+from catid2_jax.constraints import LocalPath
 from catid2_jax.data.preprocessing import (
     PreprocessingConfig,
     PreprocessingCounts,
@@ -104,9 +105,9 @@ class EsciConfig:
         InputError: a locale, version, split or label that ESCI does not have, or none at all.
     """
 
-    products: str
-    examples: str
-    metadata: str
+    products: LocalPath
+    examples: LocalPath
+    metadata: LocalPath
     locales: tuple[str, ...] = LOCALES
     version: Literal["small", "large"] = "small"
     document_splits: tuple[str, ...] = ("train", "test")

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pyarrow as pa
 
+from catid2_jax.constraints import LocalPath
 from catid2_jax.data.lines import decode_line
 from catid2_jax.data.sources.dataset import ProductCounts, Source
 from catid2_jax.data.sources.reading import csv_header, reading
@@ -36,7 +37,7 @@ class GoogleMerchantConfig(ShopExport):
             without it, products that have a number alone are left out as those without a category.
     """
 
-    taxonomy: str = ""
+    taxonomy: LocalPath = ""
 
 
 def read_google_merchant(config: GoogleMerchantConfig) -> list[Source]:

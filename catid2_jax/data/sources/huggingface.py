@@ -7,6 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from catid2_jax.constraints import LocalPath
 from catid2_jax.data.sources.columns import ColumnMap, mapped_source
 from catid2_jax.data.sources.dataset import Source
 from catid2_jax.data.sources.reading import BATCH_ROWS, require_columns
@@ -23,7 +24,7 @@ class HuggingFaceConfig(ColumnMap):
         split: name of the split to read.
     """
 
-    dataset: str
+    dataset: LocalPath
     subset: str = ""
     split: str = "train"
 

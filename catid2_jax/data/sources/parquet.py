@@ -2,6 +2,7 @@
 
 import dataclasses
 
+from catid2_jax.constraints import LocalPath
 from catid2_jax.data.sources.columns import ColumnMap, categorized_source, mapped_batches
 from catid2_jax.data.sources.dataset import Source
 from catid2_jax.data.sources.reading import files_of, parquet_batches
@@ -15,7 +16,7 @@ class ParquetConfig(ColumnMap):
         path: a file, or a folder; all *.parquet files below it are read, sorted by path.
     """
 
-    path: str
+    path: LocalPath
 
 
 def read_parquet(config: ParquetConfig) -> list[Source]:

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 import pyarrow as pa
 
+from catid2_jax.constraints import LocalPath
 from catid2_jax.data.sources.columns import ColumnMap, mapped_source
 from catid2_jax.data.sources.dataset import ProductCounts, Source
 from catid2_jax.data.sources.reading import BATCH_ROWS, csv_batches, csv_header, require_columns
@@ -30,11 +31,11 @@ class ShopExport:
             (E, S, C, I or 3 to 0) and optionally split (train, dev, test); empty for none.
     """
 
-    path: str
+    path: LocalPath
     encoding: str = "utf-8"
     separator: str = ">"
     path_separator: str = ""
-    judgements: str = ""
+    judgements: LocalPath = ""
 
 
 def export_rows(

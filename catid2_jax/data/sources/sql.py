@@ -10,6 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from catid2_jax.constraints import LocalPath
 from catid2_jax.data.ids import id_of_number
 from catid2_jax.data.sources.columns import ColumnMap, mapped_source
 from catid2_jax.data.sources.dataset import Source
@@ -35,7 +36,7 @@ class SqlConfig(ColumnMap):
     """
 
     query: str
-    database: str = ""
+    database: LocalPath = ""
 
 
 def read_sql(config: SqlConfig) -> list[Source]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from catid2_jax.constraints import LocalPath
 from catid2_jax.data.sources.dataset import Source
 from catid2_jax.data.sources.reading import csv_batches, require_columns
 from catid2_jax.errors import InputError
@@ -31,7 +32,7 @@ class WandsConfig:
         path: folder of product.csv, query.csv and label.csv, all tab-separated.
     """
 
-    path: str
+    path: LocalPath
 
 
 def read_wands(config: WandsConfig) -> list[Source]:

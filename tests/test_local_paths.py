@@ -1,0 +1,142 @@
+"""URLs in the place of paths: refused at once, and no folder named `gs:` is made."""
+
+import pathlib
+
+import pytest
+
+import catid2_jax
+from catid2_jax import cli, convert_checkpoint, import_data, pipeline, reproduce, serve
+from catid2_jax.config import Config, default_config, field_paths, freeze
+from catid2_jax.constraints import LocalPath, check_local, field_hints
+from catid2_jax.data.sources.registry import SOURCES
+from catid2_jax.errors import InputError
+
+URL = "gs://bucket/run"
+EXPECTED = f"found {URL!r}, expected a local path, not a URL"
+
+FIELDS = {
+    "data": (
+        "catalog",
+        *(f"{split}_{kind}" for split in ("train", "dev", "test") for kind in ("queries", "qrels")),
+    ),
+    "embedding": (
+        "path",
+        "vocabulary",
+        "train_query_vectors",
+        "dev_query_vectors",
+        "test_query_vectors",
+    ),
+    "docids": ("path", "previous"),
+    "seq2seq": ("pretrained", "pretrained_encoder", "vocabulary"),
+    "retrieve": (
+        "queries",
+        "query_vectors",
+        *(f"{kind}_{what}" for what in ("ids", "categories") for kind in ("allow", "deny")),
+    ),
+}
+PATHS = [f"config.{section}.{name}" for section, names in FIELDS.items() for name in names]
+
+
+def set_field(config, path, value):
+    _, section, name = path.split(".")
+    config[section][name] = value
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_field(path):
+    config = default_config()
+    set_field(config, path, URL)
+    with pytest.raises(InputError) as error:
+        freeze(config)
+    assert str(error.value) == f"{path}: {EXPECTED}"
+
+
+def test_every_field_that_is_a_path_is_listed():
+    hints = {}
+    for path in field_paths():
+        _, *names = path.split(".")
+        section = Config
+        for name in names[:-1]:
+            section = field_hints(section)[name]
+        hints[path] = field_hints(section)[names[-1]]
+    assert {path for path, hint in hints.items() if hint == LocalPath} == set(PATHS)
+
+
+OF_SOURCES = {
+    "esci": {"products", "examples", "metadata"},
+    "wands": {"path"},
+    "amazon_reviews": {"path", "judgements"},
+    "huggingface": {"dataset", "judgements"},
+    "csv": {"path", "judgements"},
+    "parquet": {"path", "judgements"},
+    "sql": {"database", "judgements"},
+    "shopify": {"path", "judgements"},
+    "woocommerce": {"path", "judgements"},
+    "google_merchant": {"path", "judgements", "taxonomy"},
+}
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_every_field_of_a_source_that_is_a_path_is_listed(source):
+    hints = field_hints(SOURCES[source][0])
+    assert {name for name, hint in hints.items() if hint == LocalPath} == OF_SOURCES[source]
+
+
+SOURCE = ["csv", "--path=shop.csv", "--output=out"]
+CONVERSION = ["--from=a", "--to=b", "--format=t5x"]
+
+
+@pytest.mark.parametrize(
+    ("main", "words", "flag"),
+    [
+        (pipeline.main, ["--config=quickstart"], "workdir"),
+        (pipeline.main, [], "config"),
+        *((convert_checkpoint.main, CONVERSION, flag) for flag in ("from", "to", "vocabulary")),
+        (convert_checkpoint.main, [*CONVERSION, "--init=codebooks"], "codebooks"),
+        *((import_data.main, SOURCE, flag) for flag in ("output", "path", "judgements")),
+        (reproduce.main, ["table2"], "data"),
+        (reproduce.main, ["table2"], "output"),
+        (serve.main, [], "workdir"),
+        (serve.main, ["--workdir=x"], "versions"),
+        (serve.main, ["--workdir=x"], "state"),
+    ],
+)
+def test_a_flag(main, words, flag, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as error:
+        main(["catid2", *words, f"--{flag}={URL}"])
+    assert error.value.code == 2
+    shown = capsys.readouterr()
+    assert shown.err == f"error: --{flag}: {EXPECTED}\n"
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_url_is_refused_before_other_processes_are_waited_for(capsys, monkeypatch):
+    monkeypatch.setattr(cli, "_join", lambda _: pytest.fail("joined"))
+    with pytest.raises(SystemExit):
+        pipeline.main(["catid2", "--config=quickstart", "--distributed", f"--workdir={URL}"])
+    assert EXPECTED in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("function", "name"),
+    [
+        (catid2_jax.load, "workdir"),
+        (catid2_jax.read_catalog, "path"),
+    ],
+)
+def test_from_python(function, name):
+    with pytest.raises(InputError) as error:
+        function(URL)
+    assert str(error.value) == f"{name}: {EXPECTED}"
+
+
+@pytest.mark.parametrize("path", ["a/b", "/a", "C:/a", "a:b", "runs/gs:/x", "", "./gs://x"])
+def test_what_is_a_local_path(path):
+    assert str(check_local(path, "x")) == str(pathlib.Path(path))
+
+
+@pytest.mark.parametrize("path", ["s3://b", "file:///a", "GS://b", "az+x.y-z://b", "hdfs:/b"])
+def test_what_is_none(path):
+    with pytest.raises(InputError):
+        check_local(path, "x")
