@@ -30,6 +30,7 @@ class Progress:
         self._done = self._first = done
         self._values = ""
         self._start = self._last_line = time.monotonic()
+        self._warm = (self._start, done)  # when the first units were done: later ones are quicker
         self._bar: rich.progress.Progress | None = None
         if console.is_terminal:
             self._bar = rich.progress.Progress(
@@ -62,6 +63,8 @@ class Progress:
 
     def advance(self, units: int, values: Mapping[str, float] | None = None) -> None:
         """Counts `units` as finished and shows `values`, such as losses, beside the count."""
+        if self._done == self._first:
+            self._warm = (time.monotonic(), self._done + units)
         self._done += units
         if values:
             self._values = " ".join(f"{name} {value:.4g}" for name, value in values.items())
@@ -73,8 +76,9 @@ class Progress:
     def _line(self) -> None:
         self._last_line = time.monotonic()
         elapsed = self._last_line - self._start
-        new = self._done - self._first
-        left = elapsed / new * (self._total - self._done) if new else float("nan")
+        since, done = self._warm
+        new = self._done - done
+        left = (self._last_line - since) / new * (self._total - self._done) if new else 0.0
         remaining = f", {left:.0f} s left" if left > 0 else ""
         console.print(
             f"{self._description}: {self._done}/{self._total}, {elapsed:.0f} s{remaining}"

@@ -111,7 +111,7 @@ def _words(node: ast.expr, texts: Mapping[str, ast.expr]) -> str:
         return str(node.value)
     if isinstance(node, ast.JoinedStr):
         return "".join(_words(part, texts) for part in node.values)
-    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add) and _is_text(node):
         return _words(node.left, texts) + _words(node.right, texts)
     if isinstance(node, ast.Name) and node.id in texts:
         return _words(texts[node.id], texts)
@@ -119,6 +119,13 @@ def _words(node: ast.expr, texts: Mapping[str, ast.expr]) -> str:
         return _words(node.value, texts)
     value = re.sub(r"^(?:repr|str)\((.*)\)$", r"\1", ast.unparse(node))
     return f"<{value}>" if len(value) <= 40 and "<" not in value else "<...>"
+
+
+def _is_text(node: ast.expr) -> bool:
+    """Whether an expression is a sum of texts, and no sum of numbers."""
+    if isinstance(node, ast.BinOp):
+        return _is_text(node.left) or _is_text(node.right)
+    return isinstance(node, ast.JoinedStr) or isinstance(getattr(node, "value", None), str)
 
 
 def _pattern(text: str) -> str:
