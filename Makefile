@@ -13,4 +13,4 @@ slow:
 # The site: build/site_source/site/index.html.
 docs:
 	python -m website.stage
-	NO_MKDOCS_2_WARNING=1 python -m mkdocs build -q -f build/site_source/mkdocs.yml
+	NO_MKDOCS_2_WARNING=1 python -m mkdocs build -f build/site_source/mkdocs.yml

@@ -19,12 +19,19 @@ class Drawing:
             'font-family="system-ui, Segoe UI, DejaVu Sans, sans-serif" font-size="13">',
             f"<title>{html.escape(title)}</title>",
             '<defs><marker id="tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" '
-            f'markerHeight="7" orient="auto"><path d="M0 0L8 4L0 8z" fill="{INK}"/></marker></defs>',
+            f'markerHeight="7" orient="auto"><path d="M0 0L8 4L0 8z" fill="{INK}"/></marker>'
+            "</defs>",
             f'<rect width="{width}" height="{height}" fill="#ffffff"/>',
         ]
 
     def text(
-        self, x: float, y: float, words: str, anchor: str = "middle", fill: str = INK, size: int = 13
+        self,
+        x: float,
+        y: float,
+        words: str,
+        anchor: str = "middle",
+        fill: str = INK,
+        size: int = 13,
     ) -> None:
         """Writes words with their base line at y."""
         self._parts.append(

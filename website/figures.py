@@ -36,7 +36,7 @@ def overview() -> Drawing:
         figure.box(10 + 150 * number, 36, 132, 54, lines, BLUE)
         if number:
             figure.line(150 * number - 8, 63, 8 + 150 * number, 63, tip=True)
-    figure.text(10, 142, "Stage 2: the IDs of the products that a query asks for", "start", GREEN, 14)
+    figure.text(10, 142, "Stage 2: the IDs that a query asks for", "start", GREEN, 14)
     steps = (
         ("query", "“running shoes”"),
         ("encoder", "(T5)"),
@@ -165,7 +165,9 @@ def search() -> Drawing:
         y, kept = 40 + 55 * number, first[int(code)] > -2
         figure.line(270, (70, 165, 255)[int(code)], 470, y, INK if kept else "#cccccc")
         figure.dot(480, y, 9, GREEN if kept else "#cccccc")
-        words = f"a{code} b{last}  {name}: {scores[name]:.1f}" if kept else f"a{code} b{last}  {name}"
+        words = (
+            f"a{code} b{last}  {name}: {scores[name]:.1f}" if kept else f"a{code} b{last}  {name}"
+        )
         figure.text(498, y + 5, words, "start", INK if kept else FAINT)
     figure.text(498, 278, "pruned: at most -3.0, so what scores", "start", SKY)
     figure.text(498, 294, "more is proven to be the best", "start", SKY)

@@ -31,6 +31,7 @@ PAGES = {
     "BENCHMARKS.md": "benchmarks.md",
     "CHANGELOG.md": "changelog.md",
     "CONTRIBUTING.md": "contributing.md",
+    "notebooks/quickstart.ipynb": "notebook.md",
 }
 """Pages beside docs/ -> their names on the site."""
 
@@ -69,7 +70,7 @@ def stage(target: pathlib.Path, with_modules: bool = True) -> None:
 
 def page(source: pathlib.Path) -> str:
     """The Markdown of a page as the site has it."""
-    parts = _CODE.split(source.read_text("utf-8"))
+    parts = _CODE.split(_text(source))
     link = functools.partial(_site_link, source)
     parts[::2] = [_FORMULA.sub(_mathml, _LINK.sub(link, part)) for part in parts[::2]]
     return re.sub(r"^<!-- generated: (.*) -->$", _generated, "".join(parts), flags=re.M)
@@ -90,26 +91,28 @@ def navigation(index: str) -> list[dict[str, Any]]:
 
 def linked_files(source: pathlib.Path) -> Iterator[pathlib.Path]:
     """The files outside of docs/ that a page links to, but for those of `PAGES`."""
-    for link in _LINK.findall(_CODE.sub("", source.read_text("utf-8"))):
+    for link in _LINK.findall(_CODE.sub("", _text(source))):
         path, _ = _resolved(source, link)
         if path and not path.is_relative_to(DOCS) and str(path.relative_to(ROOT)) not in PAGES:
             yield path
 
 
 def file_page(path: pathlib.Path, with_modules: bool = True) -> str:
-    """The page of a module's docstrings, of a notebook, or of another file's text."""
+    """The page of a module's docstrings, or of another file's text."""
     name, text = path.relative_to(ROOT).as_posix(), path.read_text("utf-8")
     if _module(name):
         return f"# {_module(name)}\n\n{f'::: {_module(name)}' if with_modules else ''}\n"
-    if path.suffix == ".ipynb":
-        return "\n\n".join(map(_cell, json.loads(text)["cells"]))
     language = {".py": "python", ".yaml": "yaml"}.get(path.suffix, "text")
     return f"# {name}\n\n````{language}\n{text}\n````\n"
 
 
-def _cell(cell: Mapping[str, Any]) -> str:
-    text = "".join(cell["source"])
-    return f"```python\n{text}\n```" if cell["cell_type"] == "code" else text
+def _text(source: pathlib.Path) -> str:
+    """The Markdown of a page; that of a notebook is its cells'."""
+    text = source.read_text("utf-8")
+    if source.suffix != ".ipynb":
+        return text
+    cells = [(cell["cell_type"], "".join(cell["source"])) for cell in json.loads(text)["cells"]]
+    return "\n\n".join(f"```python\n{c}\n```" if kind == "code" else c for kind, c in cells)
 
 
 def _write(target: pathlib.Path, source: pathlib.Path, text: str) -> None:
