@@ -29,6 +29,7 @@ class Progress:
         self._description, self._total = description, total
         self._done = self._first = done
         self._values = ""
+        self._shown = -1  # units of the last line
         self._start = self._last_line = time.monotonic()
         self._warm = (self._start, done)  # when the first units were done: later ones are quicker
         self._bar: rich.progress.Progress | None = None
@@ -58,7 +59,7 @@ class Progress:
     ) -> None:
         if self._bar:
             self._bar.stop()
-        elif kind is None:
+        elif kind is None and self._shown != self._done:
             self._line()
 
     def advance(self, units: int, values: Mapping[str, float] | None = None) -> None:
@@ -74,7 +75,7 @@ class Progress:
             self._line()
 
     def _line(self) -> None:
-        self._last_line = time.monotonic()
+        self._last_line, self._shown = time.monotonic(), self._done
         elapsed = self._last_line - self._start
         since, done = self._warm
         new = self._done - done

@@ -58,6 +58,14 @@ def test_what_comes_before_the_first_units_does_not_count(log):
     ]
 
 
+def test_the_end_is_said_once(log):
+    text, clock = log
+    with progress.Progress("embedding", total=10) as bar:
+        clock[0] += 12
+        bar.advance(10)
+    assert text.getvalue().splitlines() == ["embedding: 10/10, 12 s"]
+
+
 def test_track_yields_every_item(log):
     assert list(progress.track(iter("abc"), "reading", 3)) == list("abc")
     assert log[0].getvalue().startswith("reading: 3/3")

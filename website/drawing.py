@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 BLUE, ORANGE, GREEN, PINK, SKY = "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9"
 """Colours that the colour-blind can tell apart (Okabe and Ito)."""
-INK, FAINT, PALE = "#1b1b1b", "#8a8a8a", "#eef3f6"
+INK, FAINT = "#1b1b1b", "#767676"
 
 
 class Drawing:
@@ -33,9 +33,10 @@ class Drawing:
         fill: str = INK,
         size: int = 13,
     ) -> None:
-        """Writes words with their base line at y."""
+        """Writes words with their base line at y; a white rim keeps them apart from shapes."""
         self._parts.append(
             f'<text x="{x:.0f}" y="{y:.0f}" text-anchor="{anchor}" fill="{fill}" '
+            'paint-order="stroke" stroke="#ffffff" stroke-width="3" '
             f'font-size="{size}">{html.escape(words)}</text>'
         )
 
@@ -45,7 +46,7 @@ class Drawing:
         """Draws a box with lines of text in its middle."""
         self._parts.append(
             f'<rect x="{x:.0f}" y="{y:.0f}" width="{width:.0f}" height="{height:.0f}" rx="6" '
-            f'fill="{PALE}" stroke="{edge}" stroke-width="1.5"/>'
+            f'fill="#ffffff" stroke="{edge}" stroke-width="1.5"/>'
         )
         first = y + height / 2 - 8.5 * (len(lines) - 1) + 4.5
         for number, line in enumerate(lines):

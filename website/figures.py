@@ -49,7 +49,7 @@ def overview() -> Drawing:
         if number:
             figure.line(150 * number - 8, 183, 8 + 150 * number, 183, tip=True)
     figure.line(676, 92, 540, 152, FAINT, tip=True)
-    figure.text(600, 132, "the catalogue's IDs", "end", FAINT)
+    figure.text(570, 126, "the catalogue's IDs", "end", FAINT)
     return figure
 
 
