@@ -69,19 +69,25 @@ TFDS = [
 INSPECT = ["ftfy>=6.3", "jinja2>=3.1", "py3langid>=0.4"]
 
 BERT = ["tokenizers>=0.22"]
+# The site of docs/; from 10 on, Material's successor Zensical is to take its place.
+DOCS = ["latex2mathml>=3.77", "mkdocs-material>=9.7,<10", "mkdocstrings[python]>=1"]
 SERVE = ["fastapi>=0.115", "prometheus-client>=0.21", "uvicorn>=0.34"]
 
 TEST = [
     *BERT,
     *DATA,
+    *DOCS,
     *INSPECT,
     *SERVE,
     "beartype>=0.19",
     "httpx>=0.28",
     "hypothesis>=6.100",
+    "ipykernel>=6.29",
     "ir-measures>=0.3.3",
     "kubernetes-validate>=1.31",
+    "matplotlib>=3.9",
     "mypy>=1.13",
+    "nbclient>=0.10",
     "playwright>=1.45",
     "pot>=0.9.5",
     "pytest>=8",
@@ -133,6 +139,7 @@ setuptools.setup(
         "bert": BERT,
         "benchmarks": [*ORACLES, "vector-quantize-pytorch>=1.22"],
         "data": DATA,
+        "docs": DOCS,
         "embed": ["sentence-transformers>=5"],
         "inspect": INSPECT,
         "oracles": ORACLES,

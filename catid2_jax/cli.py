@@ -1,6 +1,7 @@
 """What every entry point does around its work: flags, one clear line for bad input, exit codes."""
 
 import argparse
+import ast
 import contextlib
 import hashlib
 import importlib
@@ -60,12 +61,22 @@ def console(argv: Sequence[str] | None = None) -> None:
     with exit_codes():
         verb = arguments[1] if len(arguments) > 1 else ""
         if verb in ("-h", "--help"):
-            print(f"catid2 <verb> [--help], verbs: {', '.join(VERBS)}")
+            print(_verbs())
             return
         if verb not in VERBS:
             found = f"the verb {verb!r}" if verb else "no verb"
             raise InputError("catid2", found, f"one of {', '.join(VERBS)}")
     importlib.import_module(f"catid2_jax.{verb}").main([f"catid2 {verb}", *arguments[2:]])
+
+
+def _verbs() -> str:
+    """What `catid2 --help` prints: each verb with the first line of its module's docstring."""
+    lines = ["catid2 <verb> [--help]", ""]
+    for verb in VERBS:
+        source = pathlib.Path(__file__).with_name(f"{verb}.py").read_text(encoding="utf-8")
+        about = ast.get_docstring(ast.parse(source)) or ""
+        lines.append(f"    {verb:<20}{about.partition(chr(10))[0]}")
+    return "\n".join(lines)
 
 
 @contextlib.contextmanager

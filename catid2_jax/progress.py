@@ -29,7 +29,9 @@ class Progress:
         self._description, self._total = description, total
         self._done = self._first = done
         self._values = ""
+        self._shown = -1  # units of the last line
         self._start = self._last_line = time.monotonic()
+        self._warm = (self._start, done)  # when the first units were done: later ones are quicker
         self._bar: rich.progress.Progress | None = None
         if console.is_terminal:
             self._bar = rich.progress.Progress(
@@ -57,11 +59,13 @@ class Progress:
     ) -> None:
         if self._bar:
             self._bar.stop()
-        elif kind is None:
+        elif kind is None and self._shown != self._done:
             self._line()
 
     def advance(self, units: int, values: Mapping[str, float] | None = None) -> None:
         """Counts `units` as finished and shows `values`, such as losses, beside the count."""
+        if self._done == self._first:
+            self._warm = (time.monotonic(), self._done + units)
         self._done += units
         if values:
             self._values = " ".join(f"{name} {value:.4g}" for name, value in values.items())
@@ -71,10 +75,11 @@ class Progress:
             self._line()
 
     def _line(self) -> None:
-        self._last_line = time.monotonic()
+        self._last_line, self._shown = time.monotonic(), self._done
         elapsed = self._last_line - self._start
-        new = self._done - self._first
-        left = elapsed / new * (self._total - self._done) if new else float("nan")
+        since, done = self._warm
+        new = self._done - done
+        left = (self._last_line - since) / new * (self._total - self._done) if new else 0.0
         remaining = f", {left:.0f} s left" if left > 0 else ""
         console.print(
             f"{self._description}: {self._done}/{self._total}, {elapsed:.0f} s{remaining}"

@@ -47,6 +47,8 @@ def test_what_is_imported_can_be_prepared(tmp_path, shop):
     assert capture.get().splitlines() == [
         f"{data}: 3 products, 1 values cut",
         "  5 judgements",
+        "  queries.train.jsonl: 2 queries",
+        "  queries.test.jsonl: 1 queries",
     ]
     assert next(iter(stream_products(data / "catalog.parquet"))) == Product(
         "p1", "Mug & lid", "brand: Acme; size: Large", ("Home", "Kitchen", "Cups", "Mugs")

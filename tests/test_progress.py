@@ -34,11 +34,36 @@ def test_a_line_now_and_then_and_one_at_the_end(log):
 
 def test_a_resumed_work_counts_its_own_speed(log):
     text, clock = log
-    with progress.Progress("training", total=100, done=80) as bar:
-        clock[0] += 20
+    with progress.Progress("training", total=100, done=70) as bar:
+        clock[0] += 4
+        bar.advance(5)
+        clock[0] += 10
+        bar.advance(5)
+        bar.advance(20)
+    assert text.getvalue().splitlines()[0] == "training: 80/100, 14 s, 40 s left"
+
+
+def test_what_comes_before_the_first_units_does_not_count(log):
+    """The first step compiles: what is left is that of the later ones."""
+    text, clock = log
+    with progress.Progress("training", total=100) as bar:
+        clock[0] += 60
         bar.advance(10)
+        clock[0] += 12
         bar.advance(10)
-    assert text.getvalue().splitlines()[0] == "training: 90/100, 20 s, 20 s left"
+        bar.advance(80)
+    assert text.getvalue().splitlines()[:2] == [
+        "training: 10/100, 60 s",
+        "training: 20/100, 72 s, 96 s left",
+    ]
+
+
+def test_the_end_is_said_once(log):
+    text, clock = log
+    with progress.Progress("embedding", total=10) as bar:
+        clock[0] += 12
+        bar.advance(10)
+    assert text.getvalue().splitlines() == ["embedding: 10/10, 12 s"]
 
 
 def test_track_yields_every_item(log):

@@ -11,6 +11,7 @@ import numpy as np
 
 from catid2_jax.decoding.trie import NodeMask
 from catid2_jax.errors import InputError
+from catid2_jax.progress import track
 from catid2_jax.retrievers.generative import TrainedModel
 from catid2_jax.seq2seq.search import retrieve, retrieve_prefixes
 
@@ -110,12 +111,12 @@ class CompiledSearch:
         """Compiles every shape, with one mask for a batch and with one per query."""
         form = self.model.source.form
         other = dataclasses.replace(mask)
-        for beams in self.widths:
-            for batch in self.shapes(beams):
-                sources = np.zeros((batch, *form.shape), form.dtype)
-                self.run(sources, [mask] * batch, beams)
-                if batch > 1:
-                    self.run(sources, [mask] * (batch - 1) + [other], beams)
+        shapes = [(beams, batch) for beams in self.widths for batch in self.shapes(beams)]
+        for beams, batch in track(shapes, "compiling the search", len(shapes)):
+            sources = np.zeros((batch, *form.shape), form.dtype)
+            self.run(sources, [mask] * batch, beams)
+            if batch > 1:
+                self.run(sources, [mask] * (batch - 1) + [other], beams)
 
     def run(self, sources: np.ndarray, masks: Sequence[Mask], beams: int) -> list[Found]:
         """Searches for up to `shapes(beams)[-1]` queries at once.

@@ -195,7 +195,7 @@ class _Training:
                 if self.has_to_save:
                     self._save()
                 if self.is_over:
-                    self._say_unless_settled()
+                    self._say_why_it_ends()
         if not (self.evaluated and self.is_over):
             self._leave(signals)
 
@@ -249,11 +249,16 @@ class _Training:
         self.checkpoints.save(self.done, self.state, self.evaluated)
         self.saved = self.done
 
-    def _say_unless_settled(self) -> None:
+    def _say_why_it_ends(self) -> None:
         config = self.config
         if not config.patience or not self.evaluator:
             return
-        if not _has_settled(config, self.checkpoints, self.done):
+        if _has_settled(config, self.checkpoints, self.done):
+            console.print(
+                f"the training ends at step {self.done:,} of at most {self.steps:,}: "
+                f"{config.best_metric} has been level for {config.patience} evaluations"
+            )
+        else:
             console.print(
                 f"the training ends at its last step, {self.steps:,}, before {config.best_metric} "
                 f"has been level for {config.patience} evaluations: more steps may help"

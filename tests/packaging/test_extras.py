@@ -26,6 +26,7 @@ WORKS = {  # what an extra is for, as a program that ends with an error unless i
     "bert": "import tokenizers; tokenizers.Tokenizer.encode_batch_fast",
     "benchmarks": "import torch, transformers, vector_quantize_pytorch",
     "data": "import datasets, duckdb; duckdb.sql('SELECT 1').arrow()",
+    "docs": "import latex2mathml.converter, material, mkdocs, mkdocstrings_handlers.python",
     "embed": "import sentence_transformers",
     "inspect": "import ftfy, jinja2, py3langid",
     "serve": "from catid2_jax.serving import server",

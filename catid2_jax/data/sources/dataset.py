@@ -188,10 +188,15 @@ def check_sources(flags: Mapping[str, Any], directory: pathlib.Path) -> None:
 
 
 def report(directory: pathlib.Path, counts: ProductCounts, judgements: JudgementCounts) -> None:
-    """Prints how much was written to `directory`, left out and cut."""
+    """Prints how much was written to `directory`, left out and cut, and how many queries."""
     console.print(f"{directory}: {_listed(counts)}")
     if any(dataclasses.astuple(judgements)):
         console.print(f"  {_listed(judgements)}")
+    for split in SPLITS:
+        queries = directory / f"queries.{split}.jsonl"
+        if queries.exists():
+            with queries.open("rb") as lines:
+                console.print(f"  {queries.name}: {sum(1 for _ in lines):,} queries")
 
 
 def clean_paths(paths: pa.Array) -> pa.Array:

@@ -1,0 +1,1 @@
+"""The site of docs/: `make docs` builds it with MkDocs into build/site."""
