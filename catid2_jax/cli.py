@@ -32,6 +32,7 @@ VERBS = (
     "retrieve",
     "evaluate",
     "reproduce",
+    "report",
     "export",
     "serve",
     "inspect",

@@ -34,7 +34,7 @@ LAYERS = (
     ("steps",),
     ("reproduction",),
     ("api", "cli", "t5x"),
-    ("serving",),
+    ("reporting", "serving"),
     (
         "assign",
         "convert_checkpoint",
@@ -45,6 +45,7 @@ LAYERS = (
         "inspect",
         "pipeline",
         "prepare",
+        "report",
         "reproduce",
         "retrieve",
         "serve",

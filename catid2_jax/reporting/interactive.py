@@ -1,0 +1,141 @@
+"""Describes charts for plotly.js, which draws them in the page."""
+
+import html
+import math
+from collections.abc import Callable
+from typing import Any
+
+from catid2_jax.reporting.colors import COLORS, style
+from catid2_jax.reporting.page import Bars, Chart, Flow, Lines, Points
+from catid2_jax.reporting.static import is_lying
+from catid2_jax.reporting.text import plain
+
+_FONT = {"family": "system-ui, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif", "size": 12}
+_GRID = {"gridcolor": "#e4e4e4", "zeroline": False, "automargin": True, "linecolor": "#999"}
+
+
+def describe(chart: Chart) -> dict[str, Any] | None:
+    """The data and the layout of a chart as plotly.js takes them; None for a word cloud."""
+    found = _DESCRIBE.get(type(chart))
+    if found is None:
+        return None
+    data, layout = found(chart)
+    common = {
+        "font": _FONT,
+        "paper_bgcolor": "#fff",
+        "plot_bgcolor": "#fff",
+        "margin": {"l": 10, "r": 10, "t": 10, "b": 10},
+        "legend": {"orientation": "h", "y": -0.18, "yanchor": "top", "x": 0},
+        "showlegend": len(data) > 1,
+        "hoverlabel": {"align": "left"},
+    }
+    return {"data": data, "layout": common | layout}
+
+
+def shown(text: str, most: int = 42) -> str:
+    """A text as plotly.js shows it unchanged: it reads a little HTML, which is escaped here."""
+    return html.escape(plain(text, most), quote=False)
+
+
+def _lines(chart: Lines) -> tuple[list[Any], dict[str, Any]]:
+    data = []
+    for number, (label, points) in enumerate(chart.series.items()):
+        color, dash = style(number)
+        x, y = zip(*points, strict=True)
+        mode = "lines+markers" if chart.markers else "lines"
+        trace = {"type": "scatter", "mode": mode, "x": x, "y": list(map(_finite, y))}
+        data.append({**trace, "name": shown(label), "line": {"color": color, "dash": dash}})
+    x_axis = _axis(chart.x) | ({"type": "log"} if chart.log_x else {})
+    if chart.markers and not chart.log_x:
+        x_axis["dtick"] = 1 if all(float(p[0]).is_integer() for p in _all_points(chart)) else None
+    return data, {"xaxis": x_axis, "yaxis": _axis(chart.y)}
+
+
+def _all_points(chart: Lines) -> list[tuple[float, float]]:
+    return [point for points in chart.series.values() for point in points]
+
+
+def _bars(chart: Bars) -> tuple[list[Any], dict[str, Any]]:
+    lying = is_lying(chart)
+    groups = [shown(group) for group in chart.groups]
+    data = []
+    for number, (label, bars) in enumerate(chart.series.items()):
+        values = [_finite(value) for value, _, _ in bars]
+        trace: dict[str, Any] = {"type": "bar", "name": shown(label)}
+        trace["marker"] = {"color": style(number)[0]}
+        along, across = ("x", "y") if lying else ("y", "x")
+        trace |= {along: values, across: groups, "orientation": "h" if lying else "v"}
+        if any(low < high for _, low, high in bars):
+            above = [_finite(high - value) for value, _, high in bars]
+            below = [_finite(value - low) for value, low, _ in bars]
+            error = {"type": "data", "symmetric": False, "array": above, "arrayminus": below}
+            trace[f"error_{along}"] = {**error, "thickness": 1, "width": 2}
+        data.append(trace)
+    layout: dict[str, Any] = {"barmode": "stack" if chart.stacked else "group"}
+    names = {"type": "category", **_GRID, "showgrid": False}
+    layout["xaxis"], layout["yaxis"] = _axis(chart.y), {**names, "autorange": "reversed"}
+    if not lying:
+        layout["xaxis"], layout["yaxis"] = names, _axis(chart.y)
+    bars_shown = len(groups) * (1 if chart.stacked else len(data))
+    return data, layout | ({"height": max(360, 130 + 16 * bars_shown)} if lying else {})
+
+
+def _points(chart: Points) -> tuple[list[Any], dict[str, Any]]:
+    data = []
+    for number, (label, points) in enumerate(chart.groups.items()):
+        x, y, texts = zip(*points, strict=True)
+        trace: dict[str, Any] = {
+            "type": "scatter",
+            "mode": "markers",
+            "x": x,
+            "y": y,
+            "name": shown(label),
+        }
+        trace |= {"text": [shown(text, 120) for text in texts], "hoverinfo": "text"}
+        trace["marker"] = {"size": 5, "opacity": 0.75, "color": style(number)[0]}
+        data.append(trace)
+    blank = {"showticklabels": False, "showgrid": False, "zeroline": False}
+    return data, {"xaxis": blank, "yaxis": blank, "legend": {"orientation": "h", "y": -0.03}}
+
+
+def _flow(chart: Flow) -> tuple[list[Any], dict[str, Any]]:
+    starts, count = [], 0
+    for column in chart.nodes:
+        starts.append(count)
+        count += len(column)
+    labels = [shown(label, 28) for column in chart.nodes for label, _ in column]
+    colors = [COLORS[n % len(COLORS)] for n in range(len(chart.nodes[0]))]
+    links = [
+        (starts[c] + start, starts[c + 1] + end, size, c, start)
+        for c, start, end, size in chart.links
+    ]
+    link = {
+        "source": [link[0] for link in links],
+        "target": [link[1] for link in links],
+        "value": [link[2] for link in links],
+        "color": [f"{colors[n]}59" if c == 0 else "#8a8a8a40" for *_, c, n in links],
+    }
+    node = {
+        "label": labels,
+        "color": colors + ["#444"] * (count - len(colors)),
+        "pad": 6,
+        "thickness": 12,
+        "line": {"width": 0},
+    }
+    return [{"type": "sankey", "node": node, "link": link}], {"height": 640}
+
+
+def _axis(title: str) -> dict[str, Any]:
+    return {**_GRID, "title": {"text": shown(title), "standoff": 8}}
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+_DESCRIBE: dict[type, Callable[[Any], tuple[list[Any], dict[str, Any]]]] = {
+    Lines: _lines,
+    Bars: _bars,
+    Points: _points,
+    Flow: _flow,
+}
