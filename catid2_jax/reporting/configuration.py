@@ -59,19 +59,30 @@ def _settings_table(comparison: Comparison) -> Block:
     """The settings in which a system differs from the defaults."""
     defaults = dict(_flat(as_nested_dict(Config())))
     runs = _runs(comparison)
-    settings = [dict(_flat(_values(run))) for run in runs]
+    settings = [_recorded(run, comparison) for run in runs]
     names = dict.fromkeys(name for values in settings for name in values)
     rows = []
     for name in names:
-        values = [found.get(name) for found in settings]
-        if name != "systems" and any(value != defaults.get(name) for value in values):
-            default = _shown(defaults[name]) if name in defaults else ""
-            rows.append((name, default, *map(_shown, values)))
+        default = defaults.get(name)
+        if any(values.get(name, default) not in (default, {}) for values in settings):
+            cells = (_shown(values[name]) if name in values else "" for values in settings)
+            rows.append((name, "" if default is None else _shown(default), *cells))
     if not rows:
         return Prose("All settings are the defaults.")
     columns = ("setting", "default", *map(comparison.label, runs))
     texts = range(1, len(columns))
     return Table("Settings that are not the defaults", columns, rows, texts=tuple(texts))
+
+
+def _recorded(run: SystemRun, comparison: Comparison) -> dict[str, Any]:
+    """The settings that a system's steps depend on, by their paths."""
+    directory = next(d for d in comparison.directories if run in d.systems)
+    found: dict[str, Any] = {}
+    for record in (*directory.records.values(), *run.records.values()):
+        named = {name: v for name, v in record.config.items() if name != "contents of files"}
+        found |= dict(_flat(named))
+    found.pop("systems", None)  # of the last `evaluate`
+    return found
 
 
 def _values(run: SystemRun) -> dict[str, Any]:

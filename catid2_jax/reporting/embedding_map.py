@@ -12,7 +12,7 @@ from catid2_jax.files import read_npy
 from catid2_jax.reporting.comparison import Comparison
 from catid2_jax.reporting.flow import chosen_categories
 from catid2_jax.reporting.page import Charts, Points, Prose, Section
-from catid2_jax.reporting.runs import SystemRun
+from catid2_jax.reporting.runs import SystemRun, rows_in
 from catid2_jax.schemes.rqvae.evaluation import corpus_latents
 from catid2_jax.schemes.rqvae.scheme import CHECKPOINTS
 from catid2_jax.schemes.rqvae.training import load_rqvae
@@ -29,8 +29,9 @@ def section(comparison: Comparison) -> Section:
     rows, names, whole = chosen_products(
         main.catalog.paths, config.categories, config.documents, config.seed
     )
-    of_main = [(label, run) for label, run in comparison.shown if run in main.systems]
-    vectors = {label: found for label, run in of_main if (found := latents(run, rows)) is not None}
+    ids = [main.catalog.ids[row] for row in rows]
+    found = {label: latents(run, ids) for label, run in comparison.shown}
+    vectors = {label: array for label, array in found.items() if array is not None}
     path = main.workdir.root / "embeddings.npy"
     if path.exists():
         vectors = {"embeddings": np.asarray(read_npy(path, memory_mapped=True)[rows]), **vectors}
@@ -38,8 +39,8 @@ def section(comparison: Comparison) -> Section:
         return Section(title, [Prose("There are no vectors of enough products here.")])
     titles = [main.catalog.titles[row] for row in rows]
     charts = [
-        Points(f"figure4-{number}", label, _groups(t_sne(found, config.seed), names, titles))
-        for number, (label, found) in enumerate(vectors.items())
+        Points(f"figure4-{number}", label, _groups(t_sne(array, config.seed), names, titles))
+        for number, (label, array) in enumerate(vectors.items())
     ]
     about = (
         f"t-SNE (perplexity {_PERPLEXITY:.0f}, seed {config.seed}) of {len(rows):,} of the "
@@ -88,10 +89,10 @@ def chosen_products(
     return rows, [" > ".join(chosen[owner[row]]) for row in rows], whole
 
 
-def latents(run: SystemRun, rows: np.ndarray) -> np.ndarray | None:
+def latents(run: SystemRun, ids: Sequence[str]) -> np.ndarray | None:
     """The latent vectors of products by a system's encoder, [n, Z]; None if it has none."""
-    directory = run.place.folder / CHECKPOINTS
-    if not directory.exists():
+    directory, rows = run.place.folder / CHECKPOINTS, rows_in(run, ids)
+    if rows is None or not directory.exists():
         return None
     embeddings = np.asarray(read_npy(run.place.embeddings, memory_mapped=True)[rows])
     model, state = load_rqvae(

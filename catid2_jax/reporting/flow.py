@@ -1,6 +1,7 @@
 """Figure 3: how the products of the largest categories flow through the codes of each level."""
 
 import collections
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -9,28 +10,30 @@ from catid2_jax.reporting.comparison import Comparison
 from catid2_jax.reporting.page import Charts, Flow, Prose, Section
 from catid2_jax.reporting.runs import SystemRun
 
-CATEGORIES, CODES = 10, 12
-"""Categories that are drawn, and codes of a level; the others of a level are one node."""
-
-_LETTERS = "abcdefghijklmnopqrstuvwxyz"
+CATEGORIES = 10
+"""Categories that are drawn."""
 
 
 def section(comparison: Comparison) -> Section:
     """A diagram per system that is shown."""
-    charts = [make_flow(run, label) for label, run in comparison.shown]
+    charts = [
+        make_flow(run, label, f"figure3-{number}")
+        for number, (label, run) in enumerate(comparison.shown)
+    ]
     title = "From categories to codes (Figure 3)"
     if not charts:
         return Section(title, [Prose("No system here has document IDs of its own.")])
     about = (
         f"All products of the {CATEGORIES} largest categories of the first level that has as many, "
-        f"or of the deepest. A node's height is its number of products, a band's width those that "
-        f"two nodes share. Per level the {CODES} codes of most of these products are drawn, all "
-        "others are one node. Where IDs follow the categories, few bands leave a category."
+        "or of the deepest. Each level's codes stand together by the category that most of their "
+        "products are of; a node's height is its number of products, a band's width those that "
+        "two nodes share, its colour their category. Heads say how many products have a code that "
+        "is mostly their own category's: the more, the more a level says of categories."
     )
     return Section(title, [Prose(about), Charts(charts)])
 
 
-def make_flow(run: SystemRun, label: str) -> Flow:
+def make_flow(run: SystemRun, label: str, name: str) -> Flow:
     """The products of the largest categories through the codes of a system's IDs."""
     paths = run.catalog.paths
     nodes, level = chosen_categories(paths, CATEGORIES)
@@ -38,25 +41,65 @@ def make_flow(run: SystemRun, label: str) -> Flow:
     largest = [node for node, _ in counts.most_common(CATEGORIES)]
     members = np.flatnonzero(np.isin(nodes, largest))
     place = {node: number for number, node in enumerate(largest)}
-    first = {int(nodes[row]): paths[row][level] for row in members[::-1]}
-    columns = [np.array([place[int(node)] for node in nodes[members]])]
-    labels = [[first[node] for node in largest]]
-    for number, codes in enumerate(run.table.codes[members].T):
-        column, names = _level(codes, _LETTERS[number])
+    names = {place[int(nodes[row])]: paths[row][level] for row in members[::-1]}
+    origin = np.array([place[int(node)] for node in nodes[members]])
+    columns, heads = [origin], ["category"]
+    labels = [[names[number] for number in range(len(largest))]]
+    for number, codes in enumerate(run.table.codes[members].T, 1):
+        column, owned = code_owners(codes, origin, len(largest))
         columns.append(column)
-        labels.append(names)
-    pairs = zip(columns, labels, strict=True)
-    sizes = [np.bincount(column, minlength=len(names)) for column, names in pairs]
+        labels.append([f"{count:,} codes" if count != 1 else "1 code" for count in owned])
+        labels[-1].append("ended before")
+        reached = codes >= 0
+        share = (column == origin)[reached].mean() if reached.any() else 0.0
+        heads.append(f"level {number}: {100 * share:.0f} %")
+    return _flow(name, label, heads, columns, labels)
+
+
+def code_owners(
+    codes: np.ndarray, origin: np.ndarray, categories: int
+) -> tuple[np.ndarray, list[int]]:
+    """The category that most products of each product's code are of.
+
+    Args:
+        codes: int [n], codes of one level; -1 where an ID has ended.
+        origin: int [n], the category of each product, below `categories`.
+        categories: number of categories.
+
+    Returns:
+        int [n], the category of the code, `categories` for none; and each category's codes.
+    """
+    known, numbers = np.unique(codes, return_inverse=True)
+    table = np.zeros((len(known), categories), np.int64)
+    np.add.at(table, (numbers, origin), 1)
+    owners = np.where(known >= 0, table.argmax(axis=1), categories)
+    return owners[numbers], np.bincount(owners[known >= 0], minlength=categories).tolist()
+
+
+def _flow(
+    name: str,
+    title: str,
+    heads: Sequence[str],
+    columns: Sequence[np.ndarray],
+    labels: Sequence[Sequence[str]],
+) -> Flow:
+    """Counts the nodes and the links of columns of nodes; nodes without products are left out."""
+    nodes, places = [], []
+    for column, names in zip(columns, labels, strict=True):
+        sizes = np.bincount(column, minlength=len(names))
+        kept = np.flatnonzero(sizes)
+        nodes.append([(names[n], int(sizes[n])) for n in kept])
+        places.append(np.searchsorted(kept, column))
     links = [
-        (number, int(start), int(end), count)
+        (number, int(start), int(end), count, int(of))
         for number in range(len(columns) - 1)
-        for (start, end), count in sorted(
-            collections.Counter(zip(columns[number], columns[number + 1], strict=True)).items()
+        for (start, of, end), count in sorted(
+            collections.Counter(
+                zip(places[number], columns[0], places[number + 1], strict=True)
+            ).items()
         )
     ]
-    named = [list(zip(n, map(int, s), strict=True)) for n, s in zip(labels, sizes, strict=True)]
-    heads = ["category", *(f"level {number}" for number in range(1, len(columns)))]
-    return Flow(f"figure3-{run.name}", label, heads, named, links)
+    return Flow(name, title, heads, nodes, links)
 
 
 def chosen_categories(paths: list[tuple[str, ...]], wanted: int) -> tuple[np.ndarray, int]:
@@ -70,19 +113,3 @@ def chosen_categories(paths: list[tuple[str, ...]], wanted: int) -> tuple[np.nda
     enough = (level for level in range(depth) if ids[:, level].max() + 1 >= wanted)
     level = next(enough, depth - 1)
     return ids[:, level], level
-
-
-def _level(codes: np.ndarray, letter: str) -> tuple[np.ndarray, list[str]]:
-    """The node of each product, and the nodes' names: common codes, others, and an ID's end."""
-    counts = collections.Counter(codes[codes >= 0].tolist())
-    common = [code for code, _ in counts.most_common(CODES)]
-    names = [f"{letter}_{code}" for code in common]
-    place = {code: number for number, code in enumerate(common)}
-    if len(counts) > CODES:
-        names.append(f"{len(counts) - CODES} other codes")
-    others = len(names) - 1
-    if (codes < 0).any():
-        names.append("ended")
-    ended = len(names) - 1
-    column = [place.get(code, others) if code >= 0 else ended for code in codes.tolist()]
-    return np.array(column), names

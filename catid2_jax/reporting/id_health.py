@@ -74,7 +74,7 @@ def _points(by_label: dict[str, dict[int, float]]) -> dict[str, list[tuple[float
 def _cell(value: float | None) -> str:
     if value is None or not np.isfinite(value):
         return ""
-    return f"{value:,.0f}" if value == int(value) and abs(value) >= 1 else f"{value:,.3f}"
+    return f"{value:,.0f}" if value == int(value) else f"{value:,.3f}"
 
 
 def _words(name: str) -> str:

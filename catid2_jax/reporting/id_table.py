@@ -9,6 +9,7 @@ from catid2_jax.docids.table import format_docid
 from catid2_jax.errors import InputError
 from catid2_jax.reporting.comparison import Comparison
 from catid2_jax.reporting.page import Marked, Prose, Section, Table
+from catid2_jax.reporting.runs import rows_in
 
 _PRODUCTS = 10
 
@@ -17,18 +18,21 @@ def section(comparison: Comparison) -> Section:
     """Products of one category and their IDs by each system that is shown."""
     title = "IDs of one category (Table 8)"
     main, config = comparison.main, comparison.config
-    shown = [(label, run) for label, run in comparison.shown if run in main.systems]
-    if not shown:
+    if not comparison.shown:
         return Section(title, [Prose("No system here has document IDs of its own.")])
     category, members = _members(main.catalog.paths, config.category)
     rows = members
     if len(members) > _PRODUCTS:
         rows = np.sort(np.random.default_rng(config.seed).choice(members, _PRODUCTS, False))
-    marked = [mark_prefixes(run.table.codes[rows]) for _, run in shown]
-    titles = [main.catalog.titles[row] for row in rows]
+    ids = [main.catalog.ids[row] for row in rows]
+    found = [(label, run.table.codes, rows_in(run, ids)) for label, run in comparison.shown]
+    shown = [(label, codes[places]) for label, codes, places in found if places is not None]
+    if not shown:
+        return Section(title, [Prose("The systems that are shown lack some of these products.")])
     # Products of like IDs stand together, by the first system.
-    order = np.lexsort(shown[0][1].table.codes[rows].T[::-1])
-    cells = [(titles[n], *(ids[n] for ids in marked)) for n in order]
+    order = np.lexsort(shown[0][1].T[::-1])
+    marked = [mark_prefixes(codes) for _, codes in shown]
+    cells = [(main.catalog.titles[rows[n]], *(texts[n] for texts in marked)) for n in order]
     about = (
         f"{len(rows)} of the {len(members):,} products of {' > '.join(category)}, drawn with seed "
         f"{config.seed}. What an ID shares with another one of this table is marked."

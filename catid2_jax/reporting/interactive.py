@@ -11,6 +11,14 @@ from catid2_jax.reporting.static import is_lying
 from catid2_jax.reporting.text import plain
 
 _FONT = {"family": "system-ui, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif", "size": 12}
+_LEGEND = {
+    "orientation": "h",
+    "itemsizing": "constant",
+    "x": 0,
+    "y": 0,
+    "yanchor": "bottom",
+    "yref": "container",
+}
 _GRID = {"gridcolor": "#e4e4e4", "zeroline": False, "automargin": True, "linecolor": "#999"}
 
 
@@ -25,7 +33,7 @@ def describe(chart: Chart) -> dict[str, Any] | None:
         "paper_bgcolor": "#fff",
         "plot_bgcolor": "#fff",
         "margin": {"l": 10, "r": 10, "t": 10, "b": 10},
-        "legend": {"orientation": "h", "y": -0.18, "yanchor": "top", "x": 0},
+        "legend": _LEGEND,
         "showlegend": len(data) > 1,
         "hoverlabel": {"align": "left"},
     }
@@ -95,7 +103,7 @@ def _points(chart: Points) -> tuple[list[Any], dict[str, Any]]:
         trace["marker"] = {"size": 5, "opacity": 0.75, "color": style(number)[0]}
         data.append(trace)
     blank = {"showticklabels": False, "showgrid": False, "zeroline": False}
-    return data, {"xaxis": blank, "yaxis": blank, "legend": {"orientation": "h", "y": -0.03}}
+    return data, {"xaxis": blank, "yaxis": blank}
 
 
 def _flow(chart: Flow) -> tuple[list[Any], dict[str, Any]]:
@@ -106,14 +114,14 @@ def _flow(chart: Flow) -> tuple[list[Any], dict[str, Any]]:
     labels = [shown(label, 28) for column in chart.nodes for label, _ in column]
     colors = [COLORS[n % len(COLORS)] for n in range(len(chart.nodes[0]))]
     links = [
-        (starts[c] + start, starts[c + 1] + end, size, c, start)
-        for c, start, end, size in chart.links
+        (starts[c] + start, starts[c + 1] + end, size, colors[origin])
+        for c, start, end, size, origin in chart.links
     ]
     link = {
         "source": [link[0] for link in links],
         "target": [link[1] for link in links],
         "value": [link[2] for link in links],
-        "color": [f"{colors[n]}59" if c == 0 else "#8a8a8a40" for *_, c, n in links],
+        "color": [f"{link[3]}59" for link in links],
     }
     node = {
         "label": labels,

@@ -108,14 +108,15 @@ class Flow:
         title: what stands above it.
         columns: heads of the columns.
         nodes: per column the labels of its nodes and the products of each.
-        links: (column, node, node of the next column, products).
+        links: (column, node, node of the next column, products, node of the first column that these
+            come from).
     """
 
     name: str
     title: str
     columns: Sequence[str]
     nodes: Sequence[Sequence[tuple[str, int]]]
-    links: Sequence[tuple[int, int, int, int]]
+    links: Sequence[tuple[int, int, int, int, int]]
 
 
 @dataclasses.dataclass(frozen=True)

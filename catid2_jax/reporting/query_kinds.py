@@ -67,8 +67,9 @@ def _blocks(name: str, title: str, kinds: Kinds, recall: Mapping[str, np.ndarray
             bars[label].append((found.mean, found.low, found.high))
             cells.append(f"{found.mean:.1f} ({found.low:.1f} to {found.high:.1f})")
         rows.append((kind, f"{len(queries):,}", *cells))
+    table = Table(title, ("", "queries", *recall), rows, folded=len(kinds) > 1)
     chart = Bars(name, title, "Recall, %", list(kinds), bars)
-    return [Charts([chart]), Table(title, ("", "queries", *recall), rows, folded=True)]
+    return [Charts([chart]), table] if len(kinds) > 1 else [table]
 
 
 def query_kinds(directory: Directory) -> Kinds:

@@ -6,6 +6,8 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
+import numpy as np
+
 from catid2_jax.api import recorded_config
 from catid2_jax.config import Config, build
 from catid2_jax.data.config import SPLITS
@@ -251,3 +253,9 @@ def make_rows(directories: Sequence[Directory]) -> list[Row]:
                 label = f"{label}, {directory.name}"
             rows.append(Row(label, directory, seeds))
     return rows
+
+
+def rows_in(run: SystemRun, ids: Sequence[str]) -> np.ndarray | None:
+    """Rows of products in a system's catalogue, int64; None where it lacks one."""
+    found = [run.catalog.rows.get(product) for product in ids]
+    return None if None in found else np.array(found, np.int64)

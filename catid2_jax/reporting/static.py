@@ -179,17 +179,18 @@ def _draw_flow(axes: Axes, chart: Flow) -> None:
     thick = 0.07
     out = [list(column) for column in tops]
     into = [list(column) for column in tops]
-    for column, start, end, size in chart.links:
+    for column, start, end, size, origin in chart.links:
         y0, y1 = out[column][start], into[column + 1][end]
         out[column][start] += size
         into[column + 1][end] += size
-        color = COLORS[start % len(COLORS)] if column == 0 else "#8a8a8a"
-        axes.add_patch(_band(column + thick, column + 1, y0, y1, size, color))
+        axes.add_patch(
+            _band(column + thick, column + 1, y0, y1, size, COLORS[origin % len(COLORS)])
+        )
     for x, (nodes, top) in enumerate(zip(chart.nodes, tops, strict=True)):
         for number, ((label, size), y) in enumerate(zip(nodes, top, strict=True)):
             color = COLORS[number % len(COLORS)] if x == 0 else "#333333"
             axes.add_patch(Rectangle((x, y), thick, size, color=color, lw=0))
-            if x == 0 or size > 0.012 * total:
+            if size > 0.012 * total:
                 at, side = (x - 0.03, "right") if x == 0 else (x + 0.1, "left")
                 axes.text(at, y + size / 2, plain(label, 28), va="center", ha=side, fontsize=7)
     for x, head in enumerate(chart.columns):

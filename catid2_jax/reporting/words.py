@@ -13,6 +13,7 @@ from catid2_jax.reporting.comparison import Comparison
 from catid2_jax.reporting.page import Charts, Prose, Section, WordCloud
 from catid2_jax.reporting.runs import SystemRun
 
+_WORD = r"[^\W\d_]+(?:['\u2019-][^\W\d_]+)*(?![\w])"
 _WORDS = 60  # of a cloud
 _CHILDREN = 2
 
@@ -21,19 +22,20 @@ def section(comparison: Comparison) -> Section:
     """A cloud of a prefix and of each of its largest children, for the systems that are shown."""
     title = "Words under a prefix (Figure 6)"
     config = comparison.config
-    charts = []
-    for label, run in comparison.shown:
+    blocks = []
+    for number, (label, run) in enumerate(comparison.shown):
         prefix = _prefix(run, config.prefix)
-        if prefix is not None:
-            charts += _clouds(run, label, prefix, config.seed)
-    if not charts:
+        clouds = [] if prefix is None else _clouds(run, label, prefix, config.seed, number)
+        if clouds:
+            blocks.append(Charts(clouds))
+    if not blocks:
         return Section(title, [Prose("There are no words under any prefix.")])
     about = (
         "The larger a word, the more titles under the prefix have it; common English words and "
-        "numbers are left out. The prefix is the one of most products unless another was asked "
+        "what has digits are left out. The prefix is the one of most products unless another was asked "
         "for, and beside it stand those of its children that have the most."
     )
-    return Section(title, [Prose(about), Charts(charts)])
+    return Section(title, [Prose(about), *blocks])
 
 
 def _prefix(run: SystemRun, wanted: str) -> list[int] | None:
@@ -59,7 +61,9 @@ def _members(codes: np.ndarray, prefix: list[int]) -> np.ndarray:
     return np.flatnonzero((codes[:, : len(prefix)] == prefix).all(axis=1))
 
 
-def _clouds(run: SystemRun, label: str, prefix: list[int], seed: int) -> list[WordCloud]:
+def _clouds(
+    run: SystemRun, label: str, prefix: list[int], seed: int, system: int
+) -> list[WordCloud]:
     codes, titles = run.table.codes, run.catalog.titles
     prefixes = [prefix]
     if len(prefix) < codes.shape[1]:
@@ -72,7 +76,7 @@ def _clouds(run: SystemRun, label: str, prefix: list[int], seed: int) -> list[Wo
         words = frequent_words(titles[row] for row in members)
         if words:
             title = f"{label}: {format_docid(found)}, {len(members):,} products"
-            clouds.append(WordCloud(f"figure6-{run.name}-{number}", title, words, seed))
+            clouds.append(WordCloud(f"figure6-{system}-{number}", title, words, seed))
     return clouds
 
 
@@ -80,6 +84,6 @@ def frequent_words(titles: Iterable[str]) -> dict[str, int]:
     """The words that most titles have, with the number of these."""
     counts: collections.Counter[str] = collections.Counter()
     for title in titles:
-        words = set(re.findall(r"[^\W\d_][\w'\u2019-]+", title[:1000].lower()))
-        counts.update(word[:30] for word in words - STOPWORDS)
+        words = set(re.findall(_WORD, title[:1000].lower()))
+        counts.update(word[:30] for word in words - STOPWORDS if len(word) > 1)
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:_WORDS])
