@@ -88,7 +88,7 @@ def _flow(
     for column, names in zip(columns, labels, strict=True):
         sizes = np.bincount(column, minlength=len(names))
         kept = np.flatnonzero(sizes)
-        nodes.append([(names[n], int(sizes[n])) for n in kept])
+        nodes.append([(names[n], int(sizes[n])) for n in kept.tolist()])
         places.append(np.searchsorted(kept, column))
     links = [
         (number, int(start), int(end), count, int(of))

@@ -5,15 +5,14 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from catid2_jax.reporting.colors import COLORS, style
-from catid2_jax.reporting.page import Bars, Chart, Flow, Lines, Points
+from catid2_jax.reporting.colors import style
+from catid2_jax.reporting.page import Bars, Chart, Lines, Points
 from catid2_jax.reporting.static import is_lying
 from catid2_jax.reporting.text import plain
 
 _FONT = {"family": "system-ui, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif", "size": 12}
 _LEGEND = {
     "orientation": "h",
-    "itemsizing": "constant",
     "x": 0,
     "y": 0,
     "yanchor": "bottom",
@@ -23,7 +22,7 @@ _GRID = {"gridcolor": "#e4e4e4", "zeroline": False, "automargin": True, "linecol
 
 
 def describe(chart: Chart) -> dict[str, Any] | None:
-    """The data and the layout of a chart as plotly.js takes them; None for a word cloud."""
+    """The data and the layout of a chart as plotly.js takes them; None for one that is a picture."""
     found = _DESCRIBE.get(type(chart))
     if found is None:
         return None
@@ -103,34 +102,8 @@ def _points(chart: Points) -> tuple[list[Any], dict[str, Any]]:
         trace["marker"] = {"size": 5, "opacity": 0.75, "color": style(number)[0]}
         data.append(trace)
     blank = {"showticklabels": False, "showgrid": False, "zeroline": False}
-    return data, {"xaxis": blank, "yaxis": blank}
-
-
-def _flow(chart: Flow) -> tuple[list[Any], dict[str, Any]]:
-    starts, count = [], 0
-    for column in chart.nodes:
-        starts.append(count)
-        count += len(column)
-    labels = [shown(label, 28) for column in chart.nodes for label, _ in column]
-    colors = [COLORS[n % len(COLORS)] for n in range(len(chart.nodes[0]))]
-    links = [
-        (starts[c] + start, starts[c + 1] + end, size, colors[origin])
-        for c, start, end, size, origin in chart.links
-    ]
-    link = {
-        "source": [link[0] for link in links],
-        "target": [link[1] for link in links],
-        "value": [link[2] for link in links],
-        "color": [f"{link[3]}59" for link in links],
-    }
-    node = {
-        "label": labels,
-        "color": colors + ["#444"] * (count - len(colors)),
-        "pad": 6,
-        "thickness": 12,
-        "line": {"width": 0},
-    }
-    return [{"type": "sankey", "node": node, "link": link}], {"height": 640}
+    legend = {**_LEGEND, "itemsizing": "constant"}
+    return data, {"xaxis": blank, "yaxis": blank, "legend": legend}
 
 
 def _axis(title: str) -> dict[str, Any]:
@@ -145,5 +118,4 @@ _DESCRIBE: dict[type, Callable[[Any], tuple[list[Any], dict[str, Any]]]] = {
     Lines: _lines,
     Bars: _bars,
     Points: _points,
-    Flow: _flow,
 }

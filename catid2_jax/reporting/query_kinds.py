@@ -65,7 +65,7 @@ def _blocks(name: str, title: str, kinds: Kinds, recall: Mapping[str, np.ndarray
         for label, values in recall.items():
             (found,) = bootstrap_all(values[None][:, :, queries], _RESAMPLES)
             bars[label].append((found.mean, found.low, found.high))
-            cells.append(f"{found.mean:.1f} ({found.low:.1f} to {found.high:.1f})")
+            cells.append(f"{found.mean:.1f} [{found.low:.1f}, {found.high:.1f}]")
         rows.append((kind, f"{len(queries):,}", *cells))
     table = Table(title, ("", "queries", *recall), rows, folded=len(kinds) > 1)
     chart = Bars(name, title, "Recall, %", list(kinds), bars)

@@ -126,12 +126,12 @@ def _test_cells(found: tuple[Bootstrap, float] | None) -> tuple[str, str]:
     if found is None:
         return "", ""
     test, p_value = found
-    interval = f"{test.mean:+.1f} ({test.low:+.1f} to {test.high:+.1f})"
+    interval = f"{test.mean:+.1f} [{test.low:+.1f}, {test.high:+.1f}]"
     return interval, "< 0.001" if p_value < 0.001 else f"{p_value:.3f}"
 
 
 def _interval(found: Bootstrap | None) -> str:
-    return "" if found is None else f"{found.mean:.1f} ({found.low:.1f} to {found.high:.1f})"
+    return "" if found is None else f"{found.mean:.1f} [{found.low:.1f}, {found.high:.1f}]"
 
 
 def _bar(found: Bootstrap | None) -> tuple[float, float, float]:

@@ -183,9 +183,8 @@ def _draw_flow(axes: Axes, chart: Flow) -> None:
         y0, y1 = out[column][start], into[column + 1][end]
         out[column][start] += size
         into[column + 1][end] += size
-        axes.add_patch(
-            _band(column + thick, column + 1, y0, y1, size, COLORS[origin % len(COLORS)])
-        )
+        color = COLORS[origin % len(COLORS)]
+        axes.add_patch(_band(column + thick, column + 1, y0, y1, size, color))
     for x, (nodes, top) in enumerate(zip(chart.nodes, tops, strict=True)):
         for number, ((label, size), y) in enumerate(zip(nodes, top, strict=True)):
             color = COLORS[number % len(COLORS)] if x == 0 else "#333333"
@@ -196,7 +195,7 @@ def _draw_flow(axes: Axes, chart: Flow) -> None:
     for x, head in enumerate(chart.columns):
         axes.text(x + thick / 2, -0.02 * total, head, ha="center", va="bottom", fontsize=8)
     axes.set_xlim(-1.15, len(chart.columns) - 0.6)
-    axes.set_ylim(total + gap * max(map(len, chart.nodes)), -0.06 * total)
+    axes.set_ylim(total * 1.02 + gap * max(map(len, chart.nodes)), -0.06 * total)
     axes.set_axis_off()
 
 

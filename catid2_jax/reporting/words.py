@@ -32,8 +32,8 @@ def section(comparison: Comparison) -> Section:
         return Section(title, [Prose("There are no words under any prefix.")])
     about = (
         "The larger a word, the more titles under the prefix have it; common English words and "
-        "what has digits are left out. The prefix is the one of most products unless another was asked "
-        "for, and beside it stand those of its children that have the most."
+        "what has digits are left out. The prefix is the one of most products unless another was "
+        "asked for, and beside it stand those of its children that have the most."
     )
     return Section(title, [Prose(about), *blocks])
 
