@@ -1,6 +1,6 @@
 """Health of the document IDs per level, before any model is trained on them."""
 
-import numpy as np
+import math
 
 from catid2_jax.data.category_tree import category_ids
 from catid2_jax.docids.quality import docid_quality
@@ -72,9 +72,9 @@ def _points(by_label: dict[str, dict[int, float]]) -> dict[str, list[tuple[float
 
 
 def _cell(value: float | None) -> str:
-    if value is None or not np.isfinite(value):
+    if value is None:
         return ""
-    return f"{value:,.0f}" if value == int(value) else f"{value:,.3f}"
+    return f"{value:,.0f}" if math.isclose(value, round(value)) else f"{value:,.3f}"
 
 
 def _words(name: str) -> str:

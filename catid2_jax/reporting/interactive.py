@@ -22,7 +22,7 @@ _GRID = {"gridcolor": "#e4e4e4", "zeroline": False, "automargin": True, "linecol
 
 
 def describe(chart: Chart) -> dict[str, Any] | None:
-    """The data and the layout of a chart as plotly.js takes them; None for one that is a picture."""
+    """The data and the layout of a chart as plotly.js takes them; None for what is a picture."""
     found = _DESCRIBE.get(type(chart))
     if found is None:
         return None
