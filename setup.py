@@ -69,17 +69,20 @@ TFDS = [
 INSPECT = ["ftfy>=6.3", "jinja2>=3.1", "py3langid>=0.4"]
 
 BERT = ["tokenizers>=0.22"]
+REPORT = [
+    *("ir-measures>=0.3.3", "jinja2>=3.1", "matplotlib>=3.9", "plotly>=5.24", "wordcloud>=1.9.4"),
+]
 SERVE = ["fastapi>=0.115", "prometheus-client>=0.21", "uvicorn>=0.34"]
 
 TEST = [
     *BERT,
     *DATA,
     *INSPECT,
+    *REPORT,
     *SERVE,
     "beartype>=0.19",
     "httpx>=0.28",
     "hypothesis>=6.100",
-    "ir-measures>=0.3.3",
     "kubernetes-validate>=1.31",
     "mypy>=1.13",
     "playwright>=1.45",
@@ -121,6 +124,7 @@ setuptools.setup(
             "data/*.json",
             "data/tfds/checksums.tsv",
             "data/health/*.html",
+            "reporting/*.html",
             "serving/*.html",
         ]
     },
@@ -134,6 +138,7 @@ setuptools.setup(
         "embed": ["sentence-transformers>=5"],
         "inspect": INSPECT,
         "oracles": ORACLES,
+        "report": REPORT,
         "tfds": TFDS,
         "seqio": SEQIO,
         "serve": SERVE,

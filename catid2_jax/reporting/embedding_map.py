@@ -42,12 +42,14 @@ def section(comparison: Comparison) -> Section:
         Points(f"figure4-{number}", label, _groups(t_sne(array, config.seed), names, titles))
         for number, (label, array) in enumerate(vectors.items())
     ]
+    sample = f"all {whole:,}"
+    if len(rows) < whole:
+        sample = f"{len(rows):,} of the {whole:,}, drawn at random with that seed,"
     about = (
-        f"t-SNE (perplexity {_PERPLEXITY:.0f}, seed {config.seed}) of {len(rows):,} of the "
-        f"{whole:,} products of these categories, drawn at random with that seed: of the "
-        "embeddings, and of the latent vectors that a system's encoder makes of them. Distances "
-        "between groups and their sizes mean little in such maps; what counts is whether a "
-        "category stays together and its products apart."
+        f"t-SNE (perplexity {_PERPLEXITY:.0f}, seed {config.seed}) of {sample} products of these "
+        "categories: of the embeddings, and of the latent vectors that a system's encoder makes "
+        "of them. Distances between groups and their sizes mean little in such maps; what counts "
+        "is whether a category stays together and its products apart."
     )
     return Section(title, [Prose(about), Charts(charts)])
 
