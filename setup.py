@@ -71,6 +71,9 @@ INSPECT = ["ftfy>=6.3", "jinja2>=3.1", "py3langid>=0.4"]
 BERT = ["tokenizers>=0.22"]
 # The site of docs/; from 10 on, Material's successor Zensical is to take its place.
 DOCS = ["latex2mathml>=3.77", "mkdocs-material>=9.7,<10", "mkdocstrings[python]>=1"]
+REPORT = [
+    *("ir-measures>=0.3.3", "jinja2>=3.1", "matplotlib>=3.9", "plotly>=5.24", "wordcloud>=1.9.4"),
+]
 SERVE = ["fastapi>=0.115", "prometheus-client>=0.21", "uvicorn>=0.34"]
 
 TEST = [
@@ -78,14 +81,13 @@ TEST = [
     *DATA,
     *DOCS,
     *INSPECT,
+    *REPORT,
     *SERVE,
     "beartype>=0.19",
     "httpx>=0.28",
     "hypothesis>=6.100",
     "ipykernel>=6.29",
-    "ir-measures>=0.3.3",
     "kubernetes-validate>=1.31",
-    "matplotlib>=3.9",
     "mypy>=1.13",
     "nbclient>=0.10",
     "playwright>=1.45",
@@ -129,6 +131,7 @@ setuptools.setup(
             "data/*.json",
             "data/tfds/checksums.tsv",
             "data/health/*.html",
+            "reporting/*.html",
             "serving/*.html",
         ]
     },
@@ -143,6 +146,7 @@ setuptools.setup(
         "embed": ["sentence-transformers>=5"],
         "inspect": INSPECT,
         "oracles": ORACLES,
+        "report": REPORT,
         "tfds": TFDS,
         "seqio": SEQIO,
         "serve": SERVE,

@@ -132,7 +132,7 @@ def _find(
         _check_finished(root, root, step)
     name = choose_system(root, system, ("train_seq2seq", "retrieve"))
     records = _records(root, name)
-    config = _recorded_config(records, root, retrieve)
+    config = recorded_config(records, root, retrieve)
     entry = next(iter(records.values())).system
     resolved = resolve_system(entry, config)
     place = place_of(resolved, config, Workdir(root))
@@ -498,10 +498,20 @@ _SEARCH = ("beams", "max_beams", "normalize_over", "param_dtype", "checkpoint", 
 """The fields of `RetrieveConfig` that a retriever of products goes by."""
 
 
-def _recorded_config(
+def recorded_config(
     steps: Mapping[str, Record], root: pathlib.Path, retrieve: Mapping[str, Any]
 ) -> Config:
-    """The configuration that the records of a work directory's steps hold."""
+    """The configuration that the records of a work directory's steps hold.
+
+    Args:
+        steps: the records of a system's steps by name.
+        root: the work directory.
+        retrieve: fields of `RetrieveConfig` to change.
+
+    Raises:
+        InputError: a field that a search does not go by, or a record with a value that is not
+            allowed.
+    """
     shared = [read_record(record_path(root, step)) for step in ("prepare", "embed")]
     values = as_nested_dict(Config())
     for record in (*filter(None, shared), *steps.values()):
@@ -512,7 +522,7 @@ def _recorded_config(
     if unknown:
         raise InputError("load", f"the setting {unknown[0]!r}", f"some of {', '.join(_SEARCH)}")
     # k is the step's and no search's, and may be above the beams that are asked for.
-    values["retrieve"] |= {**retrieve, "k": 1}
+    values["retrieve"] = {**values["retrieve"], **retrieve, "k": 1}
     return build(Config, values, "config")
 
 

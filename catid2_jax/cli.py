@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import importlib
 import os
+import pathlib
 import signal
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -34,6 +35,7 @@ VERBS = (
     "retrieve",
     "evaluate",
     "reproduce",
+    "report",
     "export",
     "serve",
     "inspect",

@@ -51,7 +51,7 @@ def _inspect(config: Config, workdir: Workdir) -> None:
     else:
         products = generate_products(data.synthetic, config.seed)
         health = inspect_data(products, splits, data.preprocessing)
-    print_health(health, console)
+    print_health(health, console, "--config.rqvae.")
     write_health(health, workdir.root, pathlib.Path(data.catalog).parent.name or "the catalogue")
 
 

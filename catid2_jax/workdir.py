@@ -140,7 +140,7 @@ def check_names(name: str, output: str) -> None:
     Raises:
         InputError: a name that a work directory has for something else.
     """
-    if name in ("data", "steps", "synthetic"):
+    if name in ("data", "report", "steps", "synthetic"):
         raise InputError("config.systems", f"a system named {name!r}", "a name that is not taken")
     taken = ("encoder", "export", "product_vectors.npy", "rqvae", "seq2seq", "steps", "towers")
     if output in taken or output.startswith((".", "docids.", "embeddings.", "query_vectors.")):

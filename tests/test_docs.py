@@ -27,6 +27,7 @@ from catid2_jax.encoders.registry import ENCODERS, make_encoder
 from catid2_jax.models.rqvae import RQVAEConfig
 from catid2_jax.models.t5.config import T5Config
 from catid2_jax.plugins import is_dotted, options_of
+from catid2_jax.reporting.config import ReportConfig
 from catid2_jax.resolution import resolve_system, resolve_systems
 from catid2_jax.retrievers.bm25 import BM25Retriever
 from catid2_jax.retrievers.config import RetrieveConfig
@@ -128,6 +129,8 @@ def check(folder, monkeypatch):
             monkeypatch.setitem(import_data.SOURCES, arguments[0], (config, lambda config: ()))
         elif verb == "serve":
             monkeypatch.setattr(module, "_serve", lambda workdir, config: None)
+        elif verb == "report":
+            monkeypatch.setattr(module, "_report", lambda paths, config: None)
         elif verb == "convert_checkpoint":
             monkeypatch.setattr(module, "_convert", lambda flags: None)
         elif verb == "reproduce":
@@ -216,6 +219,7 @@ def test_fields_in_the_text_exist():
     [
         ("search.md", [field.name for field in dataclasses.fields(RetrieveConfig)]),
         ("serving.md", [field.name for field in dataclasses.fields(ServeConfig)]),
+        ("report.md", [field.name for field in dataclasses.fields(ReportConfig)]),
         ("embeddings.md", [field.name for field in dataclasses.fields(EmbeddingConfig)]),
         ("data.md", [field.name for field in dataclasses.fields(PreprocessingConfig)]),
         ("data.md", list(import_data.SOURCES)),

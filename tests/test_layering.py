@@ -35,7 +35,7 @@ LAYERS = (
     ("steps",),
     ("reproduction",),
     ("api", "cli", "t5x"),
-    ("serving",),
+    ("reporting", "serving"),
     (
         "assign",
         "convert_checkpoint",
@@ -46,6 +46,7 @@ LAYERS = (
         "inspect",
         "pipeline",
         "prepare",
+        "report",
         "reproduce",
         "retrieve",
         "serve",

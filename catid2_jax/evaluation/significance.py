@@ -57,20 +57,43 @@ def bootstrap(
     values = np.asarray(values, np.float64)
     if values.ndim != 2 or not values.size:
         raise InputError("values", f"an array of shape {values.shape}", "seeds x queries")
+    return bootstrap_all(values[None], resamples, seed)[0]
+
+
+def bootstrap_all(
+    values: Float[np.ndarray, "F S Q"], resamples: int = 10_000, seed: int = 0
+) -> list[Bootstrap]:
+    """Makes the `bootstrap` of each of F figures, all with the same draws, in the time of one.
+
+    Args:
+        values: the figures.
+        resamples: number of resamples.
+        seed: seed of the draws.
+
+    Raises:
+        InputError: a value is not finite.
+    """
     if not np.isfinite(values).all():
         raise InputError("values", "NaN or infinity", "finite numbers")
-    seeds, queries = values.shape
+    figures, seeds, queries = values.shape
+    columns = values.reshape(figures * seeds, queries).T
     generator = np.random.default_rng(seed)
     means = []
     for start in range(0, resamples, _AT_ONCE):
         count = min(_AT_ONCE, resamples - start)
         drawn = generator.multinomial(queries, np.full(queries, 1 / queries), size=count)
         of_seeds = generator.multinomial(seeds, np.full(seeds, 1 / seeds), size=count)
-        means.append(np.sum((drawn @ values.T) * of_seeds, axis=1) / (queries * seeds))
-    resampled = np.concatenate(means)
+        sums = (drawn @ columns).reshape(count, figures, seeds)
+        means.append(np.sum(sums * of_seeds[:, None], axis=2) / (queries * seeds))
+    resampled = np.concatenate(means).T
+    return [_summary(*pair) for pair in zip(values, resampled, strict=True)]
+
+
+def _summary(values: np.ndarray, resampled: np.ndarray) -> Bootstrap:
+    """What the resampled means of a figure say of it."""
     low, high = np.percentile(resampled, (2.5, 97.5))
     beyond = min(np.sum(resampled <= 0), np.sum(resampled >= 0))
-    p_value = min(1.0, 2 * (beyond + 1) / (resamples + 1))
+    p_value = min(1.0, 2 * (beyond + 1) / (len(resampled) + 1))
     return Bootstrap(
         float(values.mean()), float(low), float(high), float(resampled.std()), float(p_value)
     )

@@ -20,8 +20,9 @@ from catid2_jax.encoders.precomputed import read_embeddings
 from catid2_jax.encoders.registry import make_encoder
 from catid2_jax.errors import InputError
 from catid2_jax.evaluation.run_file import write_run
-from catid2_jax.files import read_npy
+from catid2_jax.files import read_npy, write_json
 from catid2_jax.loading import TRAINED_READS, load_product_retriever
+from catid2_jax.processes import is_first
 from catid2_jax.progress import console
 from catid2_jax.resolution import ResolvedSystem, with_parts
 from catid2_jax.retrievers.config import RetrieveConfig
@@ -61,11 +62,14 @@ def run(config: Config, place: Place, system: ResolvedSystem) -> None:
         "config.retrieve",
         [repr(query.id) for query in queries],
     )
+    if is_first():  # those of another configuration
+        place.figures("retrieve").unlink(missing_ok=True)
     if ranking.proven is not None:
+        proven = [query.id for query, holds in zip(queries, ranking.proven, strict=True) if holds]
         console.print(
-            f"{int(ranking.proven.sum())} of {len(queries)} results are proven to be the best "
-            f"{section.k}"
+            f"{len(proven)} of {len(queries)} results are proven to be the best {section.k}"
         )
+        write_json(place.figures("retrieve"), {"queries": len(queries), "proven": proven})
     write_run(place.folder / section.output, _hits(retriever, queries, ranking), system.name)
 
 

@@ -1,12 +1,13 @@
-"""Writes training curves for TensorBoard."""
+"""Writes training curves for TensorBoard, and reads them."""
 
 import os
 import pathlib
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import jax
 import tensorboardX
+from tensorboardX.proto.event_pb2 import Event, SessionLog
 
 from catid2_jax.files import atomic_write
 
@@ -35,6 +36,36 @@ class MetricWriter:
         if self._writer:
             for name, value in values.items():
                 self._writer.add_scalar(name, value, step)
+
+
+def read_metrics(directory: str | os.PathLike[str]) -> dict[str, list[tuple[int, float]]]:
+    """Reads the curves that `MetricWriter` has written into a directory.
+
+    Args:
+        directory: where they lie; one without any gives none.
+
+    Returns:
+        Name -> [(step, value), ...], without what a resumed run has written anew.
+    """
+    curves: dict[str, list[tuple[int, float]]] = {}
+    for path in sorted(pathlib.Path(directory).glob("events.out.tfevents.*")):
+        for event in _events(_whole_records(path.read_bytes())):
+            if event.session_log.status == SessionLog.START:
+                for curve in curves.values():
+                    curve[:] = [point for point in curve if point[0] < event.step]
+            for value in event.summary.value:
+                curves.setdefault(value.tag, []).append((event.step, value.simple_value))
+    return {name: curve for name, curve in curves.items() if curve}
+
+
+def _events(content: bytes) -> Iterator[Event]:
+    """Yields the events of a file of whole records."""
+    start = 0
+    while start < len(content):
+        (length,) = _LENGTH.unpack_from(content, start)
+        start += _LENGTH.size + 4
+        yield Event.FromString(content[start : start + length])
+        start += length + 4
 
 
 def _join(directory: pathlib.Path) -> None:

@@ -1,5 +1,6 @@
 """The bootstrap beside SciPy's, closed forms and its own definition."""
 
+import dataclasses
 import itertools
 
 import numpy as np
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from catid2_jax.errors import InputError
-from catid2_jax.evaluation.significance import bootstrap, holm
+from catid2_jax.evaluation.significance import bootstrap, bootstrap_all, holm
 
 
 def test_of_one_seed_it_is_scipys():
@@ -41,6 +42,13 @@ def test_copies_of_a_seed_add_nothing():
     values = np.random.default_rng(0).normal(size=(1, 100))
     once, thrice = bootstrap(values), bootstrap(np.repeat(values, 3, axis=0))
     assert thrice.standard_error == pytest.approx(once.standard_error, rel=0.05)
+
+
+def test_figures_with_the_same_draws_are_those_of_each_alone():
+    values = np.random.default_rng(6).normal(size=(3, 2, 50))
+    for found, figure in zip(bootstrap_all(values, 300, seed=7), values, strict=True):
+        expected = bootstrap(figure, 300, seed=7)
+        assert dataclasses.astuple(found) == pytest.approx(dataclasses.astuple(expected))
 
 
 def test_p_is_that_of_a_t_test_where_values_are_normal():

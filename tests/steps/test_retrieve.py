@@ -78,6 +78,12 @@ def check(run, scores, allowed, k=40):
         np.testing.assert_allclose([s for _, s in found], scores[query, best], atol=1e-4)
 
 
+def proven(workdir):
+    """What the search has proven of the last run."""
+    path = workdir.root / "cat_id2" / "steps" / "retrieve.metrics.json"
+    return json.loads(path.read_text())
+
+
 EVERYTHING = np.ones((len(QUERIES), N), bool)
 
 
@@ -85,12 +91,14 @@ def test_every_product_has_the_probability_of_its_id(made, capsys):
     workdir, scores, _ = made
     check(search(workdir), scores["full"], EVERYTHING)
     assert "5 of 5 results are proven to be the best 40" in capsys.readouterr().out
+    assert proven(workdir) == {"queries": 5, "proven": [*QUERIES]}
 
 
 def test_beams_are_widened_up_to_the_budget(made, capsys):
     workdir, scores, _ = made
     narrow = search(workdir, beams=4, k=4)
-    assert "5 of 5" not in capsys.readouterr().out
+    assert f"{len(proven(workdir)['proven'])} of 5 results are proven" in capsys.readouterr().out
+    assert len(proven(workdir)["proven"]) < 5
     check(search(workdir, beams=4, k=4, max_beams=32), scores["full"], EVERYTHING, 4)
     assert "5 of 5 results are proven to be the best 4" in capsys.readouterr().out
     assert all(len(found) == 4 for found in narrow.values())

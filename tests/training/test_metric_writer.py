@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from catid2_jax.training.metric_writer import MetricWriter
+from catid2_jax.training.metric_writer import MetricWriter, read_metrics
 
 
 def curves(directory):
@@ -30,6 +30,7 @@ def test_values_come_back_by_name_and_step_in_float32(tmp_path):
         ],
         "perplexity/level_1": [(5, 200.5)],
     }
+    assert read_metrics(tmp_path) == curves(tmp_path)
 
 
 def test_a_resumed_run_replaces_what_was_written_after_its_checkpoint(tmp_path):
@@ -42,6 +43,7 @@ def test_a_resumed_run_replaces_what_was_written_after_its_checkpoint(tmp_path):
     with MetricWriter(tmp_path, 11) as writer:
         writer.write(16, {"loss": 160.0})
     assert curves(tmp_path) == {"loss": [(5, 5.0), (10, 10.0), (16, 160.0)]}
+    assert read_metrics(tmp_path) == curves(tmp_path)
 
 
 @pytest.mark.parametrize("cut", [0, 1, 5, 14])
@@ -60,6 +62,7 @@ def test_restarts_leave_two_files_that_say_what_all_have_said(tmp_path, cut):
     expected += [(5, 205.0), (6, 206.0), (7, 207.0)]
     expected += [(step, 300.0 + step) for step in (8, 9, 10, 11)]
     assert curves(tmp_path)["loss"] == expected[: len(expected) - bool(cut)]
+    assert read_metrics(tmp_path) == curves(tmp_path)
 
 
 @pytest.mark.parametrize("process", [0, 1])

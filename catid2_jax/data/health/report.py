@@ -45,8 +45,14 @@ class ReportTable:
     rows: tuple[tuple[str, ...], ...]
 
 
-def print_health(health: Health, console: Console) -> None:
-    """Prints the figures as tables, suggested settings, and last the findings."""
+def print_health(health: Health, console: Console, flag: str = "") -> None:
+    """Prints the figures as tables, suggested settings, and last the findings.
+
+    Args:
+        health: the figures and the findings.
+        console: where to.
+        flag: what stands before the name of a setting on the command line.
+    """
     for figures in tables(health.figures):
         table = Table(title=figures.title, title_justify="left")
         for place, column in enumerate(figures.columns):
@@ -55,7 +61,7 @@ def print_health(health: Health, console: Console) -> None:
         for row in figures.rows:
             table.add_row(*map(_plain, row))
         console.print(table)
-    console.print(suggestion(health.figures["catalog"]), highlight=False)
+    console.print(suggestion(health.figures["catalog"], flag), highlight=False)
     table = Table(title="findings", title_justify="left")
     for column in ("", "finding", "what to do"):
         table.add_column(column, overflow="fold")

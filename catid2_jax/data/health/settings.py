@@ -8,11 +8,11 @@ _CODES = ((2_000, 256), (500, 64), (0, 16))  # products at least, K
 _DEEP_ENOUGH = 0.5  # share of the products that have a level which L_HCC is to see
 
 
-def suggestion(catalog: Mapping[str, Any]) -> str:
-    """Says what `suggest_settings` suggests."""
+def suggestion(catalog: Mapping[str, Any], flag: str = "") -> str:
+    """Says what `suggest_settings` suggests, each name with `flag` before it."""
     settings = suggest_settings(catalog).items()
-    flags = (f"--config.rqvae.{name}={value}" for name, value in settings)
-    return f"stage 1 may start from {' '.join(flags)}"
+    said = " ".join(f"{flag}{name}={value}" for name, value in settings)
+    return f"stage 1 may start from {said}"
 
 
 def suggest_settings(catalog: Mapping[str, Any]) -> dict[str, int]:
