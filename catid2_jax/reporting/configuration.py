@@ -56,7 +56,10 @@ def _number(value: Any) -> str:
 
 
 def _settings_table(comparison: Comparison) -> Block:
-    """The settings in which a system differs from the defaults."""
+    """The settings in which a system differs from the defaults.
+
+    What all systems that read a setting have is said once, in a column of its own.
+    """
     defaults = dict(_flat(as_nested_dict(Config())))
     runs = _runs(comparison)
     settings = [_recorded(run, comparison) for run in runs]
@@ -65,11 +68,16 @@ def _settings_table(comparison: Comparison) -> Block:
     for name in names:
         default = defaults.get(name)
         if any(values.get(name, default) not in (default, {}) for values in settings):
-            cells = (_shown(values[name]) if name in values else "" for values in settings)
+            cells = [_shown(values[name]) if name in values else "" for values in settings]
+            shared = set(filter(None, cells))
+            cells = [*shared, *("" for _ in cells)] if len(shared) == 1 else ["", *cells]
             rows.append((name, "" if default is None else _shown(default), *cells))
     if not rows:
         return Prose("All settings are the defaults.")
-    columns = ("setting", "default", *map(comparison.label, runs))
+    labels = list(map(comparison.label, runs))
+    used = [place for place in range(len(labels) + 1) if any(row[2 + place] for row in rows)]
+    rows = [(*row[:2], *(row[2 + place] for place in used)) for row in rows]
+    columns = ("setting", "default", *(["every system", *labels][place] for place in used))
     texts = range(1, len(columns))
     return Table("Settings that are not the defaults", columns, rows, texts=tuple(texts))
 

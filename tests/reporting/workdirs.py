@@ -9,8 +9,8 @@ from catid2_jax.data.corpus import write_columns
 from catid2_jax.docids.table import DocidTable, write_docids
 from catid2_jax.evaluation.run_file import write_run
 from catid2_jax.files import write_json, write_npy
+from catid2_jax.resolution import resolve_systems
 from catid2_jax.steps import evaluate
-from catid2_jax.systems import resolve_systems
 from catid2_jax.training.metric_writer import MetricWriter
 from catid2_jax.types import Product
 from catid2_jax.workdir import (
