@@ -69,7 +69,8 @@ def _bars(chart: Bars) -> tuple[list[Any], dict[str, Any]]:
     for number, (label, bars) in enumerate(chart.series.items()):
         values = [_finite(value) for value, _, _ in bars]
         trace: dict[str, Any] = {"type": "bar", "name": shown(label)}
-        trace["marker"] = {"color": style(number)[0]}
+        color, dash = style(number)
+        trace["marker"] = {"color": color, "pattern": {"shape": "" if dash == "solid" else "/"}}
         along, across = ("x", "y") if lying else ("y", "x")
         trace |= {along: values, across: groups, "orientation": "h" if lying else "v"}
         if any(low < high for _, low, high in bars):
