@@ -77,6 +77,7 @@ TEST = [
     *INSPECT,
     *SERVE,
     "beartype>=0.19",
+    "gin-config>=0.5",
     "httpx>=0.28",
     "hypothesis>=6.100",
     "ir-measures>=0.3.3",
