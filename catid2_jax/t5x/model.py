@@ -6,10 +6,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from gin.config import config_str
 from t5x import decoding, models
 from t5x.examples.t5 import network
 
-import gin
 from catid2_jax.decoding.trie import build_trie
 from catid2_jax.docids.vocabulary import PAD, CodeVocabulary
 from catid2_jax.errors import InputError
@@ -122,9 +122,9 @@ def refuse_scalable() -> None:
     They set the shape of a network of that name, so that the one of `t5x.examples.t5`, which is
     trained, would have the shape of its defaults.
     """
-    if "scalable_t5" in gin.config_str():
+    if "scalable_t5" in config_str():
         raise InputError(
-            "--gin_file",
+            "gin",
             "a model of t5x/examples/scalable_t5",
             "one of gin/models, or of examples/t5",
         )
