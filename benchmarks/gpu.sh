@@ -85,7 +85,6 @@ versions=$("$PYTHON" -c 'import jax, platform; print(f"jax {jax.__version__}, Py
     cat "$OUT/$part.txt"
   done
 } >>"$RESULTS"
-done=$OUT/done-$(date +%s)
-mkdir "$done"
+done=$(mktemp -d "$OUT/$(date +%F)-XXXX")
 mv "$OUT"/*.txt "$OUT"/*.log "$done"
 echo "all is done and appended to $RESULTS"
