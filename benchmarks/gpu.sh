@@ -85,6 +85,6 @@ versions=$("$PYTHON" -c 'import jax, platform; print(f"jax {jax.__version__}, Py
     cat "$OUT/$part.txt"
   done
 } >>"$RESULTS"
-done=$(mktemp -d "$OUT/$(date +%F)-XXXX")
-mv "$OUT"/*.txt "$OUT"/*.log "$done"
+kept=$(mktemp -d "$OUT/$(date +%F)-XXXX")
+mv "$OUT"/*.txt "$OUT"/*.log "$kept"
 echo "all is done and appended to $RESULTS"
