@@ -26,6 +26,7 @@ declare -A commands=(
 )
 if [[ -n ${TINY:-} ]]; then
   export JAX_PLATFORMS=cpu
+  export XLA_FLAGS="${XLA_FLAGS:-} --xla_backend_optimization_level=0" # most of it is compilation
   commands=(
     [tests]="-m pytest -n 0 -m gpu tests/launch/test_golden.py"
     [stage_1_bfloat16]="benchmarks/rqvae_epochs.py --dtype bfloat16 --documents 4096 --epochs 1 --ceiling 64"

@@ -121,9 +121,12 @@ def test_tiny_sizes_on_a_cpu(tmp_path):
         "RESULTS": str(results),
         "PYTHONPATH": str(ROOT),
     }
-    done = subprocess.run(
-        [SCRIPT], env=os.environ | own, capture_output=True, text=True, timeout=900, check=False
-    )
+    for _ in range(4):  # on a slow machine it takes some calls
+        done = subprocess.run(
+            [SCRIPT], env=os.environ | own, capture_output=True, text=True, timeout=700, check=False
+        )
+        if done.returncode != 3:
+            break
     assert done.returncode == 0, done.stdout + done.stderr
     text = results.read_text()
     assert "in tiny sizes" in text
