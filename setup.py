@@ -84,6 +84,7 @@ TEST = [
     *REPORT,
     *SERVE,
     "beartype>=0.19",
+    "gin-config>=0.5",
     "httpx>=0.28",
     "hypothesis>=6.100",
     "ipykernel>=6.29",

@@ -80,7 +80,7 @@ def random_pairs(lengths: np.ndarray, batch_size: int) -> tuple[Seq2SeqData, Epo
         np.ones(count, np.float32),
     )
     sampler = EpochSampler(count, batch_size, seed=0)
-    packed_tokens = count_packed_tokens(data, sampler, epochs=1, devices=1)
+    packed_tokens = count_packed_tokens(data, sampler, sampler.steps_per_epoch, devices=1)
     return dataclasses.replace(data, packed_tokens=packed_tokens), sampler
 
 

@@ -17,7 +17,7 @@ VERBS = (
 )
 """The verbs of catid2_jax that run a configuration, here so that launching imports no JAX."""
 
-ALONE = ("reproduce", "serve", "import_data", "convert_checkpoint")
+ALONE = ("reproduce", "report", "serve", "import_data", "convert_checkpoint")
 """The verbs that are one process."""
 
 T5X = ("t5x.train", "t5x.infer", "t5x.eval")
@@ -26,9 +26,10 @@ NAMES = (*VERBS, *ALONE, *T5X)
 
 
 def command(python: str, entry_point: str, arguments: Sequence[str]) -> list[str]:
-    """`python -m` the entry point: a verb of catid2_jax, or one of T5X."""
-    module = entry_point if entry_point in T5X else f"catid2_jax.{entry_point}"
-    return [python, "-m", module, *arguments]
+    """`python -m` the entry point: a verb of catid2_jax, or one of T5X with our gin files."""
+    module, _, script = entry_point.partition(".")
+    words = ["catid2_jax.t5x", script] if entry_point in T5X else [f"catid2_jax.{module}"]
+    return [python, "-m", *words, *arguments]
 
 
 def distributed(entry_point: str, variables: Sequence[str] = ()) -> list[str]:

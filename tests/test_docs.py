@@ -83,6 +83,8 @@ def commands(text):
             program, *rest = words[start:end] or [""]
             if pathlib.Path(program).name == "catid2":
                 yield rest[0], rest[1:]
+            elif rest[:2] == ["-m", "catid2_jax.t5x"]:
+                assert f"t5x.{rest[2]}" in ("t5x.train", "t5x.infer", "t5x.eval")
             elif rest[:1] == ["-m"] and rest[1].startswith("catid2_jax."):
                 yield rest[1].removeprefix("catid2_jax."), rest[2:]
             elif program == "python" and rest[0].startswith("launch/"):

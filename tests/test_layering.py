@@ -34,7 +34,8 @@ LAYERS = (
     ("bundle",),
     ("steps",),
     ("reproduction",),
-    ("api", "cli", "t5x"),
+    ("api", "cli"),
+    ("t5x",),
     ("reporting", "serving"),
     (
         "assign",
@@ -193,7 +194,7 @@ def test_pure_code_names_no_field_of_the_configuration_and_no_flag():
     named = [
         f"{name_of(path)}:{line}: {text}"
         for path in FILES
-        if part(path) not in SAY_FIELDS
+        if part(path) not in SAY_FIELDS and path.name != "__main__.py"
         for line, text in texts(path)
         if FIELD.search(text)
     ]

@@ -27,7 +27,7 @@ FIELDS = {
         "test_query_vectors",
     ),
     "docids": ("path", "previous"),
-    "seq2seq": ("pretrained", "pretrained_encoder", "vocabulary"),
+    "seq2seq": ("continue_from", "pretrained", "pretrained_encoder", "vocabulary"),
     "retrieve": (
         "queries",
         "query_vectors",

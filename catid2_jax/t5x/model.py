@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from gin.config import config_str
 from t5x import decoding, models
 from t5x.examples.t5 import network
 
@@ -55,6 +56,7 @@ class RetrievalModel(models.EncoderDecoderModel):
             InputError: another network, IDs that are not of the vocabulary, or IDs that differ in
                 length.
         """
+        refuse_scalable()
         super().__init__(module, input_vocabulary, output_vocabulary, optimizer_def, **options)
         ids, codes = output_vocabulary.ids, table(workdir, system).codes
         self._decoder, self._normalize_over = same_decoder(module, ids), normalize_over
@@ -112,6 +114,20 @@ class RetrievalModel(models.EncoderDecoderModel):
         if return_all_decodes:
             return decodes, {"scores": scores}
         return decodes[:, -1], {"scores": scores[:, -1]}
+
+
+def refuse_scalable() -> None:
+    """Raises InputError where gin files of `scalable_t5` say the shape.
+
+    They set the shape of a network of that name, so that the one of `t5x.examples.t5`, which is
+    trained, would have the shape of its defaults.
+    """
+    if "scalable_t5" in config_str():
+        raise InputError(
+            "gin",
+            "a model of t5x/examples/scalable_t5",
+            "one of gin/models, or of examples/t5",
+        )
 
 
 def same_network(module: Any) -> Transformer:

@@ -21,7 +21,7 @@ TRAIN = ("train", "--config=seq2seq", "--workdir=/bucket/my runs", "--config.see
 EXPORT = ("export", "--config=quickstart", "--workdir=/bucket/quickstart")
 IMPORT = ("import_data", "csv", "--path=shop.csv", "--output=/bucket/data", "--separator= > ")
 CONVERT = ("convert_checkpoint", "--from=google", "--to=grown", "--format=t5x")
-T5X = ("--gin_file=models/t5_1_1_base.gin", "--gin.WORKDIR='/bucket/x'")
+T5X = ("--gin_file=gin/models/t5_1_1_base.gin", "--gin.WORKDIR='/bucket/x'")
 RUNS = (("--run=large", "logs"), ("--run=large", "delete"))
 PLACE = ("--project=my-project", "--zone=us-east5-b")
 

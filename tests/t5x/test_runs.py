@@ -89,7 +89,7 @@ def run(script, workdir, **bindings):
         for name, value in values.items()
     ]
     files = ["--gin_file=gin/models/tiny.gin", f"--gin_file=gin/runs/{script}.gin"]
-    module = {"finetune": "train"}.get(script, script)
+    module = script if script in ("infer", "eval") else "train"
     environment = os.environ | {"JAX_PLATFORMS": "cpu"}
     done = subprocess.run(
         [sys.executable, "-m", f"t5x.{module}", *files, *flags],
@@ -115,6 +115,13 @@ def trained(workdir, grown):
     paths = {"MODEL_DIR": model, "INITIAL_CHECKPOINT_PATH": grown}
     weights = {"TITLE_WEIGHT": 0.5, "SUBSTITUTE_WEIGHT": 0.8}
     return model, run("finetune", workdir, **paths, **periods, **weights, BATCH_SIZE=32)
+
+
+def test_training_from_random_parameters(workdir):
+    model = workdir.root.parent / "scratch"
+    periods = {"EVAL_PERIOD": 2, "CHECKPOINT_PERIOD": 2}
+    run("scratch", workdir, MODEL_DIR=model, STEPS=2, BATCH_SIZE=32, **periods)
+    assert read_checkpoint(model / "checkpoint_2").step == 2
 
 
 def test_the_loss_falls(trained):

@@ -1,0 +1,91 @@
+#!/usr/bin/env bash
+# All that is measured on a GPU, in parts: each call goes on where the last one ended, and ends
+# within 10 minutes. When all parts are there, they are appended to BENCHMARKS.md with the card's
+# name and the date.
+#
+#   benchmarks/gpu.sh           # again and again, until it says that all is done
+#   TINY=1 benchmarks/gpu.sh    # everything small, on a CPU: whether it still works
+#
+# PYTHON is the interpreter, OUT the folder of what is done (runs/gpu), RESULTS the file that is
+# appended to, LIMIT the seconds of a call.
+set -euo pipefail
+
+cd "$(dirname "$0")/.."
+PYTHON=${PYTHON:-python}
+OUT=${OUT:-runs/gpu}
+RESULTS=${RESULTS:-BENCHMARKS.md}
+LIMIT=${LIMIT:-590}
+export XLA_PYTHON_CLIENT_PREALLOCATE=false # PyTorch takes turns
+
+declare -A commands=(
+  [tests]="-m pytest -n 0 -m gpu tests"
+  [stage_1_bfloat16]="benchmarks/rqvae_epochs.py --dtype bfloat16"
+  [stage_1_float32]="benchmarks/rqvae_epochs.py --dtype float32"
+  [stage_2]="benchmarks/seq2seq_step.py --size base --batch 1024 --dtype bfloat16 --compile"
+  [search]="benchmarks/search.py --shape t5_1_1_base --batches 64 --documents 386392"
+)
+if [[ -n ${TINY:-} ]]; then
+  export JAX_PLATFORMS=cpu
+  export XLA_FLAGS="${XLA_FLAGS:-} --xla_backend_optimization_level=0" # most of it is compilation
+  commands=(
+    [tests]="-m pytest -n 0 -m gpu tests/launch/test_golden.py"
+    [stage_1_bfloat16]="benchmarks/rqvae_epochs.py --dtype bfloat16 --documents 4096 --epochs 1 --ceiling 64"
+    [stage_1_float32]="benchmarks/rqvae_epochs.py --dtype float32 --documents 4096 --epochs 1 --ceiling 64"
+    [stage_2]="benchmarks/seq2seq_step.py --size small --batch 2 --rounds 1"
+    [search]="benchmarks/search.py --shape t5_1_1_small --batches 1 --documents 1000 --rounds 2"
+  )
+fi
+parts=(tests stage_1_bfloat16 stage_1_float32 stage_2 search)
+
+mkdir -p "$OUT"
+card=$("$PYTHON" -c 'import jax; d = jax.devices()[0]; print(d.platform, d.device_kind, sep="|")')
+if [[ -z ${TINY:-} && $card != gpu\|* ]]; then
+  echo "error: found the device ${card#*|}, expected a GPU, or TINY=1" >&2
+  exit 2
+fi
+
+for part in "${parts[@]}"; do
+  result=$OUT/$part.txt
+  [[ ! -e $result ]] || continue
+  left=$((LIMIT - SECONDS))
+  if ((left < LIMIT / 20)); then
+    echo "$part is next: run it again"
+    exit 3
+  fi
+  echo "$part: $PYTHON ${commands[$part]}"
+  begun=$SECONDS
+  code=0
+  # shellcheck disable=SC2086
+  timeout "$left" "$PYTHON" ${commands[$part]} >"$result.part" 2>"$OUT/$part.log" || code=$?
+  case $code in
+    0) ;;
+    5) [[ $part == tests ]] || exit 5 ;; # no test has the mark
+    124)
+      if ((begun == 0 || left > LIMIT * 9 / 10)); then
+        echo "error: $part: found no end in $left s, expected one" >&2
+        exit 2
+      fi
+      echo "$part did not end in the $left s that were left: run it again"
+      exit 3
+      ;;
+    *)
+      tail -n 20 "$OUT/$part.log" >&2
+      echo "error: $part: found exit code $code, expected 0; all it said is in $OUT/$part.log" >&2
+      exit 2
+      ;;
+  esac
+  mv "$result.part" "$result"
+done
+
+versions=$("$PYTHON" -c 'import jax, platform; print(f"jax {jax.__version__}, Python {platform.python_version()}")')
+{
+  printf '\n## On %s, %s\n\n' "${card#*|}" "$(date +%F)"
+  echo "$versions; \`benchmarks/gpu.sh\`${TINY:+ in tiny sizes}."
+  for part in "${parts[@]}"; do
+    printf '\n### %s\n\n    python %s\n\n' "$part" "${commands[$part]}"
+    cat "$OUT/$part.txt"
+  done
+} >>"$RESULTS"
+kept=$(mktemp -d "$OUT/$(date +%F)-XXXX")
+mv "$OUT"/*.txt "$OUT"/*.log "$kept"
+echo "all is done and appended to $RESULTS"

@@ -1,0 +1,134 @@
+"""benchmarks/gpu.sh with an interpreter that stands in for Python, and, slowly, in tiny sizes."""
+
+import datetime
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parent.parent
+SCRIPT = ROOT / "benchmarks" / "gpu.sh"
+PARTS = ("tests", "stage_1_bfloat16", "stage_1_float32", "stage_2", "search")
+
+STAND_IN = """#!/usr/bin/env bash
+case "$*" in
+  *device_kind*) echo "$CARD" ;;
+  *jax.__version__*) echo "jax 1, Python 2" ;;
+  *pytest*) exit 5 ;;
+  *--size*) [[ -e $TOGETHER/fixed ]] || { echo oh >&2; exit 4; }; echo "| stage 2 |" ;;
+  *--shape*) [[ ! -e $TOGETHER/slow ]] || sleep 10; echo "| queries |" ;;
+  *) echo "seconds $*" ;;
+esac
+echo "$*" >>"$TOGETHER/calls"
+"""
+
+
+@pytest.fixture
+def run(tmp_path):
+    python = tmp_path / "python"
+    python.write_text(STAND_IN)
+    python.chmod(0o755)
+    (tmp_path / "results.md").write_text("# Benchmarks\n")
+
+    def call(card="gpu|NVIDIA H200", **environment):
+        own = {
+            "PYTHON": str(python),
+            "OUT": str(tmp_path / "out"),
+            "RESULTS": str(tmp_path / "results.md"),
+            "TOGETHER": str(tmp_path),
+            "CARD": card,
+        }
+        return subprocess.run(
+            [SCRIPT],
+            env=os.environ | own | environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    return call
+
+
+def test_a_part_that_failed_is_done_again_and_no_other(run, tmp_path):
+    first = run()
+    assert first.returncode == 2
+    assert first.stderr.splitlines()[-1].startswith(
+        "error: stage_2: found exit code 4, expected 0; all it said is in"
+    )
+    assert (tmp_path / "results.md").read_text() == "# Benchmarks\n"
+    (tmp_path / "fixed").touch()
+    second = run()
+    assert second.returncode == 0, second.stderr
+    calls = (tmp_path / "calls").read_text()
+    assert calls.count("rqvae_epochs") == 2
+    text = (tmp_path / "results.md").read_text()
+    today = datetime.date.today().isoformat()
+    assert text.startswith(f"# Benchmarks\n\n## On NVIDIA H200, {today}\n\njax 1, Python 2; ")
+    assert re.findall(r"^### (\w+)$", text, re.MULTILINE) == list(PARTS)
+    for shown in ("| queries |", "| stage 2 |", "seconds benchmarks/rqvae_epochs.py --dtype float"):
+        assert text.count(shown) == 1
+    # The next round begins anew, and is appended.
+    assert run().returncode == 0
+    assert (tmp_path / "results.md").read_text().count("## On NVIDIA H200") == 2
+
+
+def test_a_call_ends_in_time(run, tmp_path):
+    (tmp_path / "fixed").touch()
+    (tmp_path / "slow").touch()
+    first = run(LIMIT="2")
+    assert first.returncode in (2, 3)
+    assert "search" in first.stdout + first.stderr
+    (tmp_path / "slow").unlink()
+    assert run().returncode == 0
+    assert (tmp_path / "calls").read_text().count("--size") == 1
+
+
+def test_without_a_gpu(run, tmp_path):
+    result = run(card="cpu|cpu")
+    assert result.returncode == 2
+    assert result.stderr == "error: found the device cpu, expected a GPU, or TINY=1\n"
+
+
+def test_its_commands_have_flags_of_their_scripts():
+    for line in re.findall(r'"(benchmarks/\w+\.py[^"]*)"', SCRIPT.read_text()):
+        script, *words = line.split()
+        text = (ROOT / script).read_text()
+        for flag in (word for word in words if word.startswith("--")):
+            assert f'"{flag}"' in text
+
+
+def test_shellcheck():
+    found = shutil.which("shellcheck", path=f"{pathlib.Path(sys.executable).parent}:{os.defpath}")
+    if not found:
+        pytest.skip("no shellcheck")
+    subprocess.run([found, SCRIPT], check=True)
+
+
+@pytest.mark.slow
+def test_tiny_sizes_on_a_cpu(tmp_path):
+    pytest.importorskip("torch")
+    pytest.importorskip("transformers")
+    results = tmp_path / "results.md"
+    own = {
+        "TINY": "1",
+        "PYTHON": sys.executable,
+        "OUT": str(tmp_path / "out"),
+        "RESULTS": str(results),
+        "PYTHONPATH": str(ROOT),
+    }
+    for _ in range(4):  # on a slow machine it takes some calls
+        done = subprocess.run(
+            [SCRIPT], env=os.environ | own, capture_output=True, text=True, timeout=700, check=False
+        )
+        if done.returncode != 3:
+            break
+    assert done.returncode == 0, done.stdout + done.stderr
+    text = results.read_text()
+    assert "in tiny sizes" in text
+    assert text.count(" Tflop/s, ") == 2
+    assert "| queries per second |" in text
