@@ -145,6 +145,32 @@ def recall_of_bm25(catalog, queries, qrels):
     return np.mean(recalls)
 
 
+def test_the_python_of_the_first_pages(shop, monkeypatch, capsys):
+    """README's and the tutorial's, with BM25 in the place of a trained network, and random IDs."""
+    catalog = catid2_jax.read_catalog("shop/catalog.parquet")
+    bm25 = BM25Retriever(catid2_jax.Corpus(catalog))
+    loaded = catid2_jax.ProductRetriever("bm25", catalog, bm25)
+    monkeypatch.setattr(catid2_jax, "load", {"runs/quickstart": loaded, "runs/my_shop": loaded}.get)
+    read, learn = catid2_jax.read_catalog, catid2_jax.learn_docids
+    files = {"catalog.jsonl": "shop/catalog.parquet"}
+    monkeypatch.setattr(catid2_jax, "read_catalog", lambda path: read(files[path]))
+    monkeypatch.setattr(
+        catid2_jax,
+        "learn_docids",
+        lambda c, e, scheme, **settings: learn(c, e, "random", **settings),
+    )
+    np.save("embeddings.npy", np.eye(448, dtype=np.float32))
+    names = {}
+    (readme,) = blocks(ROOT / "README.md", "python")
+    exec(compile(readme, "README.md", "exec"), names)
+    assert names["docids"].codes.shape == (448, 4)
+    assert names["docids"].codebook_size == 256
+    assert names["retriever"] is loaded
+    capsys.readouterr()
+    exec(compile((shop / "search.py").read_text(), "search.py", "exec"), names)
+    assert len(re.findall(r"^ +[\d.]+ .* red$", capsys.readouterr().out, re.M)) == 5
+
+
 @pytest.mark.slow
 def test_the_tutorial_as_written(shop, capsys):
     for verb in ("inspect", "pipeline"):
