@@ -10,9 +10,8 @@ _DEEP_ENOUGH = 0.5  # share of the products that have a level which L_HCC is to 
 
 def suggestion(catalog: Mapping[str, Any]) -> str:
     """Says what `suggest_settings` suggests."""
-    settings = suggest_settings(catalog).items()
-    flags = (f"--config.rqvae.{name}={value}" for name, value in settings)
-    return f"stage 1 may start from {' '.join(flags)}"
+    settings = (f"{name} = {value}" for name, value in suggest_settings(catalog).items())
+    return f"stage 1 (rqvae) may start from {', '.join(settings)}"
 
 
 def suggest_settings(catalog: Mapping[str, Any]) -> dict[str, int]:
