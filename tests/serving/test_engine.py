@@ -2,13 +2,15 @@
 
 import asyncio
 import threading
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from catid2_jax.errors import InputError
+from catid2_jax.progress import console
 from catid2_jax.serving.engine import Engine, Job, QueueFull
-from catid2_jax.serving.search import CompiledSearch, LeastRecentlyUsed
+from catid2_jax.serving.search import CompiledSearch, LeastRecentlyUsed, Mask
 
 
 class Search:
@@ -200,3 +202,16 @@ def test_the_least_recently_used_is_forgotten():
     nothing = LeastRecentlyUsed(0)
     nothing.put("a", 1)
     assert (nothing.get("a"), len(nothing)) == (None, 0)
+
+
+def test_the_compilation_says_how_far_it_is(monkeypatch):
+    shapes = []
+    monkeypatch.setattr(
+        CompiledSearch, "run", lambda self, sources, masks, beams: shapes.append(len(sources))
+    )
+    form = SimpleNamespace(shape=(3,), dtype=np.int32)
+    search = CompiledSearch(SimpleNamespace(source=SimpleNamespace(form=form)), 10, 0, 40)
+    with console.capture() as capture:
+        search.prepare(Mask(np.ones(2, bool), (), ()))
+    assert shapes == [1, 2, 2, 4, 4]  # with one mask, and with one per query
+    assert capture.get() == "compiling the search: 3/3, 0 s\n"
