@@ -570,7 +570,7 @@ def test_what_is_said_of_other_processes_names_the_flag(monkeypatch, capsys):
     )
 
 
-OTHERS = ("import_data", "convert_checkpoint", "serve")
+OTHERS = ("import_data", "convert_checkpoint", "report", "serve")
 CONFIGURED = [verb for verb in cli.VERBS if verb not in OTHERS]
 
 

@@ -57,7 +57,6 @@ def _members(paths: Sequence[tuple[str, ...]], wanted: str) -> tuple[tuple[str, 
 def mark_prefixes(codes: np.ndarray) -> list[Marked]:
     """Texts of IDs [n, L], each with the longest prefix marked that another of them has."""
     equal = codes[:, None] == codes[None]
-    equal &= codes[:, None] >= 0
     shared = np.cumprod(equal, axis=2).sum(axis=2)
     np.fill_diagonal(shared, 0)
     lengths = shared.max(axis=1, initial=0)

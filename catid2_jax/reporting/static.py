@@ -77,7 +77,7 @@ def _size(chart: Chart) -> tuple[float, float]:
     if isinstance(chart, Bars):
         bars = len(chart.groups) * (1 if chart.stacked else len(chart.series))
         return 7.0, max(3.2, 1.6 + 0.17 * bars) if is_lying(chart) else 4.2
-    return (9.0, 6.0) if isinstance(chart, Flow) else (7.0, 4.2)
+    return (6.6, 6.4) if isinstance(chart, Flow) else (7.0, 4.2)
 
 
 def is_lying(chart: Bars) -> bool:
@@ -191,7 +191,7 @@ def _draw_flow(axes: Axes, chart: Flow) -> None:
             axes.add_patch(Rectangle((x, y), thick, size, color=color, lw=0))
             if size > 0.012 * total:
                 at, side = (x - 0.03, "right") if x == 0 else (x + 0.1, "left")
-                axes.text(at, y + size / 2, plain(label, 28), va="center", ha=side, fontsize=7)
+                axes.text(at, y + size / 2, plain(label, 28), va="center", ha=side, fontsize=8)
     for x, head in enumerate(chart.columns):
         axes.text(x + thick / 2, -0.02 * total, head, ha="center", va="bottom", fontsize=8)
     axes.set_xlim(-1.15, len(chart.columns) - 0.6)

@@ -3,12 +3,15 @@
 import collections
 import itertools
 import math
+import types
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from catid2_jax.checkpoints.trained import read_codebooks
+from catid2_jax.data.corpus import Catalog
 from catid2_jax.docids.table import DocidTable, format_docid
 from catid2_jax.errors import InputError
 from catid2_jax.evaluation.significance import bootstrap
@@ -31,6 +34,7 @@ from catid2_jax.reporting import (
 from catid2_jax.reporting.comparison import compare
 from catid2_jax.reporting.config import ReportConfig
 from catid2_jax.reporting.measures import measure, measured
+from catid2_jax.types import Product
 from tests.reporting.conftest import SWEEP
 from tests.reporting.workdirs import CODES, IDS, PATHS, QRELS, QUERIES, RUNS, TITLES, make
 
@@ -199,6 +203,20 @@ def test_the_map_keeps_groups_apart():
     assert apart > 2 * within
 
 
+def test_the_map_is_of_the_latents_that_the_ids_were_made_of(tiny_workdir):
+    comparison = compare([tiny_workdir], ReportConfig())
+    run = run_of(comparison, "cat_id2")
+    ids = run.catalog.ids[::-1]
+    found = embedding_map.latents(run, ids)
+    codebook = np.asarray(read_codebooks(tiny_workdir, "last"))[0]
+    distances = np.square(found[:, None] - codebook[None]).sum(axis=2)
+    nearest = run.table.codes if run.table.nearest is None else run.table.nearest
+    assert distances.argmin(axis=1).tolist() == nearest[::-1, 0].tolist()
+    assert embedding_map.latents(run, ["no such product"]) is None
+    (row,) = proofs.section(comparison).blocks[1].rows
+    assert row[4].endswith("%)")
+
+
 docid_rows = st.lists(st.tuples(*[st.integers(0, 2)] * 3), min_size=1, max_size=8, unique=True).map(
     np.array
 )
@@ -234,6 +252,14 @@ def test_the_tree_says_what_it_leaves_out(comparison, monkeypatch):
     tree = id_tree.make_tree(run_of(comparison, "cat_id2"))
     assert tree.left_out == "1 more prefixes with 6 products"
     assert tree.roots[0].left_out == "2 more prefixes with 4 products"
+
+
+def test_the_fullest_prefixes_come_first():
+    products = [Product(f"p{n}", f"t{n}", "", ("A",)) for n in range(4)]
+    table = DocidTable([product.id for product in products], [[0, 0], [2, 0], [2, 1], [1, 0]])
+    run = types.SimpleNamespace(catalog=Catalog.from_products(products), table=table)
+    tree = id_tree.make_tree(run)
+    assert [node.label for node in tree.roots] == ["<a_2>", "<a_0>", "<a_1>"]
 
 
 def test_words_are_counted_by_title():

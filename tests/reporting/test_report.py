@@ -23,6 +23,7 @@ from catid2_jax.reporting.interactive import describe
 from catid2_jax.reporting.page import Bars, Flow, Lines, Points, WordCloud
 from catid2_jax.reporting.static import draw
 from catid2_jax.reporting.text import plain
+from catid2_jax.workdir import check_names
 from tests.reporting.conftest import HOSTILE
 from tests.reporting.workdirs import QRELS, QUERIES, RUNS, make
 
@@ -219,6 +220,11 @@ def test_other_test_queries_are_refused(work, tmp_path, texts, grades, expected)
 def test_wrong_flags(work, capsys, flag, expected):
     refused(capsys, run(f"--workdir={work}", flag), expected)
     assert not (work / "report").exists()
+
+
+def test_no_system_takes_the_place_of_the_report():
+    with pytest.raises(InputError, match="'report'"):
+        check_names("report", "run.trec")
 
 
 def test_data_alone_are_a_whole_page(work, undrawn):
