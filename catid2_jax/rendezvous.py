@@ -79,7 +79,8 @@ def _receive(port: int, count: int, facts: Mapping[str, Any], deadline: float) -
                 guest.settimeout(1.0)
                 guest.recv(1)
     if problem:
-        raise InputError("", *problem)
+        found, expected = problem
+        raise InputError("", found, expected)
 
 
 def _difference(
@@ -112,7 +113,8 @@ def _visit(
             answer = _hear(server, deadline + 2 * _PAUSE)  # the first one waits as long as we do
             if answer is not None:
                 if answer["problem"]:
-                    raise InputError("", *answer["problem"])
+                    found, expected = answer["problem"]
+                    raise InputError("", found, expected)
                 return
         time.sleep(_PAUSE)
     where = ":".join(map(str, address))
