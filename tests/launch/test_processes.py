@@ -67,6 +67,7 @@ def check(found, expected, stages, curves=1):
         assert (found / name).read_bytes() == (expected / name).read_bytes()
 
 
+@pytest.mark.slow
 def test_data_and_embeddings_of_two_processes_are_those_of_one(tmp_path):
     result = run(*TWO, "embed", CONFIG, f"--workdir={tmp_path / 'two'}")
     assert result.returncode == 0, result.stderr[-3000:]
