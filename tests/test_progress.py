@@ -1,6 +1,7 @@
 """The progress lines in a log: units done, seconds passed, seconds left."""
 
 import io
+import types
 
 import pytest
 from rich.console import Console
@@ -13,7 +14,8 @@ def log(monkeypatch):
     """Provides a console that is no terminal, and a clock that the test moves."""
     text, clock = io.StringIO(), [100.0]
     monkeypatch.setattr(progress, "console", Console(file=text, width=120, highlight=False))
-    monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
+    # In this module alone: the event loops of other threads go by the same clock.
+    monkeypatch.setattr(progress, "time", types.SimpleNamespace(monotonic=lambda: clock[0]))
     return text, clock
 
 
