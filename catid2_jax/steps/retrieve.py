@@ -62,14 +62,15 @@ def run(config: Config, place: Place, system: ResolvedSystem) -> None:
         "config.retrieve",
         [repr(query.id) for query in queries],
     )
-    if is_first():  # those of another configuration
+    if is_first() and not section.queries:  # those of another configuration
         place.figures("retrieve").unlink(missing_ok=True)
     if ranking.proven is not None:
         proven = [query.id for query, holds in zip(queries, ranking.proven, strict=True) if holds]
         console.print(
             f"{len(proven)} of {len(queries)} results are proven to be the best {section.k}"
         )
-        write_json(place.figures("retrieve"), {"queries": len(queries), "proven": proven})
+        if not section.queries:  # of the test, which alone is measured
+            write_json(place.figures("retrieve"), {"queries": len(queries), "proven": proven})
     write_run(place.folder / section.output, _hits(retriever, queries, ranking), system.name)
 
 
