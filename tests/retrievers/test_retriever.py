@@ -45,7 +45,7 @@ def test_retrievers_by_name():
         "dense": {},
         "nearest_query": {"language": "english", "substitutes": True},
         "dpr": {"product_tokens": 64, "temperature": 0.05, "mined": 10},
-        "fused": {"systems": ("cat_id2", "bm25"), "constant": 60},
+        "fused": {"systems": ("cat_id2", "bm25", "nearest_query"), "constant": 60},
     }
     assert not BM25Retriever.needs_embeddings
     assert ClusterRetriever.needs_embeddings
