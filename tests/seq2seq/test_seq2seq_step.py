@@ -170,6 +170,7 @@ def test_microbatches_have_the_loss_and_the_gradient_of_the_batch(params, weight
             np.testing.assert_allclose(metrics[name], value, rtol=1e-5, err_msg=name)
 
 
+@pytest.mark.slow
 def test_packed_sources_change_neither_loss_nor_gradient(params, monkeypatch):
     rows = np.array([0, 3, 1, 2])
     for parts, packed_tokens in ((1, 13), (2, 8)):

@@ -34,7 +34,7 @@ def test_answers_are_those_of_the_retriever(done):  # noqa: F811
     embeddings = np.load(workdir / "embeddings.npy")
     catalog, retriever = expected(workdir, embeddings)
     vectors = WordEncoder().encode(TEXTS)
-    with running(workdir, beams=PREFIXES, beam_rows=12, cluster_level=LEVEL) as service:
+    with running(workdir, beams=PREFIXES, beam_rows=6, cluster_level=LEVEL) as service:
         for deny in ([], [catalog.ids[0], catalog.ids[5]]):
             allowed = ~np.isin(catalog.ids, deny)
             found = answer(service.client, TEXTS, filter={"deny_ids": deny})
