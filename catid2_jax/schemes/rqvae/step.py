@@ -129,7 +129,7 @@ def make_rqvae_step(
             for level in range(model.config.levels)
         ]
         soft = jnp.exp(_entropy(jnp.exp(jnp.stack(log_means))))
-        levels = {f"perplexity/level_{i}": value for i, value in enumerate(usage, 1)}
+        levels = {f"batch_perplexity/level_{i}": value for i, value in enumerate(usage, 1)}
         # A small L_CSC is meaningful only where soft and hard usage agree.
         levels |= {f"soft_perplexity/level_{i}": value for i, value in enumerate(soft, 1)}
         return loss, {"loss": loss, **terms, **levels}

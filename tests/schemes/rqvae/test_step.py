@@ -107,7 +107,7 @@ def test_perplexity_of_the_batch_by_hand(params):
         share = np.bincount(codes[:, level]) / 10
         nats = -sum(p * np.log(p) for p in share if p)
         np.testing.assert_allclose(
-            metrics[f"perplexity/level_{level + 1}"], np.exp(nats), rtol=1e-5
+            metrics[f"batch_perplexity/level_{level + 1}"], np.exp(nats), rtol=1e-5
         )
         p = np.exp(quantization.log_probabilities[:, level]).mean(axis=0)
         np.testing.assert_allclose(
