@@ -10,8 +10,8 @@ import unicodedata
 
 from catid2_jax.errors import InputError
 
-LARGEST_EXACT = 2**53
-"""Whole numbers up to this one differ from each other as float64 (IEEE 754)."""
+LARGEST_EXACT = 2**53 - 1
+"""A float64 up to this one is the whole number that was written; 2**53 may be 2**53 + 1."""
 
 _FORMULA = re.compile(r'="(.*)"')
 _SCIENTIFIC = re.compile(r"(\d)(?:\.(\d+))?[eE]\+(\d+)")

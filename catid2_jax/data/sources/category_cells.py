@@ -22,6 +22,9 @@ SEPARATORS = (*RARE_IN_NAMES, "/", "\\", ";", ":", ",")
 PATH_SEPARATORS = (",", ";", "|", "\n")
 """What usually stands between two paths of a cell."""
 
+NO_NAMES = ("nan", "none", "null", "n/a", "<na>", "#n/a", "\\n")
+"""What data frames, databases and spreadsheets write where there is no name, in lower case."""
+
 _ESCAPED = re.compile(r"\\+(?=[/>|,;:»\u203a])")
 _HALF_A_LIST = re.compile(r"""^\[\s*['"\[{]|['"\]}]\s*\]$""")
 _NAME_FIELDS = ("name", "title", "label")
@@ -46,7 +49,8 @@ class CellForm:
         Entities are decoded before a text is split, and a separator after a backslash belongs to
         the name. A text may be a list as JSON, Python, NumPy or PostgreSQL write it. A list holds
         paths if the separator is in one of its texts or if it holds lists; otherwise it is one
-        path. An object stands for its field `name`, `title` or `label`, or for its levels.
+        path. An object stands for its field `name`, `title` or `label`, or for its levels. One of
+        `NO_NAMES` is no name.
 
         Args:
             cell: text, a number, an object, or a list of those or of lists; None for nothing.
@@ -70,6 +74,8 @@ class CellForm:
 
     def paths_of_text(self, text: str) -> list[Path]:
         """Splits a plain text that is no list."""
+        if is_blank(text):
+            return []
         paths = [_trimmed(split(part, self.separator)) for part in split(text, self.path_separator)]
         return [tuple(self._name(name) for name in path) for path in paths if path]
 
@@ -83,7 +89,11 @@ class CellForm:
         return [tuple(self._name(name) for name in names)]
 
     def _name(self, name: str) -> str:
-        return (name if "\\" in self.separator else _ESCAPED.sub("", name)).strip()
+        return (
+            ""
+            if is_blank(name)
+            else (name if "\\" in self.separator else _ESCAPED.sub("", name)).strip()
+        )
 
 
 def split(text: str, separator: str) -> list[str]:
@@ -95,9 +105,15 @@ def split(text: str, separator: str) -> list[str]:
     return re.split(rf"(?<!\\){re.escape(separator)}", text)
 
 
+def is_blank(name: str) -> bool:
+    """Says whether a text is empty, or one of `NO_NAMES`."""
+    name = name.strip()
+    return not name or (len(name) <= 4 and name.lower() in NO_NAMES)
+
+
 def _trimmed(names: list[str]) -> list[str]:
     """Leaves out blank names at both ends, as in "/Home/Cups/"."""
-    filled = [place for place, name in enumerate(names) if name.strip()]
+    filled = [place for place, name in enumerate(names) if not is_blank(name)]
     return names[filled[0] : filled[-1] + 1] if filled else []
 
 

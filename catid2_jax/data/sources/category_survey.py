@@ -8,6 +8,7 @@ from catid2_jax.data.sources.category_cells import (
     SEPARATORS,
     CellForm,
     Path,
+    is_blank,
     parse_list,
     split,
 )
@@ -32,6 +33,7 @@ class CategorySurvey:
         self._counts: collections.Counter[str] = collections.Counter()
         self._first: dict[str, str] = {}
         self._lists = 0
+        self._blanks: dict[str, int] = {}
 
     def add(self, cell: object, count: int, product: str) -> None:
         """Adds `count` equal cells, the first of which is that of `product`.
@@ -39,7 +41,11 @@ class CategorySurvey:
         Raises:
             ValueError: the cell is of no form that `CellForm.paths` knows.
         """
-        text = _only_text(parse_list(cell) if isinstance(cell, str) else cell)
+        value = parse_list(cell) if isinstance(cell, str) else cell
+        blank = next(filter(str.strip, self._blank_names(value)), None)
+        if blank is not None:
+            self._blanks[blank.strip()] = self._blanks.get(blank.strip(), 0) + count
+        text = _only_text(value)
         if text is None:
             self._lists += count
             self._form.paths(cell)
@@ -60,7 +66,20 @@ class CategorySurvey:
         elif not path_separator:
             path_separator, notes = self._settle_path_separator()
         form = CellForm(self._separator, path_separator)
-        return form, [*self._doubts_of_separator(path_separator), *notes]
+        return form, [
+            *self._doubts_of_separator(path_separator),
+            *notes,
+            *note_of_blanks(self._blanks),
+        ]
+
+    def _blank_names(self, value: object) -> Iterator[str]:
+        if isinstance(value, str):
+            yield from (
+                (value,) if is_blank(value) else filter(is_blank, split(value, self._separator))
+            )
+        elif isinstance(value, Mapping | list | tuple):
+            for item in value.values() if isinstance(value, Mapping) else value:
+                yield from self._blank_names(item)
 
     def _settle_path_separator(self) -> tuple[str, list[str]]:
         """Takes a usual one that is escaped in names, or after which most cells have a root."""
@@ -132,6 +151,18 @@ class CategorySurvey:
         return (
             f"{count:,} category cells, such as {first!r:.80} of product {self._first[first]!r:.60}"
         )
+
+
+def note_of_blanks(counts: Mapping[str, int]) -> list[str]:
+    """Returns a note of texts that were taken as no name, if there are some.
+
+    Args:
+        counts: the texts, and how many cells have each.
+    """
+    if not counts:
+        return []
+    texts = ", ".join(map(repr, counts))
+    return [f"{texts} in {sum(counts.values()):,} category cells is taken as no name"]
 
 
 def _filled(parts: list[str]) -> list[str]:

@@ -1,5 +1,6 @@
 """Maps the columns of a table, whatever their names, to those of a `Source`."""
 
+import collections
 import dataclasses
 from collections.abc import Iterable, Iterator
 
@@ -7,7 +8,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from catid2_jax.constraints import LocalPath
+from catid2_jax.data.sources.category_cells import NO_NAMES
 from catid2_jax.data.sources.category_columns import CategoryColumn
+from catid2_jax.data.sources.category_survey import note_of_blanks
 from catid2_jax.data.sources.conversion import as_ids, as_raw_cells, as_text
 from catid2_jax.data.sources.dataset import OTHER_CATEGORIES, Source
 from catid2_jax.data.sources.judgements import read_judgements
@@ -152,11 +155,17 @@ def mapped_batches(
 
 
 def _by_level(batches: Iterable[pa.RecordBatch], columns: ColumnMap) -> Iterator[pa.RecordBatch]:
+    blanks: collections.Counter[str] = collections.Counter()
     for batch in batches:
         levels = [batch.column(2 + level) for level in range(len(columns.categories))]
         names = [pc.fill_null(as_text(level, "categories", "products"), "") for level in levels]
+        for place, name in enumerate(map(pc.utf8_trim_whitespace, names)):
+            blank = pc.is_in(pc.utf8_lower(name), pa.array(NO_NAMES))
+            blanks.update(name.filter(blank).to_pylist())
+            names[place] = pc.if_else(blank, "", names[place])
         joined = pc.binary_join_element_wise(*names, _LEVEL_END)
         yield _mapped(batch, columns, {"categories": pc.split_pattern(joined, _LEVEL_END)})
+    _print_notes(note_of_blanks(blanks))
 
 
 def _by_cell(batches: Iterable[pa.RecordBatch], columns: ColumnMap) -> Iterator[pa.RecordBatch]:
@@ -169,10 +178,15 @@ def _by_cell(batches: Iterable[pa.RecordBatch], columns: ColumnMap) -> Iterator[
         columns.kept_path,
     )
     for batch, paths, others in column.read(batches, notes):
-        while notes:
-            console.print(f"note: {notes.pop(0)}", markup=False)
+        _print_notes(notes)
+        notes.clear()
         further = {} if others is None else {OTHER_CATEGORIES: others}
         yield _mapped(batch, columns, {"categories": paths, **further})
+
+
+def _print_notes(notes: Iterable[str]) -> None:
+    for note in notes:
+        console.print(f"note: {note}", markup=False)
 
 
 def _mapped(

@@ -69,7 +69,7 @@ def as_ids(column: pa.Array, name: str, where: object, first_row: int = 1) -> pa
     column = _decoded(column)
     kind = column.type
     if pa.types.is_floating(kind):
-        largest = min(LARGEST_EXACT, 2 ** (np.finfo(kind.to_pandas_dtype()).nmant + 1))
+        largest = min(LARGEST_EXACT, 2 ** (np.finfo(kind.to_pandas_dtype()).nmant + 1) - 1)
         column = pc.if_else(pc.is_nan(column), pa.scalar(None, kind), column)
         return _by_value(column, lambda x: id_of_number(x, largest), name, where, first_row)
     if pa.types.is_decimal(kind):

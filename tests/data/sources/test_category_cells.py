@@ -178,6 +178,28 @@ def test_a_separator_in_few_or_no_cells_is_said(tmp_path):
     assert imported(tmp_path, [["A", "B"], ["C/D"]])[3] == ""
 
 
+def test_what_stands_for_nothing_is_no_name_and_is_said(tmp_path):
+    cells = ["A > nan", " NULL ", "<NA>", "A > B > NaN > None", '["A", "n/a", "B"]', "Nano > NASA"]
+    found, _, counts, shown = imported(tmp_path, cells)
+    assert found == [("A",), ("A", "B"), ("A", "B"), ("Nano", "NASA")]
+    assert (counts.without_category, counts.with_gaps_in_path) == (2, 1)
+    assert shown == (
+        "note: 'nan', 'NULL', '<NA>', 'NaN', 'n/a' in 5 category cells is taken as no name\n"
+    )
+
+
+def test_what_stands_for_nothing_in_columns_of_levels(tmp_path):
+    levels = {"top": ["A", "NULL", "A"], "leaf": [" nan ", "nan", "B"]}
+    batches = pa.table({"id": ["1", "2", "3"], "title": ["t"] * 3, **levels}).to_batches()
+    with console.capture() as capture:
+        source = mapped_source(batches, ColumnMap(categories=("top", "leaf")))
+        counts, _ = write_dataset(source, tmp_path)
+    products = list(stream_products(tmp_path / "catalog.parquet"))
+    assert [product.categories for product in products] == [("A",), ("A", "B")]
+    assert counts.without_category == 1
+    assert "note: 'NULL', 'nan' in 3 category cells is taken as no name\n" in capture.get()
+
+
 TYPES = {
     "large lists": pa.array([["A", "B"], None], pa.large_list(pa.large_string())),
     "lists of lists": pa.array([[["A", "B"], ["C"]], []]),
