@@ -6,7 +6,8 @@
 For each number of beams: queries per second of the search alone in full batches; then, for each
 number of clients that ask one query at a time and wait for the answer, requests per second, their
 times, and results that are invalid: not k products, one twice, or an ID that is not the product's.
-No query is kept, so that each is searched for. The peer is `transformers`' beam search with a trie
+Each of these queries is searched for; last, the most clients ask for a few that are kept, which is
+what HTTP and the clients, on the same cores, leave room for where nothing is searched. The peer is `transformers`' beam search with a trie
 of Python dictionaries behind the same server and queue, with the same parameters; the overlap is
 the share of our k products that it finds too. Prints Markdown.
 """
@@ -31,6 +32,7 @@ from catid2_jax.docids.table import format_docid
 from catid2_jax.serving.client import Client
 from catid2_jax.serving.config import ServeConfig
 
+_KEPT = 16  # queries; all are asked for in turn, so that none of many is found again
 _spawn = multiprocessing.get_context("spawn")
 
 
@@ -58,7 +60,7 @@ def main() -> None:
             port=free_port(),
             beams=beams,
             beam_rows=given.beam_rows or 32 * beams,
-            cache=0,
+            cache=_KEPT,
             queue=4096,
             timeout=600.0,
         )
@@ -71,6 +73,11 @@ def main() -> None:
                     arguments = (config.port, texts, clients, given.seconds, given.k, docids)
                     row = in_process(load, *arguments)
                     print(f"| {beams} | {name} | {clients} | {said(row, rate)} |", flush=True)
+                if not peer:
+                    arguments = (config.port, texts[:_KEPT], *arguments[2:])
+                    row = in_process(load, *arguments)
+                    label = f"{name}, kept answers"
+                    print(f"| {beams} | {label} | {clients} | {said(row, rate)} |", flush=True)
                 sample = [client.retrieve([text], k=given.k)[0].hits for text in texts[:50]]
                 found[name] = [{hit.id for hit in hits} for hits in sample]
         if given.peer:

@@ -117,13 +117,10 @@ class Engine:
                     return []
                 self._changed.wait()
             first = self._jobs[0]
-            room = first.search.shapes(first.beams)[-1]
-            batch: list[Job] = []
-            rest: deque[Job] = deque()
-            for job in self._jobs:
-                same = job.search is first.search and job.beams == first.beams
-                (batch if same and len(batch) < room else rest).append(job)
-            self._jobs = rest
+            like = [j for j in self._jobs if (j.search, j.beams) == (first.search, first.beams)]
+            batch = like[: first.search.queries_at_once(len(like), first.beams)]
+            taken = set(batch)
+            self._jobs = deque(job for job in self._jobs if job not in taken)
             return batch
 
     def _search(self, batch: Sequence[Job]) -> None:

@@ -20,8 +20,8 @@ class Search:
         self.room, self.batches = room, []
         self.gate, self.entered = threading.Event(), threading.Event()
 
-    def shapes(self, beams):
-        return [self.room // beams]
+    def queries_at_once(self, waiting, beams):
+        return min(waiting, self.room // beams)
 
     def run(self, sources, masks, beams):
         self.batches.append((beams, sources.tolist()))
@@ -179,6 +179,25 @@ def test_shapes(rows, shapes):
     assert max(shapes) * 10 <= rows
 
 
+@pytest.mark.parametrize(
+    ("seconds", "at_once"),
+    [
+        # Four times the shape, four times the seconds: nothing is padded, and full shapes go first.
+        ({1: 1, 2: 2, 4: 4, 8: 8}, {1: 1, 2: 2, 3: 2, 5: 4, 7: 4, 8: 8, 20: 8}),
+        # A call takes what it takes: all that waits, and as much as has room.
+        ({1: 5, 2: 5, 4: 5, 8: 5}, {1: 1, 2: 2, 3: 3, 5: 5, 7: 7, 8: 8, 20: 8}),
+        # 5 in 9 seconds are slower than 4 in 5; 7 in 9 seconds are not by much.
+        ({1: 2, 2: 3, 4: 5, 8: 9}, {3: 2, 5: 4, 7: 7, 8: 8, 20: 8}),
+        ({1: 4, 2: 5, 4: 7, 8: 11}, {3: 3, 5: 4, 7: 7, 8: 8, 20: 8}),
+        ({}, {1: 1, 3: 3, 8: 8, 20: 8}),  # not timed
+    ],
+)
+def test_as_many_at_once_as_are_answered_fastest(seconds, at_once):
+    search = CompiledSearch(None, 10, 0, 80)
+    search._seconds = {(10, shape): value for shape, value in seconds.items()}
+    assert {waiting: search.queries_at_once(waiting, 10) for waiting in at_once} == at_once
+
+
 def test_widths():
     assert list(CompiledSearch(None, 10, 0, 10).widths) == [10]
     assert list(CompiledSearch(None, 10, 35, 35).widths) == [10, 20, 35]
@@ -213,5 +232,6 @@ def test_the_compilation_says_how_far_it_is(monkeypatch):
     search = CompiledSearch(SimpleNamespace(source=SimpleNamespace(form=form)), 10, 0, 40)
     with console.capture() as capture:
         search.prepare(Mask(np.ones(2, bool), (), ()))
-    assert shapes == [1, 2, 2, 4, 4]  # with one mask, and with one per query
+    # With one mask, with one per query, and twice for the time.
+    assert shapes == [1, 1, 1, 2, 2, 2, 2, 4, 4, 4, 4]
     assert capture.get() == "compiling the search: 3/3, 0 s\n"
