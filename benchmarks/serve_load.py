@@ -7,10 +7,10 @@ For each number of beams: queries per second of the search alone in full batches
 number of clients that ask one query at a time and wait for the answer, requests per second, their
 times, and results that are invalid: not k products, one twice, or an ID that is not the product's.
 Each of these queries is searched for; last, the most clients ask for a few that are kept, which is
-what HTTP and the clients, on the same cores, leave room for where nothing is searched. The peer is `transformers`' beam search with a trie
-of Python dictionaries behind the same server and queue, with the same parameters; the overlap is
-the share of our k products that it finds too. Prints Markdown.
-"""
+what HTTP and the clients, on the same cores, leave room for where nothing is searched. The peer is
+`transformers`' beam search with a trie of Python dictionaries behind the same server and queue,
+with the same parameters; the overlap is the share of our k products that it finds too. Prints
+Markdown."""
 
 import argparse
 import http.client
