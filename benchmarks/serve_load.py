@@ -10,7 +10,8 @@ Each of these queries is searched for; last, the most clients ask for a few that
 what HTTP and the clients, on the same cores, leave room for where nothing is searched. The peer is
 `transformers`' beam search with a trie of Python dictionaries behind the same server and queue,
 with the same parameters; the overlap is the share of our k products that it finds too. Prints
-Markdown."""
+Markdown.
+"""
 
 import argparse
 import http.client
