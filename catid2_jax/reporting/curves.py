@@ -42,8 +42,9 @@ def _charts(comparison: Comparison, folder: str, what: str) -> Iterator[Lines]:
         yield Lines(file, f"{what}: {name.replace('_', ' ')}", "step", name, curves[name])
 
 
-def _importance(name: str) -> tuple[int, str]:
-    return (_FIRST.index(name) if name in _FIRST else len(_FIRST), name)
+def _importance(name: str) -> tuple[int, bool, str]:
+    first = _FIRST.index(name) if name in _FIRST else len(_FIRST)
+    return (first, name.startswith("batch_"), name)
 
 
 def thinned(points: Sequence[tuple[int, float]]) -> list[tuple[float, float]]:

@@ -55,7 +55,8 @@ def _lines(chart: Lines) -> tuple[list[Any], dict[str, Any]]:
     x_axis = _axis(chart.x) | ({"type": "log"} if chart.log_x else {})
     if chart.markers and not chart.log_x:
         x_axis["dtick"] = 1 if all(float(p[0]).is_integer() for p in _all_points(chart)) else None
-    return data, {"xaxis": x_axis, "yaxis": _axis(chart.y)}
+    # A legend of many rows scrolls where it would take more than half of the height.
+    return data, {"xaxis": x_axis, "yaxis": _axis(chart.y), "height": max(360, 42 * len(data))}
 
 
 def _all_points(chart: Lines) -> list[tuple[float, float]]:

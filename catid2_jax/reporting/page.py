@@ -30,7 +30,7 @@ class Table:
         columns: the heads; the first column names the rows.
         rows: the cells.
         texts: numbers of the columns that hold text and no numbers, beside the first.
-        folded: whether it is shown when it is asked for.
+        folded: whether it is shown when it is asked for, as one of more than 40 rows always is.
     """
 
     title: str

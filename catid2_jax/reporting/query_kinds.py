@@ -17,6 +17,7 @@ T = TypeVar("T", str, int)
 
 _CATEGORIES = 12
 _RESAMPLES = 2000
+_DRAWN = 8  # systems; the table has all
 
 Kinds = Mapping[str, np.ndarray]
 """Name of a kind -> numbers of its queries among `directory.relevant`."""
@@ -68,7 +69,9 @@ def _blocks(name: str, title: str, kinds: Kinds, recall: Mapping[str, np.ndarray
             cells.append(f"{found.mean:.1f} [{found.low:.1f}, {found.high:.1f}]")
         rows.append((kind, f"{len(queries):,}", *cells))
     table = Table(title, ("", "queries", *recall), rows, folded=len(kinds) > 1)
-    chart = Bars(name, title, "Recall, %", list(kinds), bars)
+    drawn = dict(list(bars.items())[:_DRAWN])
+    more = f"; the first {_DRAWN} of {len(bars)} systems, all are below" * (len(bars) > _DRAWN)
+    chart = Bars(name, f"{title}{more}", "Recall, %", list(kinds), drawn)
     return [Charts([chart]), table] if len(kinds) > 1 else [table]
 
 

@@ -329,6 +329,18 @@ def test_kinds_of_queries(comparison):
     assert list(query_kinds.by_depth(comparison.main)) == ["2 categories"]
 
 
+def test_eight_systems_are_drawn_by_kind_of_query_and_all_are_in_the_table():
+    kinds = {"short": np.array([0, 1]), "long": np.array([2])}
+    recall = {f"system {n}": np.array([[0.0, 2.0 * n, 5.0]]) for n in range(9)}
+    charts, table = query_kinds._blocks("kinds", "Recall", kinds, recall)
+    (chart,) = charts.charts
+    assert list(chart.series) == [f"system {n}" for n in range(8)]
+    assert [value for value, _, _ in chart.series["system 3"]] == [3.0, 5.0]
+    assert chart.title == "Recall; the first 8 of 9 systems, all are below"
+    assert tuple(table.columns) == ("", "queries", *recall)
+    assert [row[-1] for row in table.rows] == ["8.0 [0.0, 16.0]", "5.0 [5.0, 5.0]"]
+
+
 def test_scores_and_what_they_found(comparison):
     scores, relevant = calibration.judged_scores(run_of(comparison, "cat_id2"), comparison.main)
     expected = [
