@@ -35,12 +35,25 @@ def run(config: Config, place: Place, system: ResolvedSystem) -> Mapping[str, An
         table = check_table(scheme.fit(corpus, fit), corpus, system.row.scheme)
     except InputError as error:
         raise _located(error, sections, system) from error
-    for name, value in fit.figures.items():
-        console.print(f"  {name}: {value:.4g}")
+    for line in figure_lines(fit.figures):
+        console.print(line)
     write_docids(place.docids, table)
     if is_first():
         write_json(place.figures("docids"), fit.figures)
     return {"levels": table.levels, "codebook_size": table.codebook_size}
+
+
+def figure_lines(figures: Mapping[str, float]) -> list[str]:
+    """A line per figure of the IDs, with its levels side by side.
+
+    Those before reassignment are left to the table of `evaluate`.
+    """
+    by_name: dict[str, list[str]] = {}
+    for key, value in figures.items():
+        name = key.partition("/level_")[0]
+        if not name.startswith("before_reassignment/"):
+            by_name.setdefault(name.replace("_", " "), []).append(f"{value:.4g}")
+    return [f"  {name}: {' '.join(values)}" for name, values in by_name.items()]
 
 
 def _located(error: InputError, sections: Mapping[str, Any], system: ResolvedSystem) -> InputError:

@@ -231,7 +231,7 @@ class _Training:
         first = self.done - len(next(iter(values.values())))
         self.check.metrics(first, values)
         means = {name: float(value.mean()) for name, value in values.items()}
-        self.progress.advance(0, means)
+        self.progress.advance(0, {name: means[name] for name in means if "/" not in name})
         self.writer.write(self.done, means)
 
     def _take(self, figures: dict[str, float]) -> None:

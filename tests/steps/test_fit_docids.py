@@ -249,3 +249,16 @@ def test_fields_that_do_not_go_together(changes, where, found):
     with pytest.raises(InputError) as error:
         config(**changes)
     assert (error.value.where, error.value.found) == (f"config.docids.{where}", found)
+
+
+def test_figures_of_levels_stand_side_by_side_and_those_before_reassignment_are_left_out():
+    figures = {
+        "collision_rate": 0.25,
+        "quantization_error/level_1": 0.5,
+        "quantization_error/level_2": 0.12345,
+        "before_reassignment/perplexity/level_1": 7.0,
+    }
+    assert fit_docids.figure_lines(figures) == [
+        "  collision rate: 0.25",
+        "  quantization error: 0.5 0.1235",
+    ]

@@ -285,6 +285,24 @@ def test_training_ends_once_patience_is_spent(tmp_path, values, patience, end, b
 
 
 EARLY = "the training ends at step {} of at most 12: good has been level for 2 evaluations"
+
+
+def test_progress_has_no_figures_of_levels_and_the_curves_have_all(tmp_path, monkeypatch):
+    def step(state, batch):
+        state, metrics = step_function(state, batch)
+        return state, {**metrics, "usage/level_1": metrics["gap"]}
+
+    shown = []
+    monkeypatch.setattr(
+        loop.Progress, "advance", lambda self, units, values=None: shown.append(values)
+    )
+    sampler = EpochSampler(len(DATA), 6, seed=0)
+    with Checkpoints(tmp_path) as checkpoints:
+        train(step, start(), Rows(DATA), sampler, CONFIG, checkpoints, "test")
+    assert {tuple(values) for values in shown if values} == {("gap",)}
+    assert EventAccumulator(str(tmp_path)).Reload().Tags()["scalars"] == ["gap", "usage/level_1"]
+
+
 LATE = (
     "the training ends at its last step, 12, before good has been level for 2 evaluations: "
     "more steps may help"
