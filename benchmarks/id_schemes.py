@@ -289,18 +289,20 @@ def table_of_figures(
         ids = [place.parent if place.name in STAGES else place for place in folders[scheme]]
         found = [figures(data, read_docids(place / "docids.jsonl")) for place in ids]
         rows[scheme] = {name: float(np.mean([f[name] for f in found])) for name in found[0]}
-    names = list(next(iter(rows.values())))
+    names = list(dict.fromkeys(name for row in rows.values() for name in row))
     print("| IDs | " + " | ".join(names) + " |\n|---" + "|---" * len(names) + "|")
     for scheme, row in rows.items():
-        print(f"| `{scheme}` | " + " | ".join(f"{row[name]:.3g}" for name in names) + " |")
+        cells = (f"{row[name]:.3g}" if name in row else "" for name in names)
+        print(f"| `{scheme}` | " + " | ".join(cells) + " |")
     if len(rows) > 2:
         values = list(recall.values())
         correlations = (
-            scipy.stats.spearmanr([row[name] for row in rows.values()], values).statistic
+            f"{scipy.stats.spearmanr([row[name] for row in rows.values()], values).statistic:+.2f}"
+            if all(name in row for row in rows.values())
+            else ""
             for name in names
         )
-        cells = " | ".join(f"{value:+.2f}" for value in correlations)
-        print(f"| *rank correlation with R@10, dev* | {cells} |")
+        print(f"| *rank correlation with R@10, dev* | {' | '.join(correlations)} |")
 
 
 def table_of_recalls(
