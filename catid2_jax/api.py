@@ -5,6 +5,7 @@ The steps of the command line read, call the same parts, and write.
 
 import contextlib
 import dataclasses
+import functools
 import os
 import pathlib
 import tempfile
@@ -17,7 +18,7 @@ from catid2_jax.ablations import ABLATIONS
 from catid2_jax.bundle import is_bundle, load_bundle
 from catid2_jax.checkpoints.bert import copy_without_weights
 from catid2_jax.checkpoints.folder import load_pretrained
-from catid2_jax.config import SECTIONS, Config, as_nested_dict, build
+from catid2_jax.config import SECTIONS, Config, as_nested_dict, build, put_value
 from catid2_jax.constraints import check_local
 from catid2_jax.data.catalog import product_text
 from catid2_jax.data.corpus import Catalog, Corpus, QuerySet, read_catalog
@@ -29,6 +30,7 @@ from catid2_jax.encoders.config import PRECOMPUTED, EmbeddingConfig
 from catid2_jax.encoders.encoder import check_vectors, fingerprint
 from catid2_jax.errors import InputError
 from catid2_jax.files import atomic_write, read_json, write_json
+from catid2_jax.finished import check_finished, check_made, find_system
 from catid2_jax.loading import (
     load_corpus,
     load_product_retriever,
@@ -40,8 +42,7 @@ from catid2_jax.lock import locked
 from catid2_jax.models.t5.config import T5Config
 from catid2_jax.models.t5.sharding import check_divisible
 from catid2_jax.plugins import is_dotted, resolve
-from catid2_jax.records import choose_system, systems_in
-from catid2_jax.resolution import ResolvedSystem, option_changes, resolve_system
+from catid2_jax.resolution import option_changes
 from catid2_jax.retrievers.generative import GenerativeRetriever, make_model
 from catid2_jax.retrievers.product_retriever import ProductRetriever
 from catid2_jax.schemes.scheme import (
@@ -61,14 +62,10 @@ from catid2_jax.steps.continued import earlier_params, earlier_vocabulary
 from catid2_jax.systems import SYSTEMS, System
 from catid2_jax.types import Qrels, Query
 from catid2_jax.workdir import (
-    Place,
-    Record,
     Workdir,
     check_artefacts,
     has_begun,
     place_of,
-    read_record,
-    record_path,
 )
 
 __all__ = ["learn_docids", "load", "read_catalog", "train_retriever"]
@@ -92,10 +89,10 @@ def load(workdir: str | os.PathLike[str], system: str = "", **retrieve: Any) -> 
     root = check_local(workdir, "workdir")
     if is_bundle(root):
         return load_bundle(root, system, retrieve)
-    config, place, resolved = _find(root, system, retrieve)
+    config, place, resolved = find_system(root, system, retrieve)
     for part in resolved.parts:
-        _check_made(part, place_of(part, config, Workdir(root)))
-    _check_made(resolved, place)
+        check_made(part, place_of(part, config, Workdir(root)))
+    check_made(resolved, place)
     return load_product_retriever(config, place, resolved)
 
 
@@ -117,42 +114,10 @@ def load_embeddings(
     root = pathlib.Path(workdir)
     if is_bundle(root):
         raise InputError(root, "a bundle, which has no embeddings", "a work directory")
-    config, place, _ = _find(root, system, {})
-    _check_finished(root, place.vectors, "embed")
+    config, place, _ = find_system(root, system, {})
+    check_finished(root, place.vectors, "embed")
     check_artefacts(place, "docids")
     return load_corpus(place).embeddings, config.embedding
-
-
-def _find(
-    root: pathlib.Path, system: str, retrieve: Mapping[str, Any]
-) -> tuple[Config, Place, ResolvedSystem]:
-    """A system of a work directory: its recorded configuration, where it lies, and what it is."""
-    steps = ["prepare"] if systems_in(root) else ["prepare", "embed", "docids"]
-    for step in steps:
-        _check_finished(root, root, step)
-    name = choose_system(root, system, ("train_seq2seq", "retrieve"))
-    records = _records(root, name)
-    config = recorded_config(records, root, retrieve)
-    entry = next(iter(records.values())).system
-    resolved = resolve_system(entry, config)
-    place = place_of(resolved, config, Workdir(root))
-    # The recorded configuration is the system's own, so that it cannot tell whose vectors it has.
-    own = root / resolved.plain_name
-    has_own = record_path(own, "embed").exists()
-    return config, dataclasses.replace(place, vectors=own if has_own else root), resolved
-
-
-def _check_made(system: ResolvedSystem, place: Place) -> None:
-    """Raises InputError unless all that a system searches with is there, as its steps left it."""
-    root = place.workdir.root
-    if system.needs_embeddings and not system.parts:
-        _check_finished(root, place.vectors, "embed")
-    if system.is_trained:
-        _check_finished(root, place.model, "docids")
-        _check_finished(root, place.model, "train_seq2seq")
-    if system.has_towers:
-        _check_finished(root, place.folder, "train_towers")
-    check_artefacts(place, "retrieve")
 
 
 def learn_docids(
@@ -257,28 +222,22 @@ def train_retriever(
         decoder = make_network(seq2seq, t5, source, folder / "encoder")
         check_divisible(t5, source.vocabulary.rows, seq2seq.model_devices)
 
-        def starting_params() -> Any:
-            if seq2seq.continue_from:
-                earlier = pathlib.Path(seq2seq.continue_from)
-                return earlier_params(earlier, decoder, source, docids)
-            if seq2seq.pretrained and isinstance(source.vocabulary, Vocabulary):
-                return load_pretrained(seq2seq.pretrained, t5, source.vocabulary, None, seed)
-            return random_params(seq2seq, decoder, source, seed)
-
-        train_decoder(
-            Stage2(corpus, docids, source, decoder),
-            known,
-            None,
-            seq2seq,
-            training,
-            folder / SEQ2SEQ,
-            seed,
-            starting_params,
-        )
+        stage2 = Stage2(corpus, docids, source, decoder)
+        start = functools.partial(_starting_params, seq2seq, t5, stage2, seed)
+        train_decoder(stage2, known, None, seq2seq, training, folder / SEQ2SEQ, seed, start)
         params = load_params(decoder, source, training, folder / SEQ2SEQ, "last")
     model = make_model(decoder, params, source, docids, retrieve.param_dtype, over)
     retriever = GenerativeRetriever(corpus, model, retrieve)
     return ProductRetriever("trained", catalog, retriever, docids)
+
+
+def _starting_params(seq2seq: Seq2SeqConfig, t5: T5Config, stage2: Stage2, seed: int) -> Any:
+    source, decoder = stage2.source, stage2.decoder
+    if seq2seq.continue_from:
+        return earlier_params(pathlib.Path(seq2seq.continue_from), decoder, source, stage2.table)
+    if seq2seq.pretrained and isinstance(source.vocabulary, Vocabulary):
+        return load_pretrained(seq2seq.pretrained, t5, source.vocabulary, None, seed)
+    return random_params(seq2seq, decoder, source, seed)
 
 
 def _check_source(seq2seq: Seq2SeqConfig, t5: T5Config) -> None:
@@ -450,7 +409,7 @@ def _with_settings(
     values = {name: as_nested_dict(getattr(default, name)) for name in sections}
     for path, value in changes.items():
         if path.partition(".")[0] in sections:
-            _put(values, path.split("."), value)
+            put_value(values, path.split("."), value)
     rest: dict[str, Any] = {}
     for name, value in settings.items():
         owners = [section for section in sections if name in values[section]]
@@ -470,63 +429,3 @@ def _with_settings(
     return {
         name: build(type(getattr(default, name)), values[name], name) for name in sections
     }, rest
-
-
-def _check_finished(root: pathlib.Path, folder: pathlib.Path, step: str) -> None:
-    """Raises InputError unless a step of a work directory is done."""
-    record = read_record(record_path(folder, step))
-    if record is None or not record.done:
-        of_system = "" if folder == root else f" of system {folder.name}"
-        raise InputError(
-            root,
-            f"no finished step {step}{of_system}",
-            "a finished work directory: run the same command again",
-        )
-
-
-def _records(root: pathlib.Path, system: str) -> dict[str, Record]:
-    """Step -> record, of the steps of one system."""
-    found = {}
-    for step in ("docids", "train_seq2seq", "train_towers", "retrieve"):
-        record = read_record(record_path(root / system, step))
-        if record is not None:
-            found[step] = record
-    return found
-
-
-_SEARCH = ("beams", "max_beams", "normalize_over", "param_dtype", "checkpoint", "batch_size")
-"""The fields of `RetrieveConfig` that a retriever of products goes by."""
-
-
-def recorded_config(
-    steps: Mapping[str, Record], root: pathlib.Path, retrieve: Mapping[str, Any]
-) -> Config:
-    """The configuration that the records of a work directory's steps hold.
-
-    Args:
-        steps: the records of a system's steps by name.
-        root: the work directory.
-        retrieve: fields of `RetrieveConfig` to change.
-
-    Raises:
-        InputError: a field that a search does not go by, or a record with a value that is not
-            allowed.
-    """
-    shared = [read_record(record_path(root, step)) for step in ("prepare", "embed")]
-    values = as_nested_dict(Config())
-    for record in (*filter(None, shared), *steps.values()):
-        for path, value in record.config.items():
-            if path != "contents of files":
-                _put(values, path.split("."), value)
-    unknown = sorted(set(retrieve) - set(_SEARCH))
-    if unknown:
-        raise InputError("load", f"the setting {unknown[0]!r}", f"some of {', '.join(_SEARCH)}")
-    # k is the step's and no search's, and may be above the beams that are asked for.
-    values["retrieve"] = {**values["retrieve"], **retrieve, "k": 1}
-    return build(Config, values, "config")
-
-
-def _put(values: dict[str, Any], names: Sequence[str], value: Any) -> None:
-    for name in names[:-1]:
-        values = values.setdefault(name, {})
-    values[names[-1]] = value

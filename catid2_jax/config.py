@@ -8,7 +8,7 @@ only the frozen `Config` is seen. Each section's class says what its fields mean
 import dataclasses
 import difflib
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeVar
 
 import ml_collections
@@ -235,6 +235,13 @@ def _checked(value: Any, hint: Any, path: str) -> Any:
     if isinstance(hint, type) and dataclasses.is_dataclass(hint):
         return value if isinstance(value, hint) else build(hint, value, path)
     return check_value(value, hint, path)
+
+
+def put_value(values: dict[str, Any], names: Sequence[str], value: Any) -> None:
+    """Sets the value of a nested dict that a path of names leads to."""
+    for name in names[:-1]:
+        values = values.setdefault(name, {})
+    values[names[-1]] = value
 
 
 def field_paths(section: type = Config, path: str = "config") -> list[str]:

@@ -30,7 +30,7 @@ LAYERS = (
     ("config_file", "config_help", "systems"),
     ("resolution",),
     ("workdir",),
-    ("loading",),
+    ("finished", "loading"),
     ("bundle",),
     ("steps",),
     ("reproduction",),

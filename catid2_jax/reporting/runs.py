@@ -8,7 +8,6 @@ from typing import TypeVar
 
 import numpy as np
 
-from catid2_jax.api import recorded_config
 from catid2_jax.config import Config, build
 from catid2_jax.data.config import SPLITS
 from catid2_jax.data.corpus import Catalog
@@ -19,6 +18,7 @@ from catid2_jax.errors import InputError
 from catid2_jax.evaluation.config import EvaluateConfig
 from catid2_jax.evaluation.recall import trec_eval_order
 from catid2_jax.evaluation.run_file import read_run
+from catid2_jax.finished import recorded_config
 from catid2_jax.loading import load_table
 from catid2_jax.records import systems_in
 from catid2_jax.resolution import resolve_system
