@@ -34,7 +34,7 @@ from catid2_jax.serving.client import Client
 from catid2_jax.serving.config import ServeConfig
 
 _KEPT = 16  # queries; all are asked for in turn, so that none of many is found again
-_spawn = multiprocessing.get_context("spawn")
+spawn = multiprocessing.get_context("spawn")
 
 
 def main() -> None:
@@ -103,7 +103,7 @@ def free_port() -> int:
 
 def in_process(function: Any, *arguments: Any) -> Any:
     """What a function returns in a process of its own."""
-    with _spawn.Pool(1) as pool:
+    with spawn.Pool(1) as pool:
         return pool.apply(function, arguments)
 
 
@@ -131,7 +131,7 @@ class Serving:
     """Context manager of a server in a process of its own; gives a client once it is ready."""
 
     def __init__(self, workdir: pathlib.Path, config: ServeConfig, peer: bool) -> None:
-        self._process = _spawn.Process(target=serve, args=(workdir, config, peer))
+        self._process = spawn.Process(target=serve, args=(workdir, config, peer))
         self._url = f"http://127.0.0.1:{config.port}"
 
     def __enter__(self) -> Client:
