@@ -55,8 +55,12 @@ def _lines(chart: Lines) -> tuple[list[Any], dict[str, Any]]:
     x_axis = _axis(chart.x) | ({"type": "log"} if chart.log_x else {})
     if chart.markers and not chart.log_x:
         x_axis["dtick"] = 1 if all(float(p[0]).is_integer() for p in _all_points(chart)) else None
-    # A legend of many rows scrolls where it would take more than half of the height.
-    return data, {"xaxis": x_axis, "yaxis": _axis(chart.y), "height": max(360, 42 * len(data))}
+    return data, {"xaxis": x_axis, "yaxis": _axis(chart.y), "height": max(360, _room(data))}
+
+
+def _room(data: list[Any]) -> int:
+    """A height at which a legend of a row for each is shown: it scrolls from half of it on."""
+    return 42 * len(data)
 
 
 def _all_points(chart: Lines) -> list[tuple[float, float]]:
@@ -86,7 +90,7 @@ def _bars(chart: Bars) -> tuple[list[Any], dict[str, Any]]:
     if not lying:
         layout["xaxis"], layout["yaxis"] = names, _axis(chart.y)
     bars_shown = len(groups) * (1 if chart.stacked else len(data))
-    return data, layout | ({"height": max(360, 130 + 16 * bars_shown)} if lying else {})
+    return data, layout | {"height": max(360, 130 + 16 * bars_shown if lying else _room(data))}
 
 
 def _points(chart: Points) -> tuple[list[Any], dict[str, Any]]:
