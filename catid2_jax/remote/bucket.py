@@ -3,6 +3,7 @@
 import contextlib
 import importlib
 import json
+import logging
 import os
 import pathlib
 from collections.abc import Iterable, Iterator
@@ -123,6 +124,8 @@ def _file_system(kind: str) -> Any:
         raise InputError(
             f"{kind}://", f"no package {error.name}", "it: pip install 'catid2_jax[remote]'"
         ) from error
+    for name in ("gcsfs", "s3fs"):  # what is wrong is said once, by InputError
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     return found(skip_instance_cache=True, use_listings_cache=False, **options)
 
 

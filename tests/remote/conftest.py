@@ -1,0 +1,73 @@
+"""Object stores on this machine, with an empty bucket for every test."""
+
+import os
+import uuid
+
+import pytest
+
+CREDENTIALS = {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "y"}
+
+
+@pytest.fixture(scope="session")
+def s3_server():
+    """The URL of a server that speaks S3."""
+    pytest.importorskip("s3fs")
+    server = pytest.importorskip("moto.server").ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def mirrors(tmp_path, monkeypatch):
+    """The folder of all mirrors."""
+    monkeypatch.setenv("CATID2_MIRRORS", str(tmp_path / "mirrors"))
+    monkeypatch.setattr("catid2_jax.remote.lock._RENEWED", 0.3)
+    return tmp_path / "mirrors"
+
+
+@pytest.fixture
+def s3(s3_server, mirrors, monkeypatch):
+    """The URL of a bucket, and the environment in which it is found."""
+    import s3fs
+
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    settings = {
+        "AWS_ENDPOINT_URL": s3_server,
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "AWS_CONFIG_FILE": os.devnull,
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+        **CREDENTIALS,
+    }
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    name = uuid.uuid4().hex
+    s3fs.S3FileSystem(skip_instance_cache=True).mkdir(name)
+    return f"s3://{name}"
+
+
+@pytest.fixture
+def gs(mirrors, monkeypatch):
+    """The URL of a bucket of an emulator of Google Cloud Storage."""
+    pytest.importorskip("gcsfs")
+    server = pytest.importorskip("gcp_storage_emulator.server")
+    emulator = server.create_server("127.0.0.1", 0, in_memory=True, default_bucket="shop")
+    emulator.start()
+    host, port = emulator._api._httpd.server_address
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://{host}:{port}")
+    yield "gs://shop"
+    emulator.stop()
+
+
+def contents(url):
+    """Path below a URL -> contents of the object, read by the library alone."""
+    import fsspec
+
+    files = fsspec.filesystem(url[:2], skip_instance_cache=True, use_listings_cache=False)
+    root = url.partition("://")[2]
+    return {
+        name.removeprefix(f"{root}/"): files.cat_file(name) for name in files.find(root) if name
+    }
