@@ -69,10 +69,9 @@ def _parser(program: str) -> ArgumentParser:
     parser.add_argument("--format", required=True, choices=get_args(Format))
     parser.add_argument("--init", choices=("statistics", "codebooks"), default="statistics")
     parser.add_argument("--which", choices=get_args(Which), default="last")
-    for name in _TEXTS:
-        parser.add_argument(f"--{name}", default="")
-    for name in _NUMBERS:
-        parser.add_argument(f"--{name}", type=int, default=0)
+    for names, kind in ((_TEXTS, str), (_NUMBERS, int)):
+        for name in names:
+            parser.add_argument(f"--{name}", type=kind, default=kind())
     return parser
 
 

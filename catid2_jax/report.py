@@ -18,7 +18,7 @@ from catid2_jax.config_help import descriptions
 from catid2_jax.errors import InputError
 from catid2_jax.progress import console
 from catid2_jax.records import systems_in
-from catid2_jax.remote.bucket import is_remote
+from catid2_jax.remote.bucket import check_place, is_remote
 from catid2_jax.remote.mirror import fetched, opened
 from catid2_jax.reporting.config import ReportConfig
 
@@ -41,7 +41,7 @@ def _report(paths: Sequence[str], config: ReportConfig) -> None:
         raise InputError(
             "report", f"no package {error.name}", "it: pip install 'catid2_jax[report]'"
         ) from error
-    if not is_remote(paths[0]):
+    if not is_remote(check_place(paths[0], "workdir")):
         systems_in(paths[0])  # a lock would make the folder
     with opened(paths[0], "workdir") as root:
         others = [fetched(path, "compare") for path in paths[1:]]

@@ -67,12 +67,15 @@ def test_the_lock_of_a_dead_run_of_this_mirror_is_taken_over_at_once(s3, dead, m
 def test_a_run_that_was_taken_for_dead_writes_no_more(s3, elsewhere, monkeypatch):
     monkeypatch.setattr("catid2_jax.remote.lock._DEAD", 0.8)
     monkeypatch.setattr("catid2_jax.remote.lock._RENEWED", 60.0)
-    with pytest.raises(InputError, match="taken over by another"), opened(s3, "workdir") as root:
-        elsewhere()
-        monkeypatch.setattr("catid2_jax.remote.lock._RENEWED", 0.3)
-        with opened(s3, "workdir") as other:
-            (other / "a").write_text("other")
-        (root / "a").write_text("first")
+    first = opened(s3, "workdir")
+    root = first.__enter__()
+    elsewhere()
+    monkeypatch.setattr("catid2_jax.remote.lock._RENEWED", 0.3)
+    with opened(s3, "workdir") as other:
+        (other / "a").write_text("other")
+    (root / "a").write_text("first")
+    with pytest.raises(InputError, match="taken over by another"):
+        first.__exit__(None, None, None)
     assert contents(s3) == {"a": b"other"}
 
 
