@@ -17,10 +17,6 @@ OTHER = "az://bucket/run"
 OTHER_EXPECTED = f"found {OTHER!r}, expected a local path, gs://BUCKET/PATH or s3://BUCKET/PATH"
 
 FIELDS = {
-    "data": (
-        "catalog",
-        *(f"{split}_{kind}" for split in ("train", "dev", "test") for kind in ("queries", "qrels")),
-    ),
     "embedding": (
         "path",
         "vocabulary",

@@ -7,6 +7,7 @@ file system has after a kill.
 """
 
 import contextlib
+import functools
 import hashlib
 import os
 import pathlib
@@ -73,6 +74,28 @@ def fetched(path: str | os.PathLike[str], where: str) -> pathlib.Path:
     return mirror.folder
 
 
+@functools.cache
+def fetched_file(path: str) -> str:
+    """A file to be read: the path itself, or a copy of an object as this process first finds it.
+
+    Raises:
+        InputError: there is no such object, or the bucket may not be read.
+    """
+    if not is_remote(path):
+        return path
+    folder, _, name = path.rpartition("/")
+    place = _place(path)
+    version = Bucket(folder).versions(name).get(name, "") if is_remote(folder) else ""
+    if not version:
+        raise InputError(path, "no such file", "a file to read")
+    note, file = place / "version.json", place / name
+    if not (file.is_file() and note.is_file() and read_json(note) == version):
+        note.unlink(missing_ok=True)
+        Bucket(folder).get(place, [name])
+        write_json(note, version)
+    return str(file)
+
+
 @contextlib.contextmanager
 def written(path: str | os.PathLike[str], where: str, new: bool = False) -> Iterator[pathlib.Path]:
     """A folder to be written: the path itself, or one that goes to a bucket when the block ends.
@@ -114,8 +137,7 @@ class _Mirror:
 
     def __init__(self, bucket: Bucket) -> None:
         self.bucket = bucket
-        root = os.environ.get(MIRRORS) or pathlib.Path.home() / ".cache" / "catid2_jax"
-        place = pathlib.Path(root) / hashlib.blake2b(bucket.url.encode(), digest_size=8).hexdigest()
+        place = _place(bucket.url)
         self.folder, self._note = place / bucket.name, place / "mirror.json"
         note = read_json(self._note) if self._note.exists() else {}
         self.name: str = note.get("name") or str(uuid.uuid4())
@@ -172,6 +194,12 @@ class _Mirror:
 
     def _write_note(self) -> None:
         write_json(self._note, {"name": self.name, "same": self._same})
+
+
+def _place(url: str) -> pathlib.Path:
+    """The folder of a mirror, and of what is known of it."""
+    root = os.environ.get(MIRRORS) or pathlib.Path.home() / ".cache" / "catid2_jax"
+    return pathlib.Path(root) / hashlib.blake2b(url.encode(), digest_size=8).hexdigest()
 
 
 def _counts(path: str) -> bool:

@@ -10,7 +10,7 @@ import pytest
 
 from catid2_jax import convert_checkpoint, import_data, pipeline, prepare, report, reproduce, serve
 from catid2_jax.remote.bucket import Bucket
-from catid2_jax.remote.mirror import _Mirror
+from catid2_jax.remote.mirror import _Mirror, fetched_file
 from catid2_jax.training.checkpoint import Checkpoints
 from tests.remote.conftest import CREDENTIALS, contents
 
@@ -33,18 +33,19 @@ def alike(files):
 
 def test_a_run_that_ends_twice_goes_on_from_the_bucket(s3, mirrors, tiny_workdir, monkeypatch):
     """By SIGTERM, and by SIGKILL as a checkpoint is there; each time the machine is another."""
-    ends, restored = ["SIGTERM", "SIGKILL"], []
+    ends, restored = {"SIGTERM": 20}, []
 
     def send(self, lock, real=_Mirror.send):
-        if ends[:1] == ["dead"]:
+        if "dead" in ends:
             return
         real(self, lock)
-        trained = [path for path in self._same if "seq2seq/last/" in path]
-        if trained and max(int(path.split("/")[3]) for path in trained) in (20, 40) and ends:
-            if ends.pop(0) == "SIGTERM":
+        steps = {int(path.split("/")[3]) for path in self._same if "seq2seq/last/" in path}
+        if steps & {*ends.values()}:
+            if "SIGTERM" in ends:
+                ends.clear()
                 signal.raise_signal(signal.SIGTERM)
             else:
-                ends.insert(0, "dead")
+                ends["dead"] = 0
                 raise KilledError
 
     def restore(self, *arguments, real=Checkpoints.restore, **options):
@@ -60,6 +61,7 @@ def test_a_run_that_ends_twice_goes_on_from_the_bucket(s3, mirrors, tiny_workdir
     record = json.loads(contents(f"{s3}/tiny")["cat_id2/steps/train_seq2seq.json"])
     assert not record["done"]
     shutil.rmtree(mirrors)
+    ends["SIGKILL"] = 40
     with pytest.raises(KilledError):
         pipeline.main(words)
     ends.clear()
@@ -96,6 +98,38 @@ def test_an_import_goes_to_a_bucket(s3, tmp_path):
     import_data.main([*words, f"--output={s3}/set"])
     local = {path.name: path.read_bytes() for path in (tmp_path / "set").iterdir()}
     assert contents(f"{s3}/set") == local
+
+
+def test_data_in_a_bucket_are_those_of_a_folder(s3, tmp_path, mirrors, monkeypatch, capsys):
+    data = {"catalog": "catalog.jsonl"}
+    for split in ("train", "test"):
+        data |= {f"{split}_queries": f"{split}.jsonl", f"{split}_qrels": f"{split}.txt"}
+        (tmp_path / f"{split}.jsonl").write_text(json.dumps({"id": "q", "text": "cup"}) + "\n")
+        (tmp_path / f"{split}.txt").write_text("q 0 p3 3\n")
+    rows = [{"id": f"p{n}", "title": "cup", "categories": ["A", "B", "C"]} for n in range(9)]
+    (tmp_path / "catalog.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    Bucket(f"{s3}/set").put(tmp_path, data.values())
+
+    def run(of, workdir):
+        fields = [f"--config.data.{name}={of}/{file}" for name, file in data.items()]
+        prepare.main(["catid2", CONFIG[0], f"--workdir={workdir}", *fields])
+        return {path.name: path.read_bytes() for path in (workdir / "data").iterdir()}
+
+    local = run(tmp_path, tmp_path / "local")
+    assert run(f"{s3}/set", tmp_path / "remote") == local
+    monkeypatch.setattr(Bucket, "get", lambda *_: pytest.fail("fetched twice"))
+    fetched_file.cache_clear()
+    run(f"{s3}/set", tmp_path / "remote")
+    assert "prepare: done before" in capsys.readouterr().out
+    Bucket(f"{s3}/set").remove(["test.txt"])
+    fetched_file.cache_clear()
+    words = [*(f"--config.data.{name}={s3}/set/{file}" for name, file in data.items())]
+    refused(
+        prepare.main,
+        [CONFIG[0], f"--workdir={tmp_path / 'x'}", *words],
+        capsys,
+        "/set/test.txt: found no such file",
+    )
 
 
 def test_what_is_served_is_that_of_the_bucket(s3, mirrors, monkeypatch):
