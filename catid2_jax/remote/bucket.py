@@ -6,7 +6,8 @@ import json
 import logging
 import os
 import pathlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from catid2_jax.constraints import BUCKET_URL, Place, check_value
@@ -14,6 +15,7 @@ from catid2_jax.errors import InputError
 from catid2_jax.files import DIGESTS, temporary_path
 
 _LAST = (DIGESTS, "bundle.json", "index.html")  # what shows the files beside it to be whole
+_AT_ONCE = 8  # objects that are sent or fetched
 
 
 def is_remote(path: str | os.PathLike[str]) -> bool:
@@ -74,10 +76,10 @@ class Bucket:
         targets = {path: folder / path for path in paths}
         parts = {path: temporary_path(target) for path, target in targets.items()}
         try:
-            if targets:
-                with self._said():
-                    names = [f"{self._root}/{path}" for path in targets]
-                    self._files.get(names, [os.fspath(part) for part in parts.values()])
+            for target in targets.values():
+                target.parent.mkdir(parents=True, exist_ok=True)
+            names = [f"{self._root}/{path}" for path in targets]
+            self._each(self._files.get_file, names, map(os.fspath, parts.values()))
             for path, target in targets.items():
                 os.replace(parts[path], target)
         finally:
@@ -87,9 +89,8 @@ class Bucket:
     def put(self, folder: pathlib.Path, paths: Iterable[str]) -> None:
         """Sends files of a folder; what says that others are whole goes last."""
         for group in _in_order(paths):
-            with self._said():
-                names = [f"{self._root}/{path}" for path in group]
-                self._files.put([os.fspath(folder / path) for path in group], names)
+            names = [f"{self._root}/{path}" for path in group]
+            self._each(self._files.put_file, [os.fspath(folder / path) for path in group], names)
 
     def remove(self, paths: Iterable[str]) -> None:
         """Removes objects; what says that others are whole goes first."""
@@ -97,6 +98,11 @@ class Bucket:
             for path in group:
                 with self._said():
                     self._files.rm_file(f"{self._root}/{path}")
+
+    def _each(self, call: Callable[..., object], *arguments: Iterable[str]) -> None:
+        """Calls for several objects at once, and waits for all of them, whatever becomes of one."""
+        with self._said(), ThreadPoolExecutor(_AT_ONCE) as pool:
+            list(pool.map(call, *arguments))
 
     def write(self, path: str, value: Any, new: bool = False) -> None:
         """Writes an object of JSON; with `new` only if there is none, or else InputError."""

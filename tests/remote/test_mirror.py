@@ -113,14 +113,13 @@ def fails(monkeypatch):
 
     wrong, sent = set(), []
 
-    def put(self, paths, names, real=s3fs.S3FileSystem.put):
-        for path, name in zip(paths, names, strict=True):
-            if pathlib.Path(path).name in wrong:
-                raise OSError(5, "the network is down")
-            real(self, [path], [name])
-            sent.append(name.partition("/")[2])
+    async def put(self, path, name, real=s3fs.S3FileSystem._put_file, **options):
+        if pathlib.Path(path).name in wrong:
+            raise OSError(5, "the network is down")
+        await real(self, path, name, **options)
+        sent.append(name.partition("/")[2])
 
-    monkeypatch.setattr(s3fs.S3FileSystem, "put", put)
+    monkeypatch.setattr(s3fs.S3FileSystem, "_put_file", put)
     return wrong, sent
 
 
@@ -154,11 +153,11 @@ def test_a_record_goes_away_before_its_files(s3, monkeypatch):
     leave_all(s3)
     there = []
 
-    def rm_file(self, name, real=s3fs.S3FileSystem.rm_file):
-        real(self, name)
+    async def rm_file(self, name, real=s3fs.S3FileSystem._rm_file, **options):
+        await real(self, name, **options)
         there.append(contents(s3).keys() - {".lock.1"})
 
-    monkeypatch.setattr(s3fs.S3FileSystem, "rm_file", rm_file)
+    monkeypatch.setattr(s3fs.S3FileSystem, "_rm_file", rm_file)
     with opened(s3, "workdir") as root:
         for path in ORDER:
             (root / path).unlink()
