@@ -132,7 +132,7 @@ def _file_system(kind: str) -> Any:
         ) from error
     for name in ("gcsfs", "s3fs"):  # what is wrong is said once, by InputError
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    return found(skip_instance_cache=True, use_listings_cache=False, **options)
+    return found(use_listings_cache=False, **options)
 
 
 def _in_order(paths: Iterable[str]) -> list[list[str]]:

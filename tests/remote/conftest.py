@@ -50,14 +50,25 @@ def s3(s3_server, mirrors, monkeypatch):
 
 
 @pytest.fixture
+def fresh_s3(s3):
+    """The same by a client of its own: the library keeps one for a process."""
+    import s3fs
+
+    s3fs.S3FileSystem.clear_instance_cache()
+    yield s3
+    s3fs.S3FileSystem.clear_instance_cache()
+
+
+@pytest.fixture
 def gs(mirrors, monkeypatch):
     """The URL of a bucket of an emulator of Google Cloud Storage."""
-    pytest.importorskip("gcsfs")
+    gcsfs = pytest.importorskip("gcsfs.core")
     server = pytest.importorskip("gcp_storage_emulator.server")
     emulator = server.create_server("127.0.0.1", 0, in_memory=True, default_bucket="shop")
     emulator.start()
     host, port = emulator._api._httpd.server_address
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://{host}:{port}")
+    gcsfs.GCSFileSystem.clear_instance_cache()
     yield "gs://shop"
     emulator.stop()
 

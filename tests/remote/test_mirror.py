@@ -107,7 +107,7 @@ ORDER = ["a", "z/1", "z/digests.json", "steps/embed.metrics.json", "steps/embed.
 
 
 @pytest.fixture
-def fails(monkeypatch):
+def fails(fresh_s3, monkeypatch):
     """Names of files that cannot be sent, and of those that could, in their order."""
     import s3fs
 
@@ -147,10 +147,9 @@ def test_what_says_that_others_are_whole_is_never_there_before_them(s3, fails, f
     assert sorted(sent) == sorted(ORDER)  # each once
 
 
-def test_a_record_goes_away_before_its_files(s3, monkeypatch):
+def test_a_record_goes_away_before_its_files(fresh_s3, s3, monkeypatch):
     import s3fs
 
-    leave_all(s3)
     there = []
 
     async def rm_file(self, name, real=s3fs.S3FileSystem._rm_file, **options):
@@ -158,6 +157,8 @@ def test_a_record_goes_away_before_its_files(s3, monkeypatch):
         there.append(contents(s3).keys() - {".lock.1"})
 
     monkeypatch.setattr(s3fs.S3FileSystem, "_rm_file", rm_file)
+    leave_all(s3)
+    there.clear()
     with opened(s3, "workdir") as root:
         for path in ORDER:
             (root / path).unlink()

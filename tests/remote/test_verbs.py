@@ -31,6 +31,7 @@ def alike(files):
     }
 
 
+@pytest.mark.slow
 def test_a_run_that_ends_twice_goes_on_from_the_bucket(s3, mirrors, tiny_workdir, monkeypatch):
     """By SIGTERM, and by SIGKILL as a checkpoint is there; each time the machine is another."""
     ends, restored = {"SIGTERM": 20}, []
@@ -177,13 +178,13 @@ def refused(main, words, capsys, found):
 PREPARE = ["--config=quickstart", f"--workdir={URL}"]
 
 
-def test_no_credentials(s3, monkeypatch, capsys):
+def test_no_credentials(fresh_s3, monkeypatch, capsys):
     for name in CREDENTIALS:
         monkeypatch.delenv(name)
     refused(prepare.main, PREPARE, capsys, "NoCredentialsError (Unable to locate credentials)")
 
 
-def test_no_answer(s3, monkeypatch, capsys):
+def test_no_answer(fresh_s3, monkeypatch, capsys):
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     refused(prepare.main, PREPARE, capsys, "EndpointConnectionError (Could not connect to the en")
 
