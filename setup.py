@@ -87,6 +87,7 @@ TEST = [
     *REPORT,
     *SERVE,
     "beartype>=0.19",
+    "gcp-storage-emulator>=2026.7",
     "gin-config>=0.5",
     "httpx>=0.28",
     "hypothesis>=6.100",
