@@ -71,6 +71,8 @@ INSPECT = ["ftfy>=6.3", "jinja2>=3.1", "py3langid>=0.4"]
 BERT = ["tokenizers>=0.22"]
 # The site of docs/; from 10 on, Material's successor Zensical is to take its place.
 DOCS = ["latex2mathml>=3.77", "mkdocs-material>=9.7,<10", "mkdocstrings[python]>=1"]
+# Buckets; each brings the fsspec of its own version.
+REMOTE = ["gcsfs>=2024.12", "s3fs>=2024.12"]
 REPORT = [
     *("ir-measures>=0.3.3", "jinja2>=3.1", "matplotlib>=3.9", "plotly>=5.24", "wordcloud>=1.9.4"),
 ]
@@ -81,14 +83,17 @@ TEST = [
     *DATA,
     *DOCS,
     *INSPECT,
+    *REMOTE,
     *REPORT,
     *SERVE,
     "beartype>=0.19",
+    "gcp-storage-emulator>=2026.7",
     "gin-config>=0.5",
     "httpx>=0.28",
     "hypothesis>=6.100",
     "ipykernel>=6.29",
     "kubernetes-validate>=1.31",
+    "moto[server]>=5.0.28",
     "mypy>=1.13",
     "nbclient>=0.10",
     "playwright>=1.45",
@@ -147,6 +152,7 @@ setuptools.setup(
         "embed": ["sentence-transformers>=5"],
         "inspect": INSPECT,
         "oracles": ORACLES,
+        "remote": REMOTE,
         "report": REPORT,
         "tfds": TFDS,
         "seqio": SEQIO,

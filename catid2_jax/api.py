@@ -42,6 +42,7 @@ from catid2_jax.lock import locked
 from catid2_jax.models.t5.config import T5Config
 from catid2_jax.models.t5.sharding import check_divisible
 from catid2_jax.plugins import is_dotted, resolve
+from catid2_jax.remote.mirror import fetched
 from catid2_jax.resolution import option_changes
 from catid2_jax.retrievers.generative import GenerativeRetriever, make_model
 from catid2_jax.retrievers.product_retriever import ProductRetriever
@@ -75,7 +76,7 @@ def load(workdir: str | os.PathLike[str], system: str = "", **retrieve: Any) -> 
     """The retriever of a finished work directory, or of a bundle that `export` wrote.
 
     Args:
-        workdir: the folder.
+        workdir: the folder, or gs://BUCKET/PATH or s3://BUCKET/PATH.
         system: which of its systems; empty for the first one with a trained network, in the order
             of `records.systems_in`, or else the first that has retrieved.
         **retrieve: `beams`, `max_beams`, `normalize_over`, `param_dtype`, `checkpoint` and
@@ -86,7 +87,7 @@ def load(workdir: str | os.PathLike[str], system: str = "", **retrieve: Any) -> 
         InputError: there is no such work directory or system, a step is missing, a file has changed
             since its step was done, or it is the work of another version.
     """
-    root = check_local(workdir, "workdir")
+    root = fetched(workdir, "workdir")
     if is_bundle(root):
         return load_bundle(root, system, retrieve)
     config, place, resolved = find_system(root, system, retrieve)

@@ -19,10 +19,10 @@ from catid2_jax import processes, signals
 from catid2_jax.config import Config, default_config, freeze
 from catid2_jax.config_file import flag_error, load_config, override
 from catid2_jax.config_help import field_help, paragraph
-from catid2_jax.constraints import check_local
+from catid2_jax.constraints import Place, check_local, check_value
 from catid2_jax.errors import InputError, system_error
-from catid2_jax.lock import locked
 from catid2_jax.progress import console as output
+from catid2_jax.remote.mirror import opened
 from catid2_jax.resources import config_path
 from catid2_jax.workdir import BUNDLE, Workdir
 
@@ -47,7 +47,8 @@ VERBS = (
 FLAGS: Mapping[str, str] = {
     "config": "a configuration: a file, or a name such as quickstart or paper/table2; what follows "
     "a colon, as in quickstart:tiger, is given to its get_config.",
-    "workdir": "where everything goes; runs/<configuration> without it.",
+    "workdir": "where everything goes: a folder, gs://BUCKET/PATH or s3://BUCKET/PATH; "
+    "runs/<configuration> without it.",
     "distributed": "this is one of several processes: on SLURM, on a TPU pod, or as "
     f"{', '.join(processes.VARIABLES)} say; see launch/.",
     "help": "prints this, with the values of the configuration that --config names.",
@@ -146,14 +147,15 @@ def main(
         if given.help:
             print(_help(about, config), flush=True)
             return
-        frozen, workdir = freeze(config), check_local(given.workdir or f"runs/{name}", "--workdir")
-        if (workdir / BUNDLE).is_file():
-            expected = "a work directory; `serve` and `load` take bundles"
-            raise InputError("--workdir", f"{workdir}, a bundle", expected)
+        frozen, workdir = freeze(config), given.workdir or f"runs/{name}"
+        check_value(workdir, Place, "--workdir")
         if given.distributed:
             _join(frozen)
-        with locked(workdir):
-            run(frozen, Workdir(workdir))
+        with opened(workdir, "--workdir") as root:
+            if (root / BUNDLE).is_file():
+                expected = "a work directory; `serve` and `load` take bundles"
+                raise InputError("--workdir", f"{workdir}, a bundle", expected)
+            run(frozen, Workdir(root))
         output.print(f"everything is in {workdir}")
 
 

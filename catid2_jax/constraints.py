@@ -77,12 +77,25 @@ FileName: TypeAlias = Annotated[
     ),
 ]
 
-LocalPath: TypeAlias = Annotated[
-    str,
+_LOCAL = Constraint(
     # A pathlib.Path has made "gs:/bucket" of "gs://bucket".
-    Constraint("a local path, not a URL", lambda path: not re.match(r"[A-Za-z][\w+.-]+:/", path)),
-]
+    "a local path, not a URL",
+    lambda path: not re.match(r"[A-Za-z][\w+.-]+:/", path),
+)
+LocalPath: TypeAlias = Annotated[str, _LOCAL]
 """A path of this machine's file system: what is read and written takes others for folders."""
+
+BUCKET_URL = re.compile(r"(gs|s3)://([^/]+)(?:/+(.*?))?/*")
+"""A folder in a bucket: the kind of the bucket, its name and the path in it, None for all of it."""
+
+Place: TypeAlias = Annotated[
+    str,
+    Constraint(
+        "a local path, gs://BUCKET/PATH or s3://BUCKET/PATH",
+        lambda path: bool(BUCKET_URL.fullmatch(path)) or _LOCAL.holds(path),
+    ),
+]
+"""A folder of this machine's file system or of a bucket, see `remote/`."""
 
 _TYPES: Mapping[Any, tuple[Any, str]] = {
     bool: (bool, "True or False"),

@@ -22,14 +22,15 @@ from catid2_jax.checkpoints.folder import Format, read_checkpoint, write_checkpo
 from catid2_jax.checkpoints.id_rows import find_vocabulary, with_id_tokens
 from catid2_jax.checkpoints.trained import read_codebooks
 from catid2_jax.cli import ArgumentParser, exit_codes
-from catid2_jax.constraints import LocalPath, NonNegativeInt, Seed, check_value
+from catid2_jax.constraints import LocalPath, NonNegativeInt, Place, Seed, check_value
 from catid2_jax.errors import InputError
 from catid2_jax.progress import console
+from catid2_jax.remote.mirror import fetched, written
 from catid2_jax.training.checkpoint import Which
 
 _TEXTS = ("vocabulary", "codebooks")
 _NUMBERS = dict.fromkeys(("levels", "codebook_size", "extra_ids"), NonNegativeInt) | {"seed": Seed}
-_HINTS = dict.fromkeys(("from", "to", *_TEXTS), LocalPath) | _NUMBERS
+_HINTS = dict.fromkeys(("from", "to"), Place) | dict.fromkeys(_TEXTS, LocalPath) | _NUMBERS
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -45,7 +46,7 @@ def _convert(flags: argparse.Namespace) -> None:
     if (flags.init == "codebooks") != bool(flags.codebooks):
         expected = "a path with --init=codebooks, and none otherwise"
         raise InputError("codebooks", repr(flags.codebooks), expected)
-    source = getattr(flags, "from")
+    source = fetched(getattr(flags, "from"), "from")
     checkpoint = read_checkpoint(source, flags.which)
     rows, over = checkpoint.rows, checkpoint.normalize_over
     vocabulary = find_vocabulary(
@@ -54,7 +55,8 @@ def _convert(flags: argparse.Namespace) -> None:
     if vocabulary:
         codebooks = read_codebooks(flags.codebooks, flags.which) if flags.codebooks else None
         checkpoint = with_id_tokens(checkpoint, vocabulary, source, codebooks, flags.seed)
-    write_checkpoint(flags.to, flags.format, checkpoint, vocabulary)
+    with written(flags.to, "to", new=True) as folder:
+        write_checkpoint(folder, flags.format, checkpoint, vocabulary)
     console.print(f"{flags.to}: step {checkpoint.step}, {rows:,} -> {checkpoint.rows:,} rows")
     if over != "full":
         console.print(f"trained over {over!r}: search with NORMALIZE_OVER = {over!r}, not 'full'")
@@ -67,10 +69,9 @@ def _parser(program: str) -> ArgumentParser:
     parser.add_argument("--format", required=True, choices=get_args(Format))
     parser.add_argument("--init", choices=("statistics", "codebooks"), default="statistics")
     parser.add_argument("--which", choices=get_args(Which), default="last")
-    for name in _TEXTS:
-        parser.add_argument(f"--{name}", default="")
-    for name in _NUMBERS:
-        parser.add_argument(f"--{name}", type=int, default=0)
+    for names, kind in ((_TEXTS, str), (_NUMBERS, int)):
+        for name in names:
+            parser.add_argument(f"--{name}", type=kind, default=kind())
     return parser
 
 

@@ -14,7 +14,7 @@ import os
 import pathlib
 import shutil
 import socket
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import IO, Any
 
 import numpy as np
@@ -30,6 +30,8 @@ DIGESTS = "digests.json"
 """Name of the sealed file in a checkpoint with the digests of the others."""
 
 _AT_CWD, _EXCHANGE = -100, 2  # of Linux's renameat2
+
+_watchers: list[Callable[[], None]] = []
 
 
 @contextlib.contextmanager
@@ -140,6 +142,21 @@ def write_json(path: str | os.PathLike[str], value: Any) -> None:
 def write_sealed(path: str | os.PathLike[str], values: Mapping[str, Any]) -> None:
     """Writes JSON with a digest of its values, by which `read_sealed` knows them again."""
     write_json(path, {**values, SEAL: values_digest(values)})
+    for call in _watchers:
+        call()
+
+
+@contextlib.contextmanager
+def watched(call: Callable[[], None]) -> Iterator[None]:
+    """Has `call` called, in this block, whenever a sealed file has been written.
+
+    These say what is done: the record of a step, and the digests of a checkpoint.
+    """
+    _watchers.append(call)
+    try:
+        yield
+    finally:
+        _watchers.remove(call)
 
 
 def read_sealed(path: str | os.PathLike[str]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Sequence
 
 from catid2_jax.cli import ArgumentParser, exit_codes
-from catid2_jax.constraints import check_fields, check_local
+from catid2_jax.constraints import Place, check_fields, check_value
 from catid2_jax.data.sources.dataset import (
     WritingConfig,
     check_sources,
@@ -24,6 +24,7 @@ from catid2_jax.data.sources.dataset import (
 from catid2_jax.data.sources.esci import dataset_figures, table_1
 from catid2_jax.data.sources.registry import SOURCES
 from catid2_jax.progress import console
+from catid2_jax.remote.mirror import written
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -33,18 +34,19 @@ def main(argv: Sequence[str] | None = None) -> None:
     with exit_codes(names):
         flags = vars(_parser(program).parse_args(words))
         names += flags
-        output, source = check_local(flags.pop("output"), "output"), flags.pop("source")
+        output, source = check_value(flags.pop("output"), Place, "output"), flags.pop("source")
         config_class, read = SOURCES[source]
         shared = [field.name for field in dataclasses.fields(WritingConfig)]
         writing = WritingConfig(**{name: flags.pop(name) for name in shared})
         config = config_class(**flags)
         check_fields(config)
-        for dataset in read(config):
-            check_sources(flags, output / dataset.name)
-            report(output / dataset.name, *write_dataset(dataset, output, writing))
-            if source == "esci":
-                figures = dataset_figures(output / dataset.name)
-                console.print(table_1(dataset.name, figures))
+        with written(output, "output") as folder:
+            for dataset in read(config):
+                check_sources(flags, folder / dataset.name)
+                report(folder / dataset.name, *write_dataset(dataset, folder, writing))
+                if source == "esci":
+                    figures = dataset_figures(folder / dataset.name)
+                    console.print(table_1(dataset.name, figures))
 
 
 def _parser(program: str) -> ArgumentParser:

@@ -42,7 +42,7 @@ def _inspect(config: Config, workdir: Workdir) -> None:
         raise InputError(
             "inspect", f"no package {error.name}", "it: pip install 'catid2_jax[inspect]'"
         ) from error
-    data = config.data
+    data = config.data.fetched()
     splits = {name: Split(*split) for name, split in _splits(data, config.seed)}
     if data.catalog:
         rejects = workdir.root / "inspect.rejected.jsonl"

@@ -74,6 +74,25 @@ def is_first() -> bool:
     return not jax.distributed.is_initialized() or jax.process_index() == 0
 
 
+def refuse_several(what: str, expected: str) -> None:
+    """Raises InputError if this is one of several processes.
+
+    Args:
+        what: what several cannot do.
+        expected: what to do about it.
+
+    Raises:
+        InputError: it is the first of several.
+        SystemExit: it is another one of several.
+    """
+
+    def refuse() -> None:
+        raise InputError("", f"several processes for {what}", expected)
+
+    if jax.distributed.is_initialized() and jax.process_count() > 1:
+        first_alone(refuse)
+
+
 def first_alone(work: Callable[[], None]) -> None:
     """Runs `work` in the first process while the others wait.
 

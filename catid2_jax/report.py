@@ -8,6 +8,7 @@ searched here: what is not in the work directory is not in the report.
 """
 
 import dataclasses
+import os
 import pathlib
 import sys
 from collections.abc import Sequence
@@ -15,9 +16,10 @@ from collections.abc import Sequence
 from catid2_jax.cli import ArgumentParser, exit_codes
 from catid2_jax.config_help import descriptions
 from catid2_jax.errors import InputError
-from catid2_jax.lock import locked
 from catid2_jax.progress import console
 from catid2_jax.records import systems_in
+from catid2_jax.remote.bucket import check_place, is_remote
+from catid2_jax.remote.mirror import fetched, opened
 from catid2_jax.reporting.config import ReportConfig
 
 
@@ -27,12 +29,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     names = [field.name for field in dataclasses.fields(ReportConfig)]
     with exit_codes(["workdir", "compare", *names]):
         flags = vars(_parser(program).parse_args(words))
-        workdir, compared = pathlib.Path(flags.pop("workdir")), flags.pop("compare")
-        others = [pathlib.Path(name) for name in compared.split(",") if name]
-        _report([workdir, *others], ReportConfig(**flags))
+        workdir, compared = flags.pop("workdir"), flags.pop("compare")
+        _report([workdir, *filter(None, compared.split(","))], ReportConfig(**flags))
 
 
-def _report(paths: Sequence[pathlib.Path], config: ReportConfig) -> None:
+def _report(paths: Sequence[str], config: ReportConfig) -> None:
     try:
         from catid2_jax.reporting.comparison import compare
         from catid2_jax.reporting.writing import PAGE, write_report
@@ -40,10 +41,12 @@ def _report(paths: Sequence[pathlib.Path], config: ReportConfig) -> None:
         raise InputError(
             "report", f"no package {error.name}", "it: pip install 'catid2_jax[report]'"
         ) from error
-    systems_in(paths[0])  # a lock would make the folder
-    with locked(paths[0]):
-        write_report(compare(paths, config), paths[0] / "report")
-    console.print(f"the report is {paths[0] / 'report' / PAGE}", soft_wrap=True)
+    if not is_remote(check_place(paths[0], "workdir")):
+        systems_in(paths[0])  # a lock would make the folder
+    with opened(paths[0], "workdir") as root:
+        others = [fetched(path, "compare") for path in paths[1:]]
+        write_report(compare([root, *others], config), root / "report")
+    console.print(f"the report is {os.path.join(paths[0], 'report', PAGE)}", soft_wrap=True)
 
 
 def _parser(program: str) -> ArgumentParser:

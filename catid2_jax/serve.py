@@ -17,8 +17,8 @@ from collections.abc import Sequence
 
 from catid2_jax.cli import exit_codes
 from catid2_jax.config_help import descriptions
-from catid2_jax.constraints import check_local
 from catid2_jax.errors import InputError
+from catid2_jax.remote.mirror import fetched
 from catid2_jax.serving.config import ServeConfig
 
 
@@ -27,8 +27,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     program, *words = sys.argv if argv is None else argv
     flags = vars(_parser(program).parse_args(words))
     with exit_codes([*flags]):
-        workdir = check_local(flags.pop("workdir"), "workdir")
-        _serve(workdir, ServeConfig(**flags))
+        workdir, config = flags.pop("workdir"), ServeConfig(**flags)
+        _serve(fetched(workdir, "workdir"), config)
 
 
 def _serve(workdir: pathlib.Path, config: ServeConfig) -> None:

@@ -21,6 +21,7 @@ from catid2_jax.records import left_files
 from catid2_jax.records import read_record as read_record
 from catid2_jax.records import record_path as record_path
 from catid2_jax.records import write_record as write_record
+from catid2_jax.remote.mirror import fetched_file
 from catid2_jax.resolution import ResolvedSystem
 
 BUNDLE = "bundle.json"
@@ -272,7 +273,8 @@ def _earlier(place: Place, step: str) -> Iterator[tuple[str, pathlib.Path]]:
 def relevant_values(config: Config, names: tuple[str, ...]) -> dict[str, Any]:
     """What a step depends on, as it comes back from JSON: declared values, and files they name."""
     values = json.loads(json.dumps(declared_values(config, names)))
-    digests = {path: _digest(path) for path in _texts(values) if pathlib.Path(path).is_file()}
+    files = {path: fetched_file(path) for path in _texts(values)}
+    digests = {path: _digest(file) for path, file in files.items() if pathlib.Path(file).is_file()}
     return values | {"contents of files": digests}
 
 

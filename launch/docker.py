@@ -16,7 +16,7 @@ from launching import Job, Plan, Settings, launch, required
 
 from catid2_jax.constraints import LocalPath, NonNegativeInt
 
-EXTRAS = {"cpu": "inspect", "cuda": "inspect,gpu", "tpu": "inspect,tpu"}
+EXTRAS = {"cpu": "inspect,remote", "cuda": "inspect,remote,gpu", "tpu": "inspect,remote,tpu"}
 FLAGS = {"cpu": [], "cuda": ["--gpus=all"], "tpu": ["--privileged", "--net=host"]}
 
 

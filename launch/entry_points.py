@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from catid2_jax.constraints import BUCKET_URL
 from catid2_jax.errors import InputError
 
 VERBS = (
@@ -32,18 +33,40 @@ def command(python: str, entry_point: str, arguments: Sequence[str]) -> list[str
     return [python, "-m", *words, *arguments]
 
 
-def distributed(entry_point: str, variables: Sequence[str] = ()) -> list[str]:
+def is_in_bucket(arguments: Sequence[str]) -> bool:
+    """Whether a command line's work directory is the URL of a bucket's folder."""
+    words = " ".join(arguments).replace("--workdir ", "--workdir=").split()
+    return any(
+        name == "--workdir" and BUCKET_URL.fullmatch(value)
+        for name, _, value in (word.partition("=") for word in words)
+    )
+
+
+def check_shared(arguments: Sequence[str]) -> None:
+    """Raises InputError if several processes would work in a bucket that is not mounted."""
+    if is_in_bucket(arguments):
+        raise InputError(
+            "--workdir", "the URL of a bucket, for several processes", "a folder that they share"
+        )
+
+
+def distributed(
+    entry_point: str, arguments: Sequence[str], variables: Sequence[str] = ()
+) -> list[str]:
     """The flags that say: one of several processes, which know of each other.
 
     Args:
         entry_point: what is run.
+        arguments: its command line.
         variables: the values of JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID, for
             T5X, which reads none of them; empty where JAX finds out by itself.
 
     Raises:
-        InputError: an entry point that is one process. T5X's infer and eval have no such flags, so
-            they are one process but on a TPU, where they need none.
+        InputError: an entry point that is one process, or a work directory that none shares. T5X's
+            infer and eval have no such flags, so they are one process but on a TPU, where they need
+            none.
     """
+    check_shared(arguments)
     if entry_point not in VERBS and entry_point != "t5x.train":
         raise InputError(
             "", f"several processes for {entry_point}", "one: it cannot share its work"

@@ -186,11 +186,14 @@ def _container(settings: GkeSettings, job: Job, nodes: int, keys: list[str]) -> 
     environment: list[dict[str, Any]] = []
     if settings.topology:
         if nodes > 1 and job.entry_point in entry_points.ALONE:
-            entry_points.distributed(job.entry_point)
-        command += entry_points.on_tpu(job.entry_point) if nodes > 1 else []
+            entry_points.distributed(job.entry_point, job.arguments)
+        if nodes > 1:
+            entry_points.check_shared(job.arguments)
+            command += entry_points.on_tpu(job.entry_point)
     elif nodes > 1:
         names = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
-        command += entry_points.distributed(job.entry_point, [f"$({name})" for name in names])
+        variables = [f"$({name})" for name in names]
+        command += entry_points.distributed(job.entry_point, job.arguments, variables)
         index = "metadata.annotations['batch.kubernetes.io/job-completion-index']"
         environment = [
             {"name": names[0], "value": f"{job.name}-workers-0-0.{job.name}:{PORT}"},
@@ -227,7 +230,7 @@ def _xpk(settings: GkeSettings, job: Job) -> Plan:
     if is_tpu:
         command += entry_points.on_tpu(job.entry_point)
     elif settings.nodes > 1:
-        command += entry_points.distributed(job.entry_point)
+        command += entry_points.distributed(job.entry_point, job.arguments)
     return Plan(
         [
             [

@@ -60,7 +60,8 @@ def plan(settings: LocalSettings, job: Job) -> Plan:
         line = command
         if settings.processes > 1:
             environment |= together
-            line = command + entry_points.distributed(job.entry_point, [*together.values()])
+            values = [*together.values()]
+            line = command + entry_points.distributed(job.entry_point, job.arguments, values)
         lines.append(["env", *(f"{name}={value}" for name, value in environment.items()), *line])
     return Plan(lines)
 

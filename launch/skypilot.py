@@ -53,7 +53,8 @@ def plan(settings: SkySettings, job: Job) -> Plan:
         return Plan([["sky", "jobs", "logs", "--name", job.name]])
     if job.entry_point == "delete":
         return Plan([["sky", "jobs", "cancel", "--yes", "--name", job.name]])
-    required(settings, "bucket")
+    if not entry_points.is_in_bucket(job.arguments):
+        required(settings, "bucket")
     start = ["sky", "jobs", "launch", "--yes", "--detach-run", "--name", job.name, "{task.yaml}"]
     return Plan([start], {"task.yaml": to_yaml(task(settings, job))})
 
@@ -62,6 +63,8 @@ def task(settings: SkySettings, job: Job) -> dict[str, Any]:
     """The task: what it needs, what is installed, what is run."""
     tpu = settings.accelerators.startswith("tpu-")
     extra = "tpu" if tpu else "gpu" if settings.accelerators else ""
+    extras = ",".join(filter(None, ("inspect", "remote", extra)))
+    mounted = {"source": f"{settings.store}://{settings.bucket}", "mode": "MOUNT"}
     return {
         "name": job.name,
         "workdir": ".",
@@ -74,12 +77,8 @@ def task(settings: SkySettings, job: Job) -> dict[str, Any]:
             # Preemptions are recovered from anyway; these are aborts and signals.
             "job_recovery": {"recover_on_exit_codes": [134, 137, 143]},
         },
-        "file_mounts": {
-            "/bucket": {"source": f"{settings.store}://{settings.bucket}", "mode": "MOUNT"}
-        },
-        "setup": "set -e\n"
-        "python3 -m venv .venv\n"
-        f".venv/bin/pip install --quiet -e '.[{','.join(filter(None, ('inspect', extra)))}]'\n",
+        **({"file_mounts": {"/bucket": mounted}} if settings.bucket else {}),
+        "setup": f"set -e\npython3 -m venv .venv\n.venv/bin/pip install --quiet -e '.[{extras}]'\n",
         "run": _run(settings, job, tpu),
     }
 
@@ -93,7 +92,8 @@ def _run(settings: SkySettings, job: Job, tpu: bool) -> str:
             lines = 'test "$SKYPILOT_NODE_RANK" = 0 || exit 0\n'
     elif settings.nodes > 1:
         names = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
-        flags = entry_points.distributed(job.entry_point, [f'"${name}"' for name in names])
+        variables = [f'"${name}"' for name in names]
+        flags = entry_points.distributed(job.entry_point, job.arguments, variables)
         words, lines = " ".join([words, *flags]), VARIABLES
     return f"set -e\n{lines}exec {words}\n"
 

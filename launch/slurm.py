@@ -72,7 +72,7 @@ def plan(settings: SlurmSettings, job: Job) -> Plan:
     tasks = max(settings.gpus_per_node, 1)
     command = entry_points.command(settings.python, job.entry_point, job.arguments)
     if settings.nodes * tasks > 1:
-        command += entry_points.distributed(job.entry_point)
+        command += entry_points.distributed(job.entry_point, job.arguments)
     options = [
         f"--job-name={job.name}",
         f"--output=slurm-{job.name}.log",

@@ -34,7 +34,7 @@ set -euo pipefail
 rm -rf code && mkdir code && tar -xzf code.tar.gz -C code
 cd code
 python3 -m venv .venv
-.venv/bin/pip install --quiet -e '.[inspect,tpu]'
+.venv/bin/pip install --quiet -e '.[inspect,remote,tpu]'
 """
 
 MOUNT = """\

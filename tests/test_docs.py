@@ -1,5 +1,6 @@
 """What README.md and docs/ say: commands parse, code runs, links lead somewhere, lines wrap."""
 
+import contextlib
 import dataclasses
 import functools
 import importlib
@@ -27,6 +28,7 @@ from catid2_jax.encoders.registry import ENCODERS, make_encoder
 from catid2_jax.models.rqvae import RQVAEConfig
 from catid2_jax.models.t5.config import T5Config
 from catid2_jax.plugins import is_dotted, options_of
+from catid2_jax.remote.bucket import is_remote
 from catid2_jax.reporting.config import ReportConfig
 from catid2_jax.resolution import resolve_system, resolve_systems
 from catid2_jax.retrievers.bm25 import BM25Retriever
@@ -122,6 +124,12 @@ def folder(tmp_path, monkeypatch):
 @pytest.fixture
 def check(folder, monkeypatch):
     """Runs a command as far as its work; what is wrong ends it with SystemExit or an assertion."""
+    opened = cli.opened
+
+    def open_local(path, where):
+        return contextlib.nullcontext(folder) if is_remote(path) else opened(path, where)
+
+    monkeypatch.setattr(cli, "opened", open_local)
 
     def run(verb, arguments):
         if verb.startswith("launch/"):

@@ -18,6 +18,7 @@ LAYERS = (
     ("memory", "processes", "plugins", "resources"),
     ("files", "progress", "types"),
     ("lock", "ops", "records"),
+    ("remote",),
     ("losses", "models", "data"),
     ("docids", "decoding"),
     ("evaluation",),

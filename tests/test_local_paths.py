@@ -5,7 +5,7 @@ import pathlib
 import pytest
 
 import catid2_jax
-from catid2_jax import cli, convert_checkpoint, import_data, pipeline, reproduce, serve
+from catid2_jax import cli, convert_checkpoint, import_data, pipeline, report, reproduce, serve
 from catid2_jax.config import Config, default_config, field_paths, freeze
 from catid2_jax.constraints import LocalPath, check_local, field_hints
 from catid2_jax.data.sources.registry import SOURCES
@@ -13,12 +13,10 @@ from catid2_jax.errors import InputError
 
 URL = "gs://bucket/run"
 EXPECTED = f"found {URL!r}, expected a local path, not a URL"
+OTHER = "az://bucket/run"
+OTHER_EXPECTED = f"found {OTHER!r}, expected a local path, gs://BUCKET/PATH or s3://BUCKET/PATH"
 
 FIELDS = {
-    "data": (
-        "catalog",
-        *(f"{split}_{kind}" for split in ("train", "dev", "test") for kind in ("queries", "qrels")),
-    ),
     "embedding": (
         "path",
         "vocabulary",
@@ -89,14 +87,11 @@ CONVERSION = ["--from=a", "--to=b", "--format=t5x"]
 @pytest.mark.parametrize(
     ("main", "words", "flag"),
     [
-        (pipeline.main, ["--config=quickstart"], "workdir"),
         (pipeline.main, [], "config"),
-        *((convert_checkpoint.main, CONVERSION, flag) for flag in ("from", "to", "vocabulary")),
+        (convert_checkpoint.main, CONVERSION, "vocabulary"),
         (convert_checkpoint.main, [*CONVERSION, "--init=codebooks"], "codebooks"),
-        *((import_data.main, SOURCE, flag) for flag in ("output", "path", "judgements")),
+        *((import_data.main, SOURCE, flag) for flag in ("path", "judgements")),
         (reproduce.main, ["table2"], "data"),
-        (reproduce.main, ["table2"], "output"),
-        (serve.main, [], "workdir"),
         (serve.main, ["--workdir=x"], "versions"),
         (serve.main, ["--workdir=x"], "state"),
     ],
@@ -111,24 +106,46 @@ def test_a_flag(main, words, flag, capsys, tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+PLACES = [
+    (pipeline.main, ["--config=quickstart"], "workdir"),
+    *((convert_checkpoint.main, CONVERSION, flag) for flag in ("from", "to")),
+    (import_data.main, SOURCE, "output"),
+    (reproduce.main, ["table2"], "output"),
+    (report.main, [], "workdir"),
+    (serve.main, [], "workdir"),
+]
+
+
+@pytest.mark.parametrize(("main", "words", "flag"), PLACES)
+@pytest.mark.parametrize("url", [OTHER, "gs:/bucket/run", "s3://", "s3:///run"])
+def test_a_flag_that_takes_buckets(main, words, flag, url, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as error:
+        main(["catid2", *words, f"--{flag}={url}"])
+    assert error.value.code == 2
+    expected = OTHER_EXPECTED.replace(OTHER, url)
+    assert capsys.readouterr().err == f"error: --{flag}: {expected}\n"
+    assert not list(tmp_path.iterdir())
+
+
 def test_the_url_is_refused_before_other_processes_are_waited_for(capsys, monkeypatch):
     monkeypatch.setattr(cli, "_join", lambda _: pytest.fail("joined"))
     with pytest.raises(SystemExit):
-        pipeline.main(["catid2", "--config=quickstart", "--distributed", f"--workdir={URL}"])
-    assert EXPECTED in capsys.readouterr().err
+        pipeline.main(["catid2", "--config=quickstart", "--distributed", f"--workdir={OTHER}"])
+    assert OTHER_EXPECTED in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
-    ("function", "name"),
+    ("function", "url", "message"),
     [
-        (catid2_jax.load, "workdir"),
-        (catid2_jax.read_catalog, "path"),
+        (catid2_jax.load, OTHER, f"workdir: {OTHER_EXPECTED}"),
+        (catid2_jax.read_catalog, URL, f"path: {EXPECTED}"),
     ],
 )
-def test_from_python(function, name):
+def test_from_python(function, url, message):
     with pytest.raises(InputError) as error:
-        function(URL)
-    assert str(error.value) == f"{name}: {EXPECTED}"
+        function(url)
+    assert str(error.value) == message
 
 
 @pytest.mark.parametrize("path", ["a/b", "/a", "C:/a", "a:b", "runs/gs:/x", "", "./gs://x"])

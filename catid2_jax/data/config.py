@@ -3,12 +3,15 @@
 import dataclasses
 from typing import Literal
 
-from catid2_jax.constraints import LocalPath
+from catid2_jax.constraints import Place
 from catid2_jax.data.preprocessing import PreprocessingConfig
 from catid2_jax.data.synthetic import SyntheticConfig
 from catid2_jax.errors import InputError
+from catid2_jax.remote.mirror import fetched_file
 
 SPLITS = ("train", "dev", "test")
+FILES = ("catalog", *(f"{split}_{kind}" for split in SPLITS for kind in ("queries", "qrels")))
+"""The fields of `DataConfig` that are files."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,7 +20,8 @@ class DataConfig:
 
     Attributes:
         catalog: the products, as JSON Lines (may be gzipped) or Parquet; empty for the built-in
-            synthetic catalogue, and then all other paths must be empty too.
+            synthetic catalogue, and then all other paths must be empty too. All may be in a bucket,
+            gs://BUCKET/PATH or s3://BUCKET/PATH.
         train_queries: the training queries, JSON Lines with `id` and `text`.
         train_qrels: judgements of the training queries, in TREC's form.
         dev_queries: the queries that training is watched by; may be empty.
@@ -30,13 +34,13 @@ class DataConfig:
         synthetic: size of the built-in catalogue, see `SyntheticConfig`.
     """
 
-    catalog: LocalPath = ""
-    train_queries: LocalPath = ""
-    train_qrels: LocalPath = ""
-    dev_queries: LocalPath = ""
-    dev_qrels: LocalPath = ""
-    test_queries: LocalPath = ""
-    test_qrels: LocalPath = ""
+    catalog: Place = ""
+    train_queries: Place = ""
+    train_qrels: Place = ""
+    dev_queries: Place = ""
+    dev_qrels: Place = ""
+    test_queries: Place = ""
+    test_qrels: Place = ""
     on_error: Literal["raise", "skip"] = "raise"
     preprocessing: PreprocessingConfig = PreprocessingConfig()
     synthetic: SyntheticConfig = SyntheticConfig()
@@ -52,3 +56,12 @@ class DataConfig:
         if bool(self.dev_queries) != bool(self.dev_qrels):
             empty = "dev_qrels" if self.dev_queries else "dev_queries"
             raise InputError(empty, "''", "both of dev_queries and dev_qrels, or neither")
+
+    def fetched(self) -> "DataConfig":
+        """The same with files of this machine: a copy of what is in a bucket.
+
+        Raises:
+            InputError: there is no such object, or the bucket cannot be read.
+        """
+        files = {name: fetched_file(getattr(self, name)) for name in FILES}
+        return dataclasses.replace(self, **files)  # type: ignore[arg-type]

@@ -8,7 +8,7 @@ import pathlib
 from collections.abc import Mapping, Sequence
 
 from catid2_jax.config import Config
-from catid2_jax.constraints import check_local
+from catid2_jax.constraints import Place, check_local, check_value
 from catid2_jax.errors import InputError
 from catid2_jax.files import atomic_write
 from catid2_jax.lock import locked
@@ -59,7 +59,7 @@ def read_flags(words: Sequence[str]) -> tuple[Flags, list[str]]:
         given.vectors,
         _count(given.seeds),
     )
-    check_local(given.output, "--output")
+    check_value(given.output, Place, "--output")
     for folder in flags.data:
         check_local(folder, "--data")
     if given.vectors and not flags.data:

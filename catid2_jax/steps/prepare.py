@@ -7,7 +7,7 @@ from typing import Any
 
 from catid2_jax.config import Config
 from catid2_jax.data.catalog import stream_products
-from catid2_jax.data.config import SPLITS, DataConfig
+from catid2_jax.data.config import FILES, SPLITS, DataConfig
 from catid2_jax.data.corpus import write_columns
 from catid2_jax.data.preprocessing import (
     PreprocessingCounts,
@@ -65,6 +65,7 @@ def run(config: Config, place: Place) -> Mapping[str, Any]:
     if not data.catalog:
         paths = write_synthetic(data.synthetic, place.workdir.root / "synthetic", config.seed)
         data = dataclasses.replace(data, **paths)  # type: ignore[arg-type]
+    data = data.fetched()
     _check_sources(data, place)
     counts = PreprocessingCounts()
     kept = _prepare_products(data, place, counts)
@@ -85,7 +86,7 @@ def run(config: Config, place: Place) -> Mapping[str, Any]:
 def _check_sources(data: DataConfig, place: Place) -> None:
     """Raises InputError for a source that the step would write over."""
     folder = place.workdir.data.resolve()
-    for name in ("catalog", *(f"{s}_{kind}" for s in SPLITS for kind in ("queries", "qrels"))):
+    for name in FILES:
         path = getattr(data, name)
         if path and pathlib.Path(path).resolve().parent == folder:
             raise InputError(

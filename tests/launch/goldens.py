@@ -73,7 +73,11 @@ CASES = {
         (
             *("skypilot.py", "--bucket=my-bucket", "--infra=aws", "--store=s3", "--spot=false"),
             *("prepare", "--config=quickstart", "--workdir=/bucket/x"),
-        )
+        ),
+        (
+            *("skypilot.py", "--accelerators=H100:1"),
+            *("train", "--config=seq2seq", "--workdir=gs://my-bucket/runs/large"),
+        ),
     ],
     "docker": [
         ("docker.py", FILE, "--runs=/srv/runs", *TRAIN),

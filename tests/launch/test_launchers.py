@@ -154,6 +154,16 @@ CLOUD = ("--project=my-project", "--zone=us-east5-b")
             "found several processes for import_data, expected one",
         ),
         ("skypilot.py", ("train",), "--bucket: found none, expected it as a flag or in"),
+        *(
+            (script, (*words, "train", "--workdir=s3://b/run"), "--workdir: found the URL of a b")
+            for script, *words in (
+                ("local.py", "--processes=2"),
+                ("slurm.py", "--nodes=2"),
+                ("gke.py", *CLOUD, "--cluster=c", "--image=i", "--topology=4x4"),
+                ("gke.py", *CLOUD, "--cluster=c", "--image=i", "--topology=", "--nodes=2"),
+                ("skypilot.py", "--accelerators=H100:8", "--nodes=2"),
+            )
+        ),
         ("docker.py", ("--accelerator=gpu", "train"), "--accelerator: found 'gpu', expected one"),
         ("docker.py", ("--build=maybe", "train"), "command line: found argument --build: found"),
         ("docker.py", ("--runs=gs://b", "--image=i", "train"), "--runs: found 'gs://b', expected"),

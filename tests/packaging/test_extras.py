@@ -29,6 +29,7 @@ WORKS = {  # what an extra is for, as a program that ends with an error unless i
     "docs": "import latex2mathml.converter, material, mkdocs, mkdocstrings_handlers.python",
     "embed": "import sentence_transformers",
     "inspect": "import ftfy, jinja2, py3langid",
+    "remote": "import gcsfs, s3fs",
     "report": "from catid2_jax.reporting import writing",
     "serve": "from catid2_jax.serving import server",
     "oracles": "import torch; from transformers import AutoTokenizer, T5ForConditionalGeneration",
@@ -39,7 +40,7 @@ WORKS = {  # what an extra is for, as a program that ends with an error unless i
 }
 COMBINATIONS = [
     *([extra] if extra else [] for extra in WORKS),
-    ["bert", "data", "embed", "inspect", "oracles", "report", "seqio", "t5x", "tfds"],
+    ["bert", "data", "embed", "inspect", "oracles", "remote", "report", "seqio", "t5x", "tfds"],
     sorted(filter(None, WORKS)),
 ]
 

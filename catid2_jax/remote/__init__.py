@@ -1,0 +1,1 @@
+"""Work directories in buckets of S3 and Google Cloud Storage."""
