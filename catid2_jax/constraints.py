@@ -84,6 +84,10 @@ LocalPath: TypeAlias = Annotated[
 ]
 """A path of this machine's file system: what is read and written takes others for folders."""
 
+UNRECORDED: Mapping[str, bool] = {"recorded": False}
+"""Metadata of a field that changes no result: a work directory's records leave it out, so that each
+run may have another value."""
+
 _TYPES: Mapping[Any, tuple[Any, str]] = {
     bool: (bool, "True or False"),
     int: (numbers.Integral, "an integer"),
