@@ -91,6 +91,7 @@ TEST = [
     "kubernetes-validate>=1.31",
     "mypy>=1.13",
     "nbclient>=0.10",
+    "packaging>=24",
     "playwright>=1.45",
     "pot>=0.9.5",
     "pytest>=8",

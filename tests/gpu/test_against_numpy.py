@@ -75,7 +75,8 @@ def equation_8(params, x, categories):
     return loss
 
 
-def test_a_step_of_stage_1(full, dtype):
+def test_a_step_of_stage_1(case):
+    full, dtype = case
     documents, width, codes, latent = (256, 768, 256, 64) if full else (12, 8, 6, 4)
     shape = plain_rqvae(
         levels=LEVELS,
@@ -101,7 +102,8 @@ def test_a_step_of_stage_1(full, dtype):
     assert found[1][0] < found[0][0]
 
 
-def test_a_step_of_stage_2(full, dtype):
+def test_a_step_of_stage_2(case):
+    full, dtype = case
     heads, width, rows = (8, 64, 1024) if full else (2, 8, 40)
     shape = T5Config(
         emb_dim=heads * width,
@@ -123,9 +125,8 @@ def test_a_step_of_stage_2(full, dtype):
     optimizer = optax.sgd(0.05)
     source = jax.ShapeDtypeStruct((length,), jnp.int32)
     params = jax.jit(decoder.initialize, static_argnums=1)(jax.random.key(0), source)
-    step = jax.jit(
-        make_seq2seq_step(decoder, optimizer, Seq2SeqObjective(normalize_over="full"), seed=0)
-    )
+    objective = Seq2SeqObjective(normalize_over="full")
+    step = jax.jit(make_seq2seq_step(decoder, optimizer, objective, seed=0))
     found = losses_of_two_steps(step, params, optimizer, data.batch(pairs))
     buckets = shape.relative_attention_num_buckets, shape.relative_attention_max_distance
     for loss, before in found:
@@ -171,22 +172,29 @@ class LinearScores:
         return np.array(found)
 
 
-def test_the_search_finds_what_a_brute_force_over_all_documents_finds(full, dtype):
-    queries, documents, codes, width = (8, 20_000, 256, 128) if full else (3, 300, 8, 16)
+def test_the_search_finds_what_a_brute_force_over_all_documents_finds(case):
+    full, dtype = case
+    queries, prefixes, children, codes, width = (
+        (8, 700, 30, 256, 128) if full else (3, 40, 6, 8, 16)
+    )
     generator = np.random.default_rng(0)
-    ids = np.unique(generator.integers(codes, size=(documents, 4)), axis=0).astype(np.int32)
+    pairs = np.unique(generator.integers(codes, size=(prefixes, 2)), axis=0)
+    ids = np.array(
+        [(*pair, c) for pair in pairs for c in generator.choice(codes, children, replace=False)],
+        np.int32,
+    )
     spread = 2 / np.sqrt(width)
     scores = LinearScores(
         *(
             generator.normal(scale=scale, size=size).astype(np.float32)
             for size, scale in (
                 ((queries, width), 1),
-                ((4, codes, width), 1),
-                ((4, width, codes), spread),
+                ((3, codes, width), 1),
+                ((3, width, codes), spread),
             )
         )
     )
-    beams, k = (512, 10) if full else (64, 5)
+    beams, k = (512, 10) if full else (24, 5)
     states = jnp.asarray(scores.queries)[:, None]
     search = jax.jit(functools.partial(beam_search, scores.step(dtype)), static_argnums=(2, 3, 4))
     found = search(states, build_trie(ids, codes), queries, beams, k)
