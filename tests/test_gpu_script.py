@@ -78,7 +78,12 @@ def test_a_part_that_failed_is_done_again_and_no_other(run, tmp_path):
     today = datetime.date.today().isoformat()
     assert text.startswith(f"# Benchmarks\n\n## On NVIDIA H200, {today}\n\njax 1, Python 2; ")
     assert re.findall(r"^### (\w+)$", text, re.MULTILINE) == list(PARTS)
-    for shown in ("6 passed", "| queries |", "| stage 2 |", "seconds benchmarks/rqvae_epochs.py --dtype float"):
+    for shown in (
+        "6 passed",
+        "| queries |",
+        "| stage 2 |",
+        "seconds benchmarks/rqvae_epochs.py --dtype float",
+    ):
         assert text.count(shown) == 1
     # The next round begins anew, and is appended.
     assert run().returncode == 0
