@@ -95,6 +95,7 @@ versions=$("$PYTHON" -c 'import jax, platform; print(f"jax {jax.__version__}, Py
   printf '\n## On %s, %s\n\n' "${card#*|}" "$(date +%F)"
   echo "$versions; \`benchmarks/gpu.sh\`${TINY:+ in tiny sizes}."
   for part in "${parts[@]}"; do
+    [[ $part != workdir ]] || continue # it measures nothing
     printf '\n### %s\n\n    python %s\n\n' "$part" "${commands[$part]}"
     cat "$OUT/$part.txt"
   done

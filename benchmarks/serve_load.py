@@ -28,10 +28,12 @@ import numpy as np
 import catid2_jax
 from catid2_jax.data.queries import read_queries
 from catid2_jax.docids.table import format_docid
+from catid2_jax.progress import console
 from catid2_jax.serving.client import Client
 from catid2_jax.serving.config import ServeConfig
 
 _spawn = multiprocessing.get_context("spawn")
+console.quiet = True  # in every process: nothing but the table
 
 
 def main() -> None:
