@@ -128,8 +128,10 @@ def test_a_trace_ends_with_the_training(tmp_path):
 
 
 def test_steps_that_are_not_run_are_said_to_have_no_trace(tmp_path, capsys):
-    run(tmp_path, dataclasses.replace(CONFIG, profile_steps=(12, 99)))
+    run(tmp_path, dataclasses.replace(CONFIG, epochs=1, profile_steps=(12, 99)))
     assert "test: no step of (12, 99) was run, none is traced" in capsys.readouterr().out
+    run(tmp_path, dataclasses.replace(CONFIG, epochs=2, profile_steps=(0, 3)))  # done before
+    assert "test: no step of (0, 3) was run, none is traced" in capsys.readouterr().out
     assert not pathlib.Path(tmp_path, "plugins").exists()
 
 
