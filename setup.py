@@ -96,6 +96,7 @@ TEST = [
     "moto[server]>=5.0.28",
     "mypy>=1.13",
     "nbclient>=0.10",
+    "packaging>=24",
     "playwright>=1.45",
     "pot>=0.9.5",
     "pytest>=8",

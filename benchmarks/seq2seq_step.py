@@ -38,6 +38,7 @@ from catid2_jax.models.t5.config import T5Config
 from catid2_jax.seq2seq.config import Seq2SeqObjective
 from catid2_jax.seq2seq.decoder import T5Decoder, TrainedNormalizeOver
 from catid2_jax.seq2seq.step import Seq2SeqData, count_packed_tokens, make_seq2seq_step
+from catid2_jax.training.flops import PEAK_FLOPS
 from catid2_jax.training.loop import TrainState
 from catid2_jax.training.optimizer import TrainingConfig, make_optimizer
 from catid2_jax.training.sampler import EpochSampler
@@ -46,8 +47,6 @@ ROWS, FIRST_ID_TOKEN, SOURCE, TARGET = 33152, 32128, 32, 5
 CODES = (ROWS - FIRST_ID_TOKEN) // TARGET  # of a level; each of the target's tokens is of its own
 LEVEL = "ours, over the level"
 STEPS = 4  # of a turn; training dispatches 16 at once
-PEAK = {"H100": 989e12, "H200": 989e12}
-"""Dense bfloat16 operations per second, of NVIDIA's data sheets."""
 
 SIZES = {
     "tiny": T5Config(32, 2, 16, 64, 1, 1),
@@ -200,7 +199,7 @@ def main() -> None:
         packed_tokens[name] = data.packed_tokens or arguments.batch * SOURCE
     seconds = {k: v / STEPS for k, v in medians(runs, arguments.rounds).items()}
     kind = jax.devices()[0].device_kind
-    peak = arguments.peak or next((v for name, v in PEAK.items() if name in kind), 0)
+    peak = arguments.peak or PEAK_FLOPS.get(kind, 0)
     print(f"T5 1.1 {arguments.size}, batch {arguments.batch}, {arguments.dtype}, {kind}")
     print(f"jax {jax.__version__}, torch {torch.__version__}, transformers", end=" ")
     print(transformers.__version__)

@@ -30,11 +30,13 @@ import numpy as np
 import catid2_jax
 from catid2_jax.data.queries import read_queries
 from catid2_jax.docids.table import format_docid
+from catid2_jax.progress import console
 from catid2_jax.serving.client import Client
 from catid2_jax.serving.config import ServeConfig
 
 _KEPT = 16  # queries; all are asked for in turn, so that none of many is found again
 spawn = multiprocessing.get_context("spawn")
+console.quiet = True  # in every process: nothing but the table
 
 
 def main() -> None:

@@ -303,11 +303,22 @@ def view(config: Config, names: tuple[str, ...], owner: str) -> Config:
 
 
 def declared_values(config: Config, names: tuple[str, ...]) -> dict[str, Any]:
-    """The values of the seed and of the declared parts, as plain values by their path."""
+    """The values of the seed and of the declared parts, as plain values by their path.
+
+    Fields that change no result (`constraints.UNRECORDED`) are left out.
+    """
     values: dict[str, Any] = {}
     for name in ("seed", *names):
         value: Any = config
         for part in name.split("."):
             value = value.get(part, {}) if isinstance(value, Mapping) else getattr(value, part)
-        values[name] = as_nested_dict(value) if dataclasses.is_dataclass(value) else value
+        values[name] = _recorded(value)
     return values
+
+
+def _recorded(value: Any) -> Any:
+    """A section's recorded fields as a dictionary, its sub-sections too; or a plain value."""
+    if not dataclasses.is_dataclass(value):
+        return value
+    fields = (f for f in dataclasses.fields(value) if f.metadata.get("recorded", True))
+    return {field.name: _recorded(getattr(value, field.name)) for field in fields}

@@ -97,6 +97,10 @@ Place: TypeAlias = Annotated[
 ]
 """A folder of this machine's file system or of a bucket, see `remote/`."""
 
+UNRECORDED: Mapping[str, bool] = {"recorded": False}
+"""Metadata of a field that changes no result: a work directory's records leave it out, so that each
+run may have another value."""
+
 _TYPES: Mapping[Any, tuple[Any, str]] = {
     bool: (bool, "True or False"),
     int: (numbers.Integral, "an integer"),

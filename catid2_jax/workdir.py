@@ -115,8 +115,8 @@ class Place:
 def has_begun(folder: pathlib.Path, step: str) -> bool:
     """Whether a step that was interrupted has left something that it would go on with.
 
-    Learning curves and unfinished files are not; where nothing else is there, the step may be tried
-    again with another configuration.
+    Learning curves, profiles and unfinished files are not; where nothing else is there, the step
+    may be tried again with another configuration.
 
     Args:
         folder: the system's folder.
@@ -127,7 +127,7 @@ def has_begun(folder: pathlib.Path, step: str) -> bool:
     if step == "docids":
         roots = [path for path in folder.glob("*") if path.name not in later]
     files = (path for root in roots for path in (root, *root.rglob("*")) if path.is_file())
-    unfinished = re.compile(r"/(\.|events\.|not_finite\.json|call\.json|[^/]*tmp)")
+    unfinished = re.compile(r"/(\.|events\.|plugins/|not_finite\.json|call\.json|[^/]*tmp)")
     return any(not unfinished.search(f"/{path.relative_to(folder)}") for path in files)
 
 

@@ -413,6 +413,7 @@ def test_damaged_files_of_a_work_directory_are_named(data, capsys, name):
     [
         ((), False),
         (("rqvae/events.out.tfevents.1", "rqvae/not_finite.json", "rqvae/.best.json.tmp"), False),
+        (("rqvae/plugins/profile/steps_1_2/host.xplane.pb",), False),
         (("rqvae/last/8.orbax-checkpoint-tmp-1/a", "vocabulary.model", "seq2seq/last/8/a"), False),
         (("rqvae/last/8/default/a",), True),
         (("own/state.npz",), True),

@@ -426,6 +426,16 @@ def test_declared_values_are_plain_and_by_their_path():
     assert (values["options.clusters"], values["options.bm25"]) == ({"level": 3}, {})
 
 
+def test_what_changes_no_result_is_not_recorded():
+    names = ("rqvae_training", "seq2seq")
+    plain = declared_values(Config(), names)
+    traced = dataclasses.replace(Config().rqvae_training, profile_steps=(3, 5))
+    assert declared_values(dataclasses.replace(Config(), rqvae_training=traced), names) == plain
+    fields = {field.name for field in dataclasses.fields(traced)}
+    assert fields - set(plain["rqvae_training"]) == {"profile_steps"}
+    assert plain["seq2seq"] == as_nested_dict(Config().seq2seq)
+
+
 FIELDS = list(described_fields())
 
 

@@ -10,15 +10,23 @@ import sys
 
 import pytest
 
+from catid2_jax.config import freeze
+from catid2_jax.config_file import load_config, override
+from catid2_jax.models.t5.shapes import SHAPES
+from catid2_jax.resources import config_path
+
 ROOT = pathlib.Path(__file__).parent.parent
 SCRIPT = ROOT / "benchmarks" / "gpu.sh"
-PARTS = ("tests", "stage_1_bfloat16", "stage_1_float32", "stage_2", "search")
+PARTS = (
+    *("tests", "stage_1_bfloat16", "stage_1_float32", "stage_2", "search"),
+    *("workdir", "serving"),
+)
 
 STAND_IN = """#!/usr/bin/env bash
 case "$*" in
   *device_kind*) echo "$CARD" ;;
   *jax.__version__*) echo "jax 1, Python 2" ;;
-  *pytest*) exit 5 ;;
+  *'-m pytest'*) echo "6 passed" ;;
   *--size*) [[ -e $TOGETHER/fixed ]] || { echo oh >&2; exit 4; }; echo "| stage 2 |" ;;
   *--shape*) [[ ! -e $TOGETHER/slow ]] || sleep 10; echo "| queries |" ;;
   *) echo "seconds $*" ;;
@@ -69,8 +77,14 @@ def test_a_part_that_failed_is_done_again_and_no_other(run, tmp_path):
     text = (tmp_path / "results.md").read_text()
     today = datetime.date.today().isoformat()
     assert text.startswith(f"# Benchmarks\n\n## On NVIDIA H200, {today}\n\njax 1, Python 2; ")
-    assert re.findall(r"^### (\w+)$", text, re.MULTILINE) == list(PARTS)
-    for shown in ("| queries |", "| stage 2 |", "seconds benchmarks/rqvae_epochs.py --dtype float"):
+    measured = [part for part in PARTS if part != "workdir"]
+    assert re.findall(r"^### (\w+)$", text, re.MULTILINE) == measured
+    for shown in (
+        "6 passed",
+        "| queries |",
+        "| stage 2 |",
+        "seconds benchmarks/rqvae_epochs.py --dtype float",
+    ):
         assert text.count(shown) == 1
     # The next round begins anew, and is appended.
     assert run().returncode == 0
@@ -95,11 +109,34 @@ def test_without_a_gpu(run, tmp_path):
 
 
 def test_its_commands_have_flags_of_their_scripts():
-    for line in re.findall(r'"(benchmarks/\w+\.py[^"]*)"', SCRIPT.read_text()):
+    lines = SCRIPT.read_text().replace("$serve", "benchmarks/serve_load.py")
+    for line in re.findall(r'"(benchmarks/\w+\.py[^"]*)"', lines):
         script, *words = line.split()
         text = (ROOT / script).read_text()
         for flag in (word for word in words if word.startswith("--")):
-            assert f'"{flag}"' in text
+            assert f'"{flag.replace("--no-", "--")}"' in text
+
+
+def test_its_work_directory_is_of_a_configuration_that_there_is():
+    """Of T5 base's shape; what stands in variables is the shell's."""
+    text = SCRIPT.read_text()
+    config = load_config(config_path("quickstart"), "")
+    words = re.findall(r"--config\.[\w.]+=\w+", text)
+    assert override(config, ["gpu.sh", *words]) == []
+    frozen = freeze(config)
+    base = {**vars(SHAPES["t5_1_1_base"].config), "dtype": "bfloat16"}
+    for name in ("emb_dim", "num_heads", "head_dim", "mlp_dim", "dtype"):
+        assert getattr(frozen.t5, name) == base[name]
+    assert frozen.t5.num_encoder_layers == base["num_encoder_layers"]
+    assert frozen.t5.num_decoder_layers == base["num_decoder_layers"]
+    assert frozen.stage == "seq2seq"
+    assert (frozen.rqvae_training.steps, frozen.seq2seq_training.steps) == (200, 20)
+
+
+def test_serving_is_flashrec_s_protocol():
+    """50 and 512 beams, and 1 to 64 requests at a time."""
+    (line,) = re.findall(r'\[serving\]="\$serve (.*512.*)"', SCRIPT.read_text())
+    assert line.startswith("--beams 50 512 --clients 1 8 32 64 ")
 
 
 def test_shellcheck():
@@ -132,3 +169,4 @@ def test_tiny_sizes_on_a_cpu(tmp_path):
     assert "in tiny sizes" in text
     assert text.count(" Tflop/s, ") == 2
     assert "| queries per second |" in text
+    assert re.search(r"\| 20 \| ours \| 4 \| .* \| 0 of [1-9]\d* \|", text)

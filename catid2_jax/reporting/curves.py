@@ -10,6 +10,7 @@ _STAGES = {"rqvae": "IDs", "genret": "IDs", "seq2seq": "network", "towers": "tow
 """Folder of a training -> what it trains."""
 
 _FIRST = ("loss", "first_token", "id", "recall@10", "perplexity/level_1", "category_ami/level_1")
+_OF_THE_MACHINE = ("compute/", "memory/", "time/")  # say nothing of what is learnt
 _POINTS = 300  # of a curve that are drawn
 _CHARTS = 12  # per stage; more hide what matters
 
@@ -37,7 +38,8 @@ def _charts(comparison: Comparison, folder: str, what: str) -> Iterator[Lines]:
             if run.place.model == run.place.folder:
                 for name, points in read_metrics(run.place.folder / folder).items():
                     curves.setdefault(name, {})[comparison.label(run)] = thinned(points)
-    for name in sorted(curves, key=_importance):
+    learnt = (name for name in curves if not name.startswith(_OF_THE_MACHINE))
+    for name in sorted(learnt, key=_importance):
         file = f"curve-{folder}-{name}".replace("/", "-").replace("@", "-at-")
         yield Lines(file, f"{what}: {name.replace('_', ' ')}", "step", name, curves[name])
 

@@ -17,10 +17,19 @@ from catid2_jax.progress import Progress, console
 from catid2_jax.signals import DeferredSignals, Interruption
 from catid2_jax.training.checkpoint import Checkpoints
 from catid2_jax.training.finite import DocumentIds, FiniteCheck, example_numbers
+from catid2_jax.training.flops import compute_figures, count_flops
 from catid2_jax.training.metric_writer import MetricWriter
 from catid2_jax.training.optimizer import TrainingConfig
+from catid2_jax.training.profiling import StepProfile
 from catid2_jax.training.sampler import EpochSampler
-from catid2_jax.training.sharding import REPLICATED, data_mesh, fits_on_device, place
+from catid2_jax.training.sharding import (
+    REPLICATED,
+    data_mesh,
+    fits_on_device,
+    memory_figures,
+    place,
+)
+from catid2_jax.training.step_time import StepClock
 from catid2_jax.training.stopping import StopVote
 
 Metrics: TypeAlias = dict[str, jax.Array]
@@ -60,11 +69,6 @@ StepFunction: TypeAlias = Callable[[TrainState, Any], tuple[TrainState, Metrics]
 
 Evaluator: TypeAlias = Callable[[TrainState], dict[str, float]]
 """state -> figures; only reads the state, and depends on nothing else."""
-
-Dispatch: TypeAlias = Callable[
-    [TrainState, int, int, jax.Array | None], tuple[TrainState, Metrics, jax.Array | None]
-]
-"""(state, first step, number of steps, votes) -> (state, metrics [steps], outcome of `StopVote`)"""
 
 StateHook: TypeAlias = Callable[[TrainState], TrainState]
 """state -> the state with which training goes on; depends on nothing but the state."""
@@ -123,6 +127,7 @@ def train(
             DeferredSignals() as signals,
             Progress(description, steps, done) as progress,
             MetricWriter(checkpoints.directory, done + 1) as writer,
+            StepProfile(checkpoints.directory, config.profile_steps, description) as profile,
         ):
             training = _Training(
                 state,
@@ -132,7 +137,8 @@ def train(
                 FiniteCheck(description, sampler, config, checkpoints, document_ids),
                 progress,
                 writer,
-                _dispatcher(step_function, data, sampler, config, mesh, shardings),
+                profile,
+                _Dispatcher(step_function, data, sampler, config, mesh, shardings),
                 evaluator,
                 after_evaluation,
                 evaluated,
@@ -153,7 +159,8 @@ class _Training:
         check: refuses what is not finite.
         progress: the display.
         writer: the curves.
-        run_steps: runs some steps.
+        profile: traces some steps.
+        dispatcher: runs some steps.
         evaluator: measures a state.
         after_evaluation: changes it then.
         evaluated: whether the evaluation that is due after the steps that are done is done, too.
@@ -167,7 +174,8 @@ class _Training:
     check: FiniteCheck
     progress: Progress
     writer: MetricWriter
-    run_steps: Dispatch
+    profile: StepProfile
+    dispatcher: "_Dispatcher"
     evaluator: Evaluator | None
     after_evaluation: StateHook | None
     evaluated: bool
@@ -175,6 +183,7 @@ class _Training:
 
     def __post_init__(self) -> None:
         self.done = self.saved = int(self.state.step)
+        self.clock = StepClock()
 
     def run(self, signals: DeferredSignals, stop: StopVote) -> None:
         """Goes on to the end, or until a signal comes; what is done is saved then."""
@@ -213,26 +222,43 @@ class _Training:
         """Runs some steps, and reads the metrics of those before them."""
         until = _until(self.config, self.done)
         count = min(self.config.steps_per_dispatch, self.steps - self.done, until)
-        votes = stop.votes()
-        self.state, metrics, outcome = self.run_steps(self.state, self.done, count, votes)
+        is_new = self.dispatcher.will_compile(count)
+        if self.profile.before(self.done, count) or is_new:
+            self.clock.void()
+        self.clock.skip()
+        batches = self.dispatcher.batches(self.done, count)
+        self.clock.lap("input")
+        with jax.profiler.StepTraceAnnotation("train", step_num=self.done):
+            self.state, metrics, outcome = self.dispatcher.run(self.state, batches, stop.votes())
         stop.take(outcome)
         self._read(metrics)
         self.done += count
+        if self.profile.after(self.done, self.state):
+            self.clock.void()
         self.progress.advance(count)
+        self.clock.lap("host")
         due = self.done == self.steps or count == until
         self.evaluated = not (self.evaluator and due)
 
     def _read(self, metrics: Metrics) -> None:
         """Waits for the metrics that are pending, and has others pend."""
+        self.clock.lap("host")
         values = {name: np.asarray(value) for name, value in self.pending.items()}
+        self.clock.lap("device")
         self.pending = metrics
         if not values:
             return
-        first = self.done - len(next(iter(values.values())))
-        self.check.metrics(first, values)
+        count = len(next(iter(values.values())))
+        self.check.metrics(self.done - count, values)
         means = {name: float(value.mean()) for name, value in values.items()}
         self.progress.advance(0, {name: means[name] for name in means if "/" not in name})
-        self.writer.write(self.done, means)
+        self.writer.write(self.done, means | self._speed(count))
+
+    def _speed(self, count: int) -> dict[str, float]:
+        """Where the time of `count` steps went, and what of the devices they took."""
+        times, dispatcher = self.clock.take(count), self.dispatcher
+        compute = compute_figures(dispatcher.flops, sum(times.values()), dispatcher.mesh)
+        return times | compute | memory_figures()
 
     def _take(self, figures: dict[str, float]) -> None:
         """Keeps what an evaluation has found."""
@@ -285,36 +311,64 @@ def _until(config: TrainingConfig, done: int) -> int:
     return config.evaluate_every - done % config.evaluate_every
 
 
-def _dispatcher(
-    step_function: StepFunction,
-    data: Dataset,
-    sampler: EpochSampler,
-    config: TrainingConfig,
-    mesh: Mesh,
-    shardings: Any,
-) -> Dispatch:
-    """Compiles the steps of a dispatch."""
-    resident = config.data_on == "device" or (config.data_on == "auto" and fits_on_device(data))
-    rows = PartitionSpec(None, DATA_AXIS)
+class _Dispatcher:
+    """Makes the batches of a dispatch, and runs its steps.
 
-    def many_steps(
-        state: TrainState, data: Dataset | None, batches: Any, votes: jax.Array | None
+    Attributes:
+        mesh: the devices.
+        flops: floating-point operations of a step, once one was run.
+    """
+
+    def __init__(
+        self,
+        step_function: StepFunction,
+        data: Dataset,
+        sampler: EpochSampler,
+        config: TrainingConfig,
+        mesh: Mesh,
+        shardings: Any,
+    ) -> None:
+        """Places the data, if they are to stay on the devices."""
+        self.mesh, self.flops = mesh, 0
+        resident = config.data_on == "device" or (config.data_on == "auto" and fits_on_device(data))
+        self._on_devices = place(data, mesh) if resident else None
+        self._data, self._sampler = data, sampler
+        self._counts: set[int] = set()
+
+        def many_steps(
+            state: TrainState, data: Dataset | None, batches: Any, votes: jax.Array | None
+        ) -> tuple[TrainState, Metrics, jax.Array | None]:
+            def one(state: TrainState, batch: Any) -> tuple[TrainState, Metrics]:
+                state, metrics = step_function(state, batch if data is None else data.batch(batch))
+                return state.replace(step=state.step + 1), metrics
+
+            state, metrics = jax.lax.scan(one, state, batches)
+            return state, metrics, None if votes is None else votes.any()
+
+        self._run = jax.jit(many_steps, donate_argnums=0, out_shardings=(shardings, None, None))
+
+    def batches(self, first: int, count: int) -> Any:
+        """Returns the batches of `count` steps from step `first` on, or their examples' indices."""
+        indices = self._sampler(first, count)
+        batches = self._data.batch(indices) if self._on_devices is None else indices
+        return place(batches, self.mesh, PartitionSpec(None, DATA_AXIS))
+
+    def will_compile(self, count: int) -> bool:
+        """Returns whether dispatches of `count` steps are not compiled yet; they will be then."""
+        is_new = count not in self._counts
+        self._counts.add(count)
+        return is_new
+
+    def run(
+        self, state: TrainState, batches: Any, votes: jax.Array | None
     ) -> tuple[TrainState, Metrics, jax.Array | None]:
-        def one(state: TrainState, batch: Any) -> tuple[TrainState, Metrics]:
-            state, metrics = step_function(state, batch if data is None else data.batch(batch))
-            return state.replace(step=state.step + 1), metrics
+        """Returns the state after the steps, their metrics [steps] and the outcome of `StopVote`.
 
-        state, metrics = jax.lax.scan(one, state, batches)
-        return state, metrics, None if votes is None else votes.any()
-
-    run = jax.jit(many_steps, donate_argnums=0, out_shardings=(shardings, None, None))
-    on_devices = place(data, mesh) if resident else None
-
-    def dispatch(
-        state: TrainState, first: int, count: int, votes: jax.Array | None
-    ) -> tuple[TrainState, Metrics, jax.Array | None]:
-        indices = sampler(first, count)
-        batches = indices if resident else data.batch(indices)
-        return run(state, on_devices, place(batches, mesh, rows), votes)
-
-    return dispatch
+        They are computed while the caller goes on.
+        """
+        arguments = state, self._on_devices, batches, votes
+        if not self.flops:
+            # The call below takes what is traced here.
+            program = self._run.trace(*arguments).jaxpr.jaxpr
+            self.flops = count_flops(program) // len(jax.tree.leaves(batches)[0])
+        return self._run(*arguments)

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from catid2_jax.constraints import (
+    UNRECORDED,
     NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
@@ -47,6 +48,9 @@ class TrainingConfig:
             0 trains to the last step.
         data_on: "device" keeps the data on every device, "host" streams each batch, "auto" chooses
             by whether they fit.
+        profile_steps: (100, 110) traces the steps after the 100th up to the 110th, rounded to whole
+            dispatches, for TensorBoard's profiler; () traces none. Any run of a work directory may
+            have its own.
     """
 
     batch_size: NonNegativeInt = 4096
@@ -66,6 +70,7 @@ class TrainingConfig:
     best_margin: NonNegativeFloat = 0.0
     patience: NonNegativeInt = 0
     data_on: Literal["auto", "device", "host"] = "auto"
+    profile_steps: tuple[NonNegativeInt, ...] = dataclasses.field(default=(), metadata=UNRECORDED)
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -83,6 +88,9 @@ class TrainingConfig:
                 f"{self.patience} with best_metric {self.best_metric!r}",
                 "0, or more with a metric",
             )
+        ends = self.profile_steps
+        if ends and (len(ends) != 2 or ends[0] >= ends[1]):
+            raise InputError("profile_steps", ends, "two rising numbers of steps, or ()")
 
     def batch_of(self, examples: int) -> int:
         """Returns the examples per step, where there are `examples` in all."""

@@ -53,3 +53,18 @@ def fits_on_device(tree: Any) -> bool:
     memory = jax.local_devices()[0].memory_stats() or {}
     limit = memory.get("bytes_limit")
     return limit is None or 2 * needed < limit - memory.get("bytes_in_use", 0)
+
+
+def memory_figures() -> dict[str, float]:
+    """Tells the memory of the fullest device of this process, where the devices tell it.
+
+    Returns:
+        `memory/in_use_gib` and `memory/peak_gib`, in GiB: now, and the most since the start.
+    """
+    found = [device.memory_stats() or {} for device in jax.local_devices()]
+    names = {"memory/in_use_gib": "bytes_in_use", "memory/peak_gib": "peak_bytes_in_use"}
+    return {
+        name: max(memory[key] for memory in found) / 2**30
+        for name, key in names.items()
+        if all(key in memory for memory in found)
+    }

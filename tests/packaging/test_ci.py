@@ -37,7 +37,8 @@ def test_the_steps_install_and_run_nox(jobs):
     lines = [step.get("run", "") for job in jobs.values() for step in job["steps"]]
     assert "nox -s lint" in lines
     assert "nox -s \"tests-${{ matrix.python }}(jax='${{ matrix.jax }}')\"" in lines
-    for session in ("lint", "tests"):
+    assert "nox -s audit licenses" in lines
+    for session in ("lint", "tests", "audit", "licenses", "lock"):
         assert f"def {session}(session" in NOX
     for check in ("ruff", "mypy", "pytest"):
         assert f'"{check}"' in NOX

@@ -28,6 +28,22 @@ def test_a_wheel_has_every_file_of_the_package(checkout, wheel):
         assert archive.read(license_file) == (checkout / "LICENSE").read_bytes()
 
 
+def test_a_source_distribution_builds_the_same_wheel(checkout, wheel, tmp_path):
+    build = "import sys; from setuptools import build_meta; build_meta.build_sdist(sys.argv[1])"
+    python = (sys.executable, "-c", build, tmp_path)
+    subprocess.run(python, cwd=checkout, check=True, capture_output=True)
+    (source,) = tmp_path.iterdir()
+    assert source.name.endswith(".tar.gz")
+    made = (sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", tmp_path / "w", source)
+    subprocess.run(made, check=True)
+    (again,) = (tmp_path / "w").iterdir()
+    with zipfile.ZipFile(wheel) as one, zipfile.ZipFile(again) as other:
+        assert again.name == wheel.name
+        assert {i.filename: i.CRC for i in other.infolist()} == {
+            i.filename: i.CRC for i in one.infolist()
+        }
+
+
 def test_a_wheel_finds_its_folders(wheel, tmp_path):
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(tmp_path)
