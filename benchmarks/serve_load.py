@@ -3,7 +3,7 @@
     python benchmarks/serve_load.py --workdir runs/quickstart            # CPUs, with the peer
     python benchmarks/serve_load.py --workdir runs/quickstart --no-peer --beam_rows 65536  # a GPU
 
-For each number of beams: queries per second of the search alone in full batches; then, for each
+For each number of beams: queries per second of the search alone in its fastest batches; then, for each
 number of clients that ask one query at a time and wait for the answer, requests per second, their
 times, and results that are invalid: not k products, one twice, or an ID that is not the product's.
 Each of these queries is searched for; last, the most clients ask for a few that are kept, which is
@@ -112,12 +112,13 @@ def in_process(function: Any, *arguments: Any) -> Any:
 def bare_rate(
     workdir: pathlib.Path, config: ServeConfig, texts: list[str], seconds: float
 ) -> float:
-    """Queries per second of the compiled search in full batches, tokens made before."""
+    """Queries per second of the compiled search in its fastest batches, tokens made before."""
     from catid2_jax.serving.base import load_base
     from catid2_jax.serving.version import Version
 
     version = Version("bare", load_base(workdir, config).retriever, config)
-    search, batch = version.search, version.search.shapes(config.beams)[-1]
+    search = version.search
+    batch = search.queries_at_once(search.shapes(config.beams)[-1], config.beams)
     sources = version.model.source.of_queries(texts)
     masks = [version.everything] * batch
     search.run(sources[:batch], masks[: len(sources[:batch])], config.beams)
