@@ -3,14 +3,14 @@
     python benchmarks/serve_load.py --workdir runs/quickstart            # CPUs, with the peer
     python benchmarks/serve_load.py --workdir runs/quickstart --no-peer --beam_rows 65536  # a GPU
 
-For each number of beams: queries per second of the search alone in its fastest batches; then, for each
-number of clients that ask one query at a time and wait for the answer, requests per second, their
-times, and results that are invalid: not k products, one twice, or an ID that is not the product's.
-Each of these queries is searched for; last, the most clients ask for a few that are kept, which is
-what HTTP and the clients, on the same cores, leave room for where nothing is searched. The peer is
-`transformers`' beam search with a trie of Python dictionaries behind the same server and queue,
-with the same parameters; the overlap is the share of our k products that it finds too. Prints
-Markdown.
+For each number of beams: queries per second of the search alone in its fastest batches; then, for
+each number of clients that ask one query at a time and wait for the answer, requests per second,
+their times, and results that are invalid: not k products, one twice, or an ID that is not the
+product's. Each of these queries is searched for; last, the most clients ask for a few that are
+kept, which is what HTTP and the clients, on the same cores, leave room for where nothing is
+searched. The peer is `transformers`' beam search with a trie of Python dictionaries behind the same
+server and queue, with the same parameters; the overlap is the share of our k products that it finds
+too. Prints Markdown.
 """
 
 import argparse
@@ -117,11 +117,11 @@ def bare_rate(
     from catid2_jax.serving.version import Version
 
     version = Version("bare", load_base(workdir, config).retriever, config)
+    version.prepare()
     search = version.search
     batch = search.queries_at_once(search.shapes(config.beams)[-1], config.beams)
     sources = version.model.source.of_queries(texts)
     masks = [version.everything] * batch
-    search.run(sources[:batch], masks[: len(sources[:batch])], config.beams)
     start, count = time.perf_counter(), 0
     while time.perf_counter() - start < seconds:
         rows = np.arange(count, count + batch) % len(sources)
