@@ -1,6 +1,6 @@
 """What the programs on devices need as a catalogue grows, as XLA says, without running them.
 
-    python benchmarks/scaling.py collectives
+    python benchmarks/scaling.py collectives --devices 1 2 4 8
     python benchmarks/scaling.py shapes --documents 10000000 100000000 1000000000
 
 `collectives` compiles a training step of both stages for 1, 2, 4 and 8 simulated devices, each with
@@ -44,7 +44,6 @@ from catid2_jax.training.loop import TrainState
 from catid2_jax.training.optimizer import TrainingConfig, make_optimizer
 
 LEVELS, K, WIDTH, SOURCE, BEAMS = 4, 256, 768, 32, 100
-DEVICES = (1, 2, 4, 8)
 KINDS = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
 _COLLECTIVE = re.compile(rf"= (.*?) ({'|'.join(KINDS)})(?:-start)?\(")
 _ARRAY = re.compile(r"\b(pred|[suf]\d+|bf16)\[([\d,]*)\]")
@@ -148,7 +147,7 @@ def compiled_step(step: Any, state: Any, batch: Any, devices: int) -> Any:
         return run.lower(placed(state, PartitionSpec()), placed(batch, PartitionSpec(DATA_AXIS)))
 
 
-def collectives(tiny: bool) -> None:
+def collectives(counts: Sequence[int], tiny: bool) -> None:
     """The table of the collectives of both steps, by the number of devices."""
     kinds = " | ".join(f"{kind}: number | bytes" for kind in KINDS)
     print(f"| step | rows of a device | devices | parameters, bytes | {kinds} |")
@@ -158,7 +157,7 @@ def collectives(tiny: bool) -> None:
         ("seq2seq", seq2seq_step(tiny), seq2seq_rows, 4 if tiny else 8),
     ):
         size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state.params))
-        for devices in DEVICES:
+        for devices in counts:
             lowered = compiled_step(step, state, rows_of(devices * rows), devices)
             found = collectives_in(lowered.compile().as_text())
             cells = [f"{n} | {b:,}" for n, b in (found.get(kind, (0, 0)) for kind in KINDS)]
@@ -273,9 +272,9 @@ def trie_of(documents: int, codes: int) -> Trie:
     edges = [round(-n * np.expm1(-documents / n)) for n in nodes[:-1]] + [documents]
     capacity = [_capacity(count) for count in edges]
     return Trie(
-        codes=tuple(array(count, of=np.min_scalar_type(codes - 1)) for count in capacity),
-        offsets=tuple(array(count + 1, of=jnp.int32) for count in (1, *capacity[:-1])),
-        documents=array(capacity[-1], of=jnp.int32),
+        codes=tuple(array(count, of=np.min_scalar_type(codes - 1)) for count in capacity),  # type: ignore[misc]
+        offsets=tuple(array(count + 1, of=jnp.int32) for count in (1, *capacity[:-1])),  # type: ignore[misc]
+        documents=array(capacity[-1], of=jnp.int32),  # type: ignore[arg-type]
         codebook_size=codes,
         max_children=(codes,) * LEVELS,
     )
@@ -312,12 +311,13 @@ def main() -> None:
     """Measures and prints."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("part", choices=("collectives", "shapes"))
+    parser.add_argument("--devices", type=int, nargs="+", default=[1, 2, 4, 8])
     parser.add_argument("--documents", type=int, nargs="+", default=[10**7, 10**8, 10**9])
     parser.add_argument("--tiny", action="store_true")
     arguments = parser.parse_args()
     if arguments.part == "collectives":
-        jax.config.update("jax_num_cpu_devices", max(DEVICES))
-        collectives(arguments.tiny)
+        jax.config.update("jax_num_cpu_devices", max(arguments.devices))
+        collectives(arguments.devices, arguments.tiny)
     else:
         shapes(arguments.documents, arguments.tiny)
 
