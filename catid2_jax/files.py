@@ -14,7 +14,7 @@ import os
 import pathlib
 import shutil
 import socket
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import IO, Any
 
 import numpy as np
@@ -197,6 +197,23 @@ def write_npy(path: str | os.PathLike[str], array: np.ndarray) -> None:
     """Writes `array` in NumPy's .npy format, atomically and without pickle."""
     with atomic_write(path, "wb") as file:
         np.save(file, array, allow_pickle=False)
+
+
+def write_npy_blocks(
+    path: str | os.PathLike[str], blocks: Iterable[np.ndarray], shape: tuple[int, int]
+) -> None:
+    """Writes an array block by block, of which one at a time is in memory.
+
+    Args:
+        path: the file, atomically written; its bytes are those of `write_npy`.
+        blocks: float32 [rows, D], one after another.
+        shape: (rows of all blocks, D).
+    """
+    header = {"descr": "<f4", "fortran_order": False, "shape": shape}
+    with atomic_write(path, "wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        for block in blocks:
+            file.write(block.astype("<f4").tobytes())
 
 
 def read_npy(path: str | os.PathLike[str], memory_mapped: bool = False) -> np.ndarray:

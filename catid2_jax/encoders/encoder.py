@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 from catid2_jax.errors import InputError
-from catid2_jax.files import atomic_write
+from catid2_jax.files import atomic_write, write_npy_blocks
 from catid2_jax.processes import is_first, wait_for_all
 from catid2_jax.progress import Progress, console
 
@@ -268,9 +268,5 @@ def _read(path: pathlib.Path, name: str) -> np.ndarray:
 def _join(shards: Sequence[pathlib.Path], output: str | os.PathLike[str], documents: int) -> None:
     """One .npy of all shards' vectors, of which one at a time is in memory."""
     width = _read(shards[0], "vectors").shape[1]
-    with atomic_write(output, "wb") as file:
-        np.lib.format.write_array_header_1_0(
-            file, {"descr": "<f4", "fortran_order": False, "shape": (documents, width)}
-        )
-        for shard in shards:
-            file.write(_read(shard, "vectors").astype("<f4").tobytes())
+    blocks = (_read(shard, "vectors") for shard in shards)
+    write_npy_blocks(output, blocks, (documents, width))

@@ -18,7 +18,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from catid2_jax.ops.mesh import data_devices, map_row_blocks, replicate
+from catid2_jax.ops.mesh import (
+    data_devices,
+    map_row_blocks,
+    on_every_device,
+    replicate,
+    replicate_together,
+)
 
 # Rows of a block on CPUs and on accelerators, which are fastest with few, large kernels. For
 # instances, a block of anchors meets all candidates, in products that should be large. For classes,
@@ -135,8 +141,9 @@ def class_info_nce(
     wide = block * math.gcd((count + padding) // block, max(wide // block, 1))
     classes = jnp.pad(classes, (0, padding), constant_values=-1)
     groups = jnp.zeros_like(classes) if groups is None else jnp.pad(groups, (0, padding))
-    order, layout = _layout(classes, groups, key)
-    ordered = jnp.pad(vectors, ((0, padding), (0, 0)))[order]
+    # Dividing the sort would take many messages between the devices.
+    order, layout = on_every_device(_layout, classes, groups, key)
+    ordered = replicate(jnp.pad(replicate(vectors), ((0, padding), (0, 0)))[order])
     losses, anchors = _sorted_class_info_nce(ordered, layout, temperature, block, wide)
     losses = jnp.zeros_like(losses).at[order].set(losses, unique_indices=True)
     anchors = jnp.zeros_like(anchors).at[order].set(anchors, unique_indices=True)
@@ -283,8 +290,9 @@ def _class_forward(
         return loss * share, is_anchor, negative_mass, slope, share
 
     rows = (vectors, layout)
-    losses, is_anchor, *statistics = map_row_blocks(block, rows, (vectors, layout, ()), block_size)
-    return (losses, is_anchor), (vectors, layout, *statistics)
+    found = map_row_blocks(block, rows, (vectors, layout, ()), block_size)
+    losses, is_anchor, *statistics = replicate_together(found)
+    return (losses, is_anchor > 0), (vectors, layout, *statistics)
 
 
 def _class_backward(

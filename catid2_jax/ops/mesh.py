@@ -1,6 +1,6 @@
 """The mesh of devices: one named axis over the rows of a batch, one over the parameters."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -26,6 +26,22 @@ def replicate(array: jax.Array) -> jax.Array:
     if data_devices() == 1:
         return array
     return jax.lax.with_sharding_constraint(array, PartitionSpec())
+
+
+def replicate_together(arrays: Sequence[jax.Array]) -> Sequence[jax.Array]:
+    """Asks for whole arrays on every device, by one message; they are [B] and become floats."""
+    if data_devices() == 1:
+        return arrays
+    together = replicate(jnp.stack(arrays, axis=1))
+    return [replicate(array) for array in jnp.unstack(together, axis=1)]
+
+
+def on_every_device(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Computes the same on every device of the mesh, which has its arguments whole."""
+    if data_devices() == 1:
+        return function(*arguments)
+    whole = PartitionSpec()
+    return jax.shard_map(function, in_specs=whole, out_specs=whole, check_vma=False)(*arguments)
 
 
 def map_blocks(function: Callable[[Any, Any], Any], blocks: Any, whole: Any) -> Any:

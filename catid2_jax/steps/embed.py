@@ -1,7 +1,7 @@
 """Step 2: an embedding per product, and per query where the encoder makes any."""
 
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
@@ -11,11 +11,11 @@ from catid2_jax.data.corpus import Catalog
 from catid2_jax.data.queries import SOURCE_ROW, read_queries
 from catid2_jax.encoders.config import PRECOMPUTED, EmbeddingConfig
 from catid2_jax.encoders.encoder import Encoder, embed_in_shards
-from catid2_jax.encoders.precomputed import read_embeddings
+from catid2_jax.encoders.precomputed import embedding_blocks, embedding_width, read_embeddings
 from catid2_jax.encoders.registry import make_encoder
 from catid2_jax.encoders.text import document_texts
 from catid2_jax.errors import InputError
-from catid2_jax.files import write_json, write_npy
+from catid2_jax.files import write_json, write_npy, write_npy_blocks
 from catid2_jax.processes import is_first
 from catid2_jax.progress import console
 from catid2_jax.workdir import Place, read_record, record_path
@@ -63,16 +63,25 @@ def _select_given(section: EmbeddingConfig, place: Place, catalog: Catalog) -> N
     if record is None or not record.done:
         raise InputError(place.workdir.data, "no prepared data", "the step `prepare` done")
     counts = record.result["source_rows"]
-    embeddings = read_embeddings(section.path, counts["products"])[catalog.source_rows]
-    width = embeddings.shape[1]
+    width = embedding_width(section.path, counts["products"])
     queries = {
         split: _given_query_vectors(section, place, split, counts, width)
         for split in SPLITS
         if getattr(section, f"{split}_query_vectors")
     }
-    write_npy(place.embeddings, embeddings)
+    rows = _selected(embedding_blocks(section.path, counts["products"]), catalog.source_rows)
+    write_npy_blocks(place.embeddings, rows, (len(catalog), width))
     for split, vectors in queries.items():
         write_npy(place.query_vectors(split), vectors)
+
+
+def _selected(blocks: Iterator[np.ndarray], rows: np.ndarray) -> Iterator[np.ndarray]:
+    """Yields of each block those of its rows that are in `rows`, which rise."""
+    start = 0
+    for block in blocks:
+        first, last = np.searchsorted(rows, (start, start + len(block)))
+        yield block[rows[first:last] - start]
+        start += len(block)
 
 
 def _given_query_vectors(

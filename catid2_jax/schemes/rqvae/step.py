@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Int
 from catid2_jax import losses
 from catid2_jax.losses import LossWeights
 from catid2_jax.models.rqvae import RQVAE, RQVAEOutput
-from catid2_jax.ops.mesh import DATA_AXIS
+from catid2_jax.ops.mesh import DATA_AXIS, replicate
 from catid2_jax.schemes.quantized import residual_kmeans
 from catid2_jax.training.loop import Metrics, StepFunction, TrainState
 from catid2_jax.training.sharding import data_mesh, place
@@ -72,7 +72,7 @@ def docid_loss_terms(
         residuals=jnp.unstack(quantization.residuals, axis=1),
         log_probabilities=jnp.unstack(quantization.log_probabilities, axis=1),
         quantized=quantization.quantized,
-        categories=batch.categories,
+        categories=replicate(batch.categories),  # all levels by one message
         queries=queries,
         searched=batch.searched,
         key=key,
