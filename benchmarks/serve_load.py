@@ -36,7 +36,6 @@ from catid2_jax.serving.config import ServeConfig
 
 _KEPT = 16  # queries; all are asked for in turn, so that none of many is found again
 spawn = multiprocessing.get_context("spawn")
-console.quiet = True  # in every process: nothing but the table
 
 
 def main() -> None:
@@ -50,6 +49,7 @@ def main() -> None:
     parser.add_argument("--beam_rows", type=int, default=0, help="budget; 32 queries if left out")
     parser.add_argument("--peer", action=argparse.BooleanOptionalAction, default=True)
     given = parser.parse_args()
+    console.quiet = True  # here and in every process: nothing but the table
     texts = queries_of(given.workdir)
     table = catid2_jax.load(given.workdir).table
     docids = dict(zip(table.ids, map(format_docid, table.codes.tolist()), strict=True))
@@ -116,6 +116,7 @@ def bare_rate(
     from catid2_jax.serving.base import load_base
     from catid2_jax.serving.version import Version
 
+    console.quiet = True
     version = Version("bare", load_base(workdir, config).retriever, config)
     version.prepare()
     search = version.search
@@ -162,6 +163,7 @@ def serve(workdir: pathlib.Path, config: ServeConfig, peer: bool) -> None:
     """Serves, by the peer's search if asked for."""
     from catid2_jax.serving import server, version
 
+    console.quiet = True
     sys.stderr = open("/dev/null", "w")  # noqa: SIM115
     if peer:
         transformers_search(version, workdir)

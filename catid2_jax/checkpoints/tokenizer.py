@@ -17,9 +17,9 @@ def write_tokenizer(folder: pathlib.Path, vocabulary: Vocabulary) -> None:
 
     The ids of text are SentencePiece's; level l's code c is the token `<id_l_c>`. Hugging Face's
     `tokenizers` itself differs in three things: the name of a special token in a text (`</s>`,
-    `<id_0_7>`) is read as that token; a combining mark that forms no character with the letter
-    before it is dropped, not unknown; and of two ways to cut a word that are equally likely ("444"
-    as "4", "44" or "44", "4") it may take the other.
+    `<id_0_7>`) is read as that token; a combining mark or a skin tone that forms no character
+    with what is before it is dropped, not unknown; and of two ways to cut a word that are equally
+    likely ("444" as "4", "44" or "44", "4") it may take the other.
     """
     model = parse_model(vocabulary.model)
     pieces = [[piece.piece, piece.score] for piece in model.pieces]
