@@ -100,8 +100,6 @@ def test_a_configuration_is_of_the_system_that_is_asked_for(path, system, monkey
     [
         ("configs/seq2seq.py", "configs/rqvae.py", ()),
         ("configs/quickstart.py", "configs/seq2seq.py", ("t5", "seq2seq", "seq2seq_training")),
-        ("benchmarks/configs/grocery_vectors.py", "benchmarks/configs/grocery.py", ()),
-        ("benchmarks/configs/offers_vectors.py", "benchmarks/configs/offers.py", ()),
     ],
 )
 def test_configurations_that_share_a_stage_say_the_same_of_it(
