@@ -89,11 +89,9 @@ class CellForm:
         return [tuple(self._name(name) for name in names)]
 
     def _name(self, name: str) -> str:
-        return (
-            ""
-            if is_blank(name)
-            else (name if "\\" in self.separator else _ESCAPED.sub("", name)).strip()
-        )
+        if is_blank(name):
+            return ""
+        return (name if "\\" in self.separator else _ESCAPED.sub("", name)).strip()
 
 
 def split(text: str, separator: str) -> list[str]:

@@ -65,18 +65,14 @@ class CategorySurvey:
             path_separator = ""
         elif not path_separator:
             path_separator, notes = self._settle_path_separator()
+        doubts = self._doubts_of_separator(path_separator)
         form = CellForm(self._separator, path_separator)
-        return form, [
-            *self._doubts_of_separator(path_separator),
-            *notes,
-            *note_of_blanks(self._blanks),
-        ]
+        return form, [*doubts, *notes, *note_of_blanks(self._blanks)]
 
     def _blank_names(self, value: object) -> Iterator[str]:
         if isinstance(value, str):
-            yield from (
-                (value,) if is_blank(value) else filter(is_blank, split(value, self._separator))
-            )
+            names = [value] if is_blank(value) else split(value, self._separator)
+            yield from filter(is_blank, names)
         elif isinstance(value, Mapping | list | tuple):
             for item in value.values() if isinstance(value, Mapping) else value:
                 yield from self._blank_names(item)
