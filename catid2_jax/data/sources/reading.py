@@ -222,12 +222,13 @@ def require_columns(columns: Collection[str], found: Sequence[str], path: Path) 
     """Checks that a table has columns, each as often as it is asked for.
 
     Raises:
-        InputError: one is missing (named, with those found), or there several times.
+        InputError: some are missing (named, with those found), or there several times.
     """
+    missing = [repr(name) for name in dict.fromkeys(columns) if name not in found]
+    if missing:
+        names = ", ".join(found) or "none"
+        raise InputError(path, f"the columns {names:.300}", f"also {', '.join(missing)}")
     for name in columns:
-        if name not in found:
-            names = ", ".join(found) or "none"
-            raise InputError(path, f"the columns {names:.300}", f"also {name!r}")
         there, asked = len(_places(found, name)), list(columns).count(name)
         if there != asked:
             raise InputError(path, f"{there} columns named {name!r}", f"{asked} of that name")
@@ -368,5 +369,5 @@ def _check_delimiter(header: str, columns: Sequence[str], delimiter: str, path: 
             raise InputError(
                 path,
                 f"the header {header.strip()!r:.80}, separated by a {name}",
-                f"a {given}, the delimiter given",
+                f"a {given}, or delimiter={'tab' if name == 'tab' else other!r}",
             )

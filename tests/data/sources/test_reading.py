@@ -208,16 +208,16 @@ def test_a_byte_order_mark_is_no_part_of_the_first_column(tmp_path):
         (
             "id;title\n1;a\n",
             ": found the header 'id;title', separated by a semicolon, expected a comma, "
-            "the delimiter given",
+            "or delimiter=';'",
         ),
         (
             '"id"\t"title"\n1\ta\n',
             ': found the header \'"id"\\t"title"\', separated by a tab, expected a comma, '
-            "the delimiter given",
+            "or delimiter='tab'",
         ),
         ("sku,title\n1,a\n", ": found the columns sku, title, expected also 'id'"),
-        ("sku\n1\n", ": found the columns sku, expected also 'id'"),
-        ("", ": found the columns none, expected also 'id'"),
+        ("sku\n1\n", ": found the columns sku, expected also 'id', 'title'"),
+        ("", ": found the columns none, expected also 'id', 'title'"),
         (
             "id,title\r1,a\r2,b\r",
             ":1: found lines that end in CR alone, expected LF or CR LF: convert the file with "

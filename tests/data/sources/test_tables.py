@@ -123,7 +123,7 @@ def test_another_separator_than_told_is_said(tmp_path):
     header = "\\t".join(HEADER)
     assert error_of(read_csv, CsvConfig(path=path, **COLUMNS)) == (
         f"{path}: found the header '{header}', separated by a tab, expected a comma, "
-        "the delimiter given"
+        "or delimiter='tab'"
     )
 
 
@@ -225,7 +225,7 @@ def test_sql_in_a_duckdb_database(tmp_path):
     assert "read-only" in error_of(read_sql, writing)
     nothing = SqlConfig(query="CREATE TABLE shop (id INT)")
     assert error_of(read_sql, nothing) == (
-        "the query's result: found the columns none, expected also 'id'"
+        "the query's result: found the columns none, expected also 'id', 'title', 'categories'"
     )
     missing = SqlConfig(query="FROM shop", database=str(tmp_path / "no.duckdb"))
     assert error_of(read_sql, missing).startswith("query: found IO Error")
@@ -258,7 +258,7 @@ def test_a_query_that_fails_or_lacks_a_column(tmp_path, database):
     )
     lacking = SqlConfig(query="SELECT 1 AS id, 2 AS name", database=database)
     assert error_of(read_sql, lacking) == (
-        "the query's result: found the columns id, name, expected also 'title'"
+        "the query's result: found the columns id, name, expected also 'title', 'categories'"
     )
 
 
@@ -277,7 +277,8 @@ def test_hugging_face_data_saved_by_its_library(tmp_path):
     assert "expected a data set with split 'dev'" in error_of(read_huggingface, wrong)
     lacking = HuggingFaceConfig(dataset=str(tmp_path / "plain"), id="ean")
     assert error_of(read_huggingface, lacking) == (
-        f"{lacking.dataset}: found the columns {', '.join(HEADER)}, expected also 'ean'"
+        f"{lacking.dataset}: found the columns {', '.join(HEADER)}, "
+        "expected also 'ean', 'title', 'categories'"
     )
 
 
