@@ -41,10 +41,11 @@ def make_flow(run: SystemRun, label: str, name: str) -> Flow:
     largest = [node for node, _ in counts.most_common(CATEGORIES)]
     members = np.flatnonzero(np.isin(nodes, largest))
     place = {node: number for number, node in enumerate(largest)}
-    names = {place[int(nodes[row])]: paths[row][level] for row in members[::-1]}
+    found = {place[int(nodes[row])]: paths[row][: level + 1] for row in members[::-1]}
+    names = short_names([found[number] for number in range(len(largest))])
     origin = np.array([place[int(node)] for node in nodes[members]])
     columns, heads = [origin], ["category"]
-    labels = [[names[number] for number in range(len(largest))]]
+    labels = [names]
     for number, codes in enumerate(run.table.codes[members].T, 1):
         column, owned = code_owners(codes, origin, len(largest))
         columns.append(column)
@@ -100,6 +101,18 @@ def _flow(
         )
     ]
     return Flow(name, title, heads, nodes, links)
+
+
+def short_names(paths: Sequence[tuple[str, ...]]) -> list[str]:
+    """The last name of each path and, in brackets, those above it that tell it from the others.
+
+    Args:
+        paths: distinct category paths, root first.
+    """
+    ends = [[path[start:] for start in reversed(range(len(path)))] for path in paths]
+    count = collections.Counter(end for each in ends for end in each)
+    chosen = (next((end for end in each if count[end] == 1), each[-1]) for each in ends)
+    return [name if not above else f"{name} ({' > '.join(above)})" for *above, name in chosen]
 
 
 def chosen_categories(paths: list[tuple[str, ...]], wanted: int) -> tuple[np.ndarray, int]:

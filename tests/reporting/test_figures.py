@@ -153,6 +153,12 @@ def test_near_texts_are_those_of_a_high_cosine():
     assert leakage.near(["", "a"], ["", "b"]) == []
 
 
+def test_categories_of_one_name_are_told_apart():
+    paths = [("Wine", "Red", "Spain"), ("Wine", "White", "Spain"), ("Wine", "Red", "France")]
+    assert flow.short_names(paths) == ["Spain (Red)", "Spain (White)", "France"]
+    assert flow.short_names([("Tea", "Cups"), ("Cups",)]) == ["Cups (Tea)", "Cups"]
+
+
 @pytest.mark.parametrize("name", ["cat_id2", "tiger"])
 def test_products_flow_and_none_is_lost(comparison, name):
     found = flow.make_flow(run_of(comparison, name), name, "f")
