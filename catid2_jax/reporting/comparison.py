@@ -11,6 +11,7 @@ from catid2_jax.reporting.runs import (
     Row,
     SystemRun,
     check_same_queries,
+    first_seeds,
     make_rows,
     open_directory,
 )
@@ -83,7 +84,4 @@ def _shown(directories: Sequence[Directory], wanted: str) -> list[SystemRun]:
             there = ", ".join(dict.fromkeys(run.name for run in known)) or "none"
             raise InputError("systems", repr(missing), f"some with IDs: {there}")
         return [run for run in found if run is not None]
-    first: dict[tuple[pathlib.Path, str], SystemRun] = {}
-    for run in known:
-        first.setdefault((run.place.workdir.root, run.plain_name), run)
-    return list(first.values())[:2]
+    return first_seeds(known)[:2]

@@ -11,7 +11,7 @@ from catid2_jax.files import read_json
 from catid2_jax.records import FORMAT
 from catid2_jax.reporting.comparison import Comparison
 from catid2_jax.reporting.page import Block, Code, Prose, Section, Table
-from catid2_jax.reporting.runs import Directory, SystemRun
+from catid2_jax.reporting.runs import Directory, SystemRun, first_seeds
 
 _PACKAGES = ("catid2_jax", "jax", "jaxlib", "flax", "numpy", "scikit-learn", "ir-measures")
 
@@ -29,7 +29,8 @@ def section(comparison: Comparison) -> Section:
 
 
 def _runs(comparison: Comparison) -> list[SystemRun]:
-    return [run for directory in comparison.directories for run in directory.systems]
+    """A run of each system: its others differ from it in the seed alone."""
+    return first_seeds(run for directory in comparison.directories for run in directory.systems)
 
 
 def _data_table(comparison: Comparison) -> Table:

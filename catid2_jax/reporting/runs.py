@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -236,6 +236,14 @@ def _check_same(
             f"first of them {query!r}{missing}",
             "the same test queries and judgements",
         )
+
+
+def first_seeds(runs: Iterable[SystemRun]) -> list[SystemRun]:
+    """Of the runs of a system in a directory the first."""
+    first: dict[tuple[pathlib.Path, str], SystemRun] = {}
+    for run in runs:
+        first.setdefault((run.place.workdir.root, run.plain_name), run)
+    return list(first.values())
 
 
 def make_rows(directories: Sequence[Directory]) -> list[Row]:
