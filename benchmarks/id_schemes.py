@@ -85,6 +85,7 @@ STAGE_2: Mapping[str, Any] = {
     },
 }
 HIDDEN_WORDS = {"normalize_over": "level", "source_dropout": 0.2}
+WORDS: Mapping[str, Any] = {"word_features": 2048, "objective": HIDDEN_WORDS}
 TEXT: Mapping[str, Any] = {  # the quickstart's T5, for as long as a quarter of an hour on two cores
     "memory_tokens": 0,
     "num_encoder_layers": 2,
@@ -102,7 +103,15 @@ TEXT: Mapping[str, Any] = {  # the quickstart's T5, for as long as a quarter of 
 STAGES: Mapping[str, Mapping[str, Any]] = {
     "vectors": {},
     "full_softmax": {"objective": {"normalize_over": "full"}},
-    "words": {"word_features": 2048, "objective": HIDDEN_WORDS},
+    "words": WORDS,
+    "words_pseudo_queries": {**WORDS, "pseudo_queries": 3},
+    "words_half_substitutes": {**WORDS, "substitute_weight": 0.5},
+    "words_without_titles": {**WORDS, "title_weight": 0.0},
+    "words_smoothed": {**WORDS, "objective": {**HIDDEN_WORDS, "label_smoothing": 0.1}},
+    "words_24_epochs": {
+        **WORDS,
+        "seq2seq_training": {**STAGE_2["seq2seq_training"], "epochs": 24},
+    },
     "words_alone": {"word_features": 4096, "objective": HIDDEN_WORDS},
     "text": TEXT,
     "text_full_softmax": {**TEXT, "objective": {**TEXT["objective"], "normalize_over": "full"}},
