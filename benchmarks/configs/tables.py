@@ -4,8 +4,8 @@
     catid2 reproduce table2 --config=benchmarks/configs/tables.py --data=../shared/data/uktariff
 
 Stage 2 is that of configs/words.py with as much training as `benchmarks/id_schemes.py --stage_2
-words` has: its budget is where more no longer
-helped on uktariff's dev queries, and it is the same for every system that generates IDs.
+words` has: its budget is where more no longer helped on uktariff's dev queries, and it is the same
+for every system that generates IDs.
 Hardware: 2 CPU cores.  Time: about 4 minutes per system and seed on uktariff.
 """
 
