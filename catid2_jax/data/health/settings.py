@@ -12,7 +12,7 @@ def suggestion(catalog: Mapping[str, Any], flag: str = "") -> str:
     """Says what `suggest_settings` suggests, each name with `flag` before it."""
     settings = suggest_settings(catalog).items()
     said = " ".join(f"{flag}{name}={value}" for name, value in settings)
-    return f"stage 1 may start from {said}"
+    return f"stage 1 may start from {said} and the default weights of its loss"
 
 
 def suggest_settings(catalog: Mapping[str, Any]) -> dict[str, int]:

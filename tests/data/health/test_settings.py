@@ -31,5 +31,5 @@ def test_settings_follow_the_size_and_the_tree(count, path_of, size, levels):
 def test_the_words_are_the_settings():
     assert suggestion(figures(100, lambda i: (f"a{i % 2}",)), "--config.rqvae.") == (
         "stage 1 may start from --config.rqvae.levels=4 --config.rqvae.codebook_size=16 "
-        "--config.rqvae.category_levels=1"
+        "--config.rqvae.category_levels=1 and the default weights of its loss"
     )
