@@ -1,6 +1,6 @@
 """The Recall table: all systems with intervals, and paired tests against the first."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
@@ -48,7 +48,8 @@ def section(comparison: Comparison) -> Section:
         title = "Recall@k in %, with 95 % intervals"
         blocks.insert(1, Charts([Bars("recall", title, "Recall, %", heads, bars)]))
     if len(values) > 1:
-        blocks.append(_tests(values, resamples))
+        seeded = {row.label for row in comparison.rows if row.seeds[0].is_seeded}
+        blocks.append(_tests(values, seeded, resamples))
     return Section("Retrieval", blocks)
 
 
@@ -59,38 +60,35 @@ def means(values: Values, resamples: int) -> dict[tuple[str, str], Bootstrap]:
 
 
 def differences(
-    values: Values, resamples: int, tested: Sequence[str] = _TESTED
+    values: Values, seeded: Collection[str], resamples: int, tested: Sequence[str] = _TESTED
 ) -> list[tuple[str, str, Bootstrap, float]]:
-    """Tests the first row against each other, paired by query and by seed.
+    """Tests the first row against each other, over the queries and the seeds that both have.
 
-    A system with one seed stands for each of the other's.
+    A system that does not depend on the seed stands for each of the other's.
 
     Args:
         values: of two rows or more.
+        seeded: labels of those that depend on the seed.
         resamples: number of resamples.
         tested: the measures, as far as both have them.
 
     Returns:
         (label, measure, the first less the other, p-value adjusted by Holm for all of these).
     """
-    (_, reference), *others = values.items()
-    pairs = {
-        (label, name): _less(reference[name], found[name])
-        for label, found in others
-        for name in tested
-        if name in reference and name in found
-    }
-    found = _bootstrap(pairs, resamples)
-    adjusted = holm([test.p_value for test in found.values()])
+    (first, reference), *others = values.items()
+    pairs = {}
+    for label, found in others:
+        for name in tested:
+            if name in reference and name in found:
+                both = {first: reference[name], label: found[name]}
+                count = min((len(both[row]) for row in both if row in seeded), default=1)
+                pairs[label, name] = both[first][:count] - both[label][:count]
+    tests = _bootstrap(pairs, resamples)
+    adjusted = holm([test.p_value for test in tests.values()])
     return [
         (label, name, test, p_value)
-        for ((label, name), test), p_value in zip(found.items(), adjusted, strict=True)
+        for ((label, name), test), p_value in zip(tests.items(), adjusted, strict=True)
     ]
-
-
-def _less(first: np.ndarray, other: np.ndarray) -> np.ndarray:
-    count = min({len(first), len(other)} - {1}, default=1)
-    return first[:count] - other[:count]
 
 
 def _bootstrap(
@@ -105,8 +103,8 @@ def _bootstrap(
     return {key: found[key] for key in values}
 
 
-def _tests(values: Values, resamples: int) -> Table:
-    tests = differences(values, resamples)
+def _tests(values: Values, seeded: Collection[str], resamples: int) -> Table:
+    tests = differences(values, seeded, resamples)
     first = next(iter(values))
     names = list(dict.fromkeys(name for _, name, _, _ in tests))
     rows = []

@@ -47,6 +47,7 @@ class SystemRun:
         name: the name of its folder, as "cat_id2@1".
         plain_name: the name without the seed.
         label: its name in tables.
+        is_seeded: whether what it finds depends on the seed.
         config: its own configuration, as its records hold it.
         place: where its files lie.
         catalog: the products.
@@ -57,6 +58,7 @@ class SystemRun:
     name: str
     plain_name: str
     label: str
+    is_seeded: bool
     config: Config
     place: Place
     catalog: Catalog
@@ -194,7 +196,15 @@ def _system_run(root: pathlib.Path, name: str, catalog: Catalog, ties: str) -> S
     has_own = record_path(vectors, "embed").exists()
     place = dataclasses.replace(place, vectors=vectors if has_own else root)
     return SystemRun(
-        name, system.plain_name, system.row.label, config, place, catalog, records, ties
+        name,
+        system.plain_name,
+        system.row.label,
+        system.is_seeded,
+        config,
+        place,
+        catalog,
+        records,
+        ties,
     )
 
 

@@ -69,7 +69,7 @@ def differences(grid: Grid, rows: Sequence[Measured]) -> list[Difference]:
         return []
     tested = [(row, k) for row in rows for k in grid.tested if row is not reference]
     tested = [(row, k) for row, k in tested if k in row.recall]
-    found = [bootstrap(_less(reference.recall[k], row.recall[k])) for row, k in tested]
+    found = [bootstrap(_less(reference, row, k)) for row, k in tested]
     adjusted = holm([test.p_value for test in found])
     return [
         Difference(row.system, k, test, p_value)
@@ -222,11 +222,10 @@ def _test_fields(test: Difference | None) -> dict[str, float]:
     }
 
 
-def _less(reference: np.ndarray, other: np.ndarray) -> np.ndarray:
+def _less(reference: Measured, other: Measured, k: int) -> np.ndarray:
     """Differences of two systems by seed and query, [S, Q], for the seeds that both have."""
-    seeds = {len(reference), len(other)} - {1}
-    count = min(seeds, default=1)
-    return reference[:count] - other[:count]
+    count = min((row.seeds for row in (reference, other) if row.wanted > 1), default=1)
+    return reference.recall[k][:count] - other.recall[k][:count]
 
 
 def _spread(means: np.ndarray) -> str:

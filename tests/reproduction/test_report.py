@@ -2,6 +2,7 @@
 
 import csv
 import io
+import dataclasses
 import itertools
 
 import numpy as np
@@ -63,6 +64,14 @@ def test_the_reference_is_tested_against_each_system():
     p_values = [test.p_value for test in expected]
     assert [test.adjusted for test in found] == [closed_tests(p_values, i) for i in range(2)]
     assert differences(GRID, ROWS[1:]) == []
+
+
+def test_one_seed_of_several_stands_for_itself_alone():
+    tiger = measured("tiger", "TIGER", 1, 29, wanted=3)
+    (found,) = differences(GRID, (ROWS[0], tiger))
+    assert found.found == bootstrap(ROWS[0].recall[10][:1] - tiger.recall[10])
+    (found,) = differences(GRID, (dataclasses.replace(tiger, system="cat_id2"), ROWS[2]))
+    assert found.found == bootstrap(tiger.recall[10] - ROWS[2].recall[10])
 
 
 def spread(values):
