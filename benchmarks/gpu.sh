@@ -58,7 +58,7 @@ if [[ -z ${TINY:-} && $card != gpu\|* ]]; then
 fi
 
 running=
-trap '[[ -z $running ]] || kill "$running"; exit 143' INT TERM HUP
+trap '[[ -z $running ]] || kill "$running" || true; wait; exit 143' INT TERM HUP
 for part in "${parts[@]}"; do
   result=$OUT/$part.txt
   [[ ! -e $result ]] || continue
@@ -71,13 +71,13 @@ for part in "${parts[@]}"; do
   begun=$SECONDS
   code=0
   # shellcheck disable=SC2086
-  timeout "$left" "$PYTHON" ${commands[$part]} >"$result.part" 2>"$OUT/$part.log" &
+  timeout --kill-after=10 "$left" "$PYTHON" ${commands[$part]} >"$result.part" 2>"$OUT/$part.log" &
   running=$!
   wait "$running" || code=$?
   running=
   case $code in
     0) ;;
-    124)
+    124 | 137)
       if ((begun == 0 || left > LIMIT * 9 / 10)); then
         echo "error: $part: found no end in $left s, expected one" >&2
         exit 2
