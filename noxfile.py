@@ -47,6 +47,13 @@ def tests(session: nox.Session, jax: str) -> None:
 
 
 @nox.session(python=PYTHONS[0])
+def gpu_script(session: nox.Session) -> None:
+    """All of benchmarks/gpu.sh in tiny sizes on a CPU, with the peers that it measures."""
+    session.install("-e", ".[test,oracles]")
+    session.run("python", "-m", "pytest", "-n", "0", "-m", "slow", "tests/test_gpu_script.py")
+
+
+@nox.session(python=PYTHONS[0])
 def lock(session: nox.Session) -> None:
     """Writes requirements.lock, for every supported Python and system, with hashes."""
     session.install("uv")

@@ -21,35 +21,34 @@ LIMIT=${LIMIT:-590}
 export XLA_PYTHON_CLIENT_PREALLOCATE=false # PyTorch takes turns
 
 mkdir -p "$OUT"
-train="-m catid2_jax.train --workdir=$OUT/workdir --config.stage=seq2seq"
-base="--config.t5.emb_dim=768 --config.t5.num_heads=12 --config.t5.head_dim=64"
-base+=" --config.t5.mlp_dim=2048 --config.t5.num_encoder_layers=12"
-base+=" --config.t5.num_decoder_layers=12 --config.t5.dtype=bfloat16"
-steps="--config.rqvae_training.epochs=0 --config.rqvae_training.steps=200"
-steps+=" --config.seq2seq_training.epochs=0 --config.seq2seq_training.steps=20"
-serve="benchmarks/serve_load.py --workdir $OUT/workdir --no-peer"
-declare -A commands=(
-  [tests]="-m pytest -n 0 -m gpu tests/gpu"
-  [stage_1_bfloat16]="benchmarks/rqvae_epochs.py --dtype bfloat16"
-  [stage_1_float32]="benchmarks/rqvae_epochs.py --dtype float32"
-  [stage_2]="benchmarks/seq2seq_step.py --size base --batch 1024 --dtype bfloat16 --compile"
-  [search]="benchmarks/search.py --shape t5_1_1_base --batches 64 --documents 386392"
-  [workdir]="$train --config=quickstart $base $steps"
-  [serving]="$serve --beams 50 512 --clients 1 8 32 64 --beam_rows 65536"
-)
 if [[ -n ${TINY:-} ]]; then
   export JAX_PLATFORMS=cpu
   export XLA_FLAGS="${XLA_FLAGS:-} --xla_backend_optimization_level=0" # most of it is compilation
-  commands=(
-    [tests]="-m pytest -n 0 -m gpu tests/gpu"
-    [stage_1_bfloat16]="benchmarks/rqvae_epochs.py --dtype bfloat16 --documents 4096 --epochs 1 --ceiling 64"
-    [stage_1_float32]="benchmarks/rqvae_epochs.py --dtype float32 --documents 4096 --epochs 1 --ceiling 64"
-    [stage_2]="benchmarks/seq2seq_step.py --size small --batch 2 --rounds 1"
-    [search]="benchmarks/search.py --shape t5_1_1_small --batches 1 --documents 1000 --rounds 2"
-    [workdir]="$train --config=tests/plugins/tiny.py"
-    [serving]="$serve --beams 20 --clients 1 4 --beam_rows 40 --seconds 1"
-  )
+  epochs="--documents 512 --epochs 1 --ceiling 64"
+  step="--size tiny --batch 2 --rounds 1"
+  search="--shape t5_1_1_tiny --batches 1 --documents 1000 --rounds 2"
+  config="--config=tests/plugins/tiny.py"
+  load="--beams 20 --clients 1 4 --beam_rows 40 --seconds 1"
+else
+  epochs="--documents 386392 --epochs 300 --ceiling 8192"
+  step="--size base --batch 1024 --dtype bfloat16 --compile"
+  search="--shape t5_1_1_base --batches 64 --documents 386392 --rounds 100"
+  config="--config=quickstart --config.t5.emb_dim=768 --config.t5.num_heads=12"
+  config+=" --config.t5.head_dim=64 --config.t5.mlp_dim=2048 --config.t5.num_encoder_layers=12"
+  config+=" --config.t5.num_decoder_layers=12 --config.t5.dtype=bfloat16"
+  config+=" --config.rqvae_training.epochs=0 --config.rqvae_training.steps=200"
+  config+=" --config.seq2seq_training.epochs=0 --config.seq2seq_training.steps=20"
+  load="--beams 50 512 --clients 1 8 32 64 --beam_rows 65536 --seconds 20"
 fi
+declare -A commands=(
+  [tests]="-m pytest -n 0 -m gpu tests/gpu"
+  [stage_1_bfloat16]="benchmarks/rqvae_epochs.py --dtype bfloat16 $epochs"
+  [stage_1_float32]="benchmarks/rqvae_epochs.py --dtype float32 $epochs"
+  [stage_2]="benchmarks/seq2seq_step.py $step"
+  [search]="benchmarks/search.py $search"
+  [workdir]="-m catid2_jax.train --workdir=$OUT/workdir --config.stage=seq2seq $config"
+  [serving]="benchmarks/serve_load.py --workdir $OUT/workdir --no-peer $load"
+)
 parts=(tests stage_1_bfloat16 stage_1_float32 stage_2 search workdir serving)
 
 card=$("$PYTHON" -c 'import jax; d = jax.devices()[0]; print(d.platform, d.device_kind, sep="|")')
@@ -58,6 +57,8 @@ if [[ -z ${TINY:-} && $card != gpu\|* ]]; then
   exit 2
 fi
 
+running=
+trap '[[ -z $running ]] || kill "$running" || true; wait; exit 143' INT TERM HUP
 for part in "${parts[@]}"; do
   result=$OUT/$part.txt
   [[ ! -e $result ]] || continue
@@ -70,10 +71,13 @@ for part in "${parts[@]}"; do
   begun=$SECONDS
   code=0
   # shellcheck disable=SC2086
-  timeout "$left" "$PYTHON" ${commands[$part]} >"$result.part" 2>"$OUT/$part.log" || code=$?
+  timeout --kill-after=10 "$left" "$PYTHON" ${commands[$part]} >"$result.part" 2>"$OUT/$part.log" &
+  running=$!
+  wait "$running" || code=$?
+  running=
   case $code in
     0) ;;
-    124)
+    124 | 137)
       if ((begun == 0 || left > LIMIT * 9 / 10)); then
         echo "error: $part: found no end in $left s, expected one" >&2
         exit 2

@@ -75,7 +75,8 @@ def main() -> None:
         train(step, state, data, sampler, config, checkpoints, "training")
         seconds = time.perf_counter() - start
     weights = sum(leaf.size for leaf in jax.tree.leaves((params["encoder"], params["decoder"])))
-    work = 6 * weights * config.batch_size + 2 * 2 * config.batch_size**2 * WIDTH
+    batch = sampler.batch_size
+    work = 6 * weights * batch + 2 * 2 * batch**2 * WIDTH
     rate, most = steps * work / seconds, ceiling(arguments.dtype, arguments.ceiling)
     print(
         f"{jax.devices()[0].device_kind}, {arguments.dtype}: {steps:,} steps in {seconds:.1f} s "

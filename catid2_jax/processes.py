@@ -8,8 +8,8 @@ process (`first_alone`).
 import itertools
 import os
 import re
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -24,6 +24,8 @@ VARIABLES = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
 _LONGEST_STEP = 7 * 24 * 3600  # seconds that the other processes wait for the first one
 
 _barriers = itertools.count()
+
+Made = TypeVar("Made")
 
 
 def join(facts: Mapping[str, Any] | None = None) -> None:
@@ -100,21 +102,54 @@ def first_alone(work: Callable[[], None]) -> None:
         InputError: `work` raised it; only the first process does so.
         SystemExit: `work` raised InputError; the other processes exit silently with code 2.
     """
+    _together(lambda: work() if is_first() else None)
+
+
+def divided(work: Callable[[np.ndarray], Sequence[np.ndarray]], count: int) -> Sequence[np.ndarray]:
+    """Has each process do its part of some rows; every process gets what all have made.
+
+    Args:
+        work: makes arrays [n, ...], of the same types and shapes in every process, for the numbers
+            of n consecutive rows. The last row is repeated where the processes do not divide them.
+        count: the number of all rows.
+
+    Returns:
+        The arrays of all rows, [count, ...].
+
+    Raises:
+        InputError: `work` raised it; only the first process to which that happened does so.
+        SystemExit: `work` raised InputError in another process; exits silently with code 2.
+    """
     if not jax.distributed.is_initialized():
-        work()
-        return
+        return work(np.arange(count))
+    share = -(-count // jax.process_count())
+    rows = np.arange(share) + jax.process_index() * share
+    made = _together(lambda: work(np.minimum(rows, count - 1)))
+
+    def gathered(part: np.ndarray) -> np.ndarray:
+        # As bytes, since JAX would make numbers of 64 bits smaller.
+        parts = multihost_utils.process_allgather(np.ascontiguousarray(part).view(np.uint8))
+        return parts.view(part.dtype).reshape(-1, *part.shape[1:])[:count]
+
+    return [gathered(part) for part in made]
+
+
+def _together(work: Callable[[], Made]) -> Made:
+    """Runs `work` in every process; all end where it raises InputError in one, which says so."""
+    if not jax.distributed.is_initialized():
+        return work()
     error = None
-    if is_first():
-        try:
-            work()
-        except InputError as caught:
-            error = caught
-    wait_for_all("alone")
-    failed = multihost_utils.broadcast_one_to_all(np.array(error is not None))
-    if error:
+    try:
+        made = work()
+    except InputError as caught:
+        error = caught
+    wait_for_all("together")
+    failed = multihost_utils.process_allgather(np.array(error is not None))
+    if not failed.any():
+        return made
+    if error and failed.argmax() == jax.process_index():
         raise error
-    if failed:
-        raise SystemExit(2)
+    raise SystemExit(2)
 
 
 def wait_for_all(where: str) -> None:

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -28,7 +29,10 @@ case "$*" in
   *jax.__version__*) echo "jax 1, Python 2" ;;
   *'-m pytest'*) echo "6 passed" ;;
   *--size*) [[ -e $TOGETHER/fixed ]] || { echo oh >&2; exit 4; }; echo "| stage 2 |" ;;
-  *--shape*) [[ ! -e $TOGETHER/slow ]] || sleep 10; echo "| queries |" ;;
+  *--shape*)
+    [[ ! -e $TOGETHER/slow ]] || { echo $$ >"$TOGETHER/sleeps"; sleep 10; }
+    echo "| queries |"
+    ;;
   *) echo "seconds $*" ;;
 esac
 echo "$*" >>"$TOGETHER/calls"
@@ -36,7 +40,8 @@ echo "$*" >>"$TOGETHER/calls"
 
 
 @pytest.fixture
-def run(tmp_path):
+def begin(tmp_path):
+    """Starts the script."""
     python = tmp_path / "python"
     python.write_text(STAND_IN)
     python.chmod(0o755)
@@ -50,14 +55,20 @@ def run(tmp_path):
             "TOGETHER": str(tmp_path),
             "CARD": card,
         }
-        return subprocess.run(
-            [SCRIPT],
-            env=os.environ | own | environment,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        return subprocess.Popen([SCRIPT], env=os.environ | own | environment, **pipes)
+
+    return call
+
+
+@pytest.fixture
+def run(begin):
+    """Runs it to its end."""
+
+    def call(**environment):
+        with begin(**environment) as script:
+            texts = script.communicate(timeout=60)
+        return subprocess.CompletedProcess([SCRIPT], script.returncode, *texts)
 
     return call
 
@@ -108,21 +119,37 @@ def test_without_a_gpu(run, tmp_path):
     assert result.stderr == "error: found the device cpu, expected a GPU, or TINY=1\n"
 
 
-def test_its_commands_have_flags_of_their_scripts():
-    lines = SCRIPT.read_text().replace("$serve", "benchmarks/serve_load.py")
-    for line in re.findall(r'"(benchmarks/\w+\.py[^"]*)"', lines):
-        script, *words = line.split()
+@pytest.fixture
+def commands(run, tmp_path):
+    """The command lines of all parts in one of the two sizes."""
+
+    def found(**environment):
+        (tmp_path / "fixed").touch()
+        done = run(**environment)
+        assert done.returncode == 0, done.stderr
+        lines = (tmp_path / "calls").read_text().splitlines()
+        return [line.split() for line in lines if not line.startswith("-c ")]
+
+    return found
+
+
+@pytest.mark.parametrize("size", [{}, {"TINY": "1"}], ids=["full", "tiny"])
+def test_its_commands_have_flags_of_their_scripts(commands, size):
+    lines = [line for line in commands(**size) if line[0].startswith("benchmarks/")]
+    assert len(lines) == 5
+    for script, *words in lines:
         text = (ROOT / script).read_text()
         for flag in (word for word in words if word.startswith("--")):
             assert f'"{flag.replace("--no-", "--")}"' in text
 
 
-def test_its_work_directory_is_of_a_configuration_that_there_is():
-    """Of T5 base's shape; what stands in variables is the shell's."""
-    text = SCRIPT.read_text()
+def test_its_work_directory_is_of_a_configuration_that_there_is(commands):
+    """Of T5 base's shape."""
+    (words,) = [line for line in commands() if line[1] == "catid2_jax.train"]
+    assert "--config=quickstart" in words
     config = load_config(config_path("quickstart"), "")
-    words = re.findall(r"--config\.[\w.]+=\w+", text)
-    assert override(config, ["gpu.sh", *words]) == []
+    fields = [word for word in words if word.startswith("--config.")]
+    assert override(config, ["gpu.sh", *fields]) == []
     frozen = freeze(config)
     base = {**vars(SHAPES["t5_1_1_base"].config), "dtype": "bfloat16"}
     for name in ("emb_dim", "num_heads", "head_dim", "mlp_dim", "dtype"):
@@ -133,10 +160,29 @@ def test_its_work_directory_is_of_a_configuration_that_there_is():
     assert (frozen.rqvae_training.steps, frozen.seq2seq_training.steps) == (200, 20)
 
 
-def test_serving_is_flashrec_s_protocol():
+def test_serving_is_flashrec_s_protocol(commands):
     """50 and 512 beams, and 1 to 64 requests at a time."""
-    (line,) = re.findall(r'\[serving\]="\$serve (.*512.*)"', SCRIPT.read_text())
-    assert line.startswith("--beams 50 512 --clients 1 8 32 64 ")
+    (words,) = [line for line in commands() if "serve_load" in line[0]]
+    assert "--beams 50 512 --clients 1 8 32 64 " in " ".join(words)
+
+
+def test_a_call_that_is_killed_takes_its_part_with_it(begin, run, tmp_path):
+    """The next one does that part alone; two that measure at a time would measure each other."""
+    (tmp_path / "fixed").touch()
+    (tmp_path / "slow").touch()
+    with begin() as script:
+        while not (tmp_path / "sleeps").exists() or not (tmp_path / "sleeps").read_text():
+            time.sleep(0.01)
+        script.terminate()
+        assert script.wait(10) == 143
+    sleeper = int((tmp_path / "sleeps").read_text())
+    deadline = time.monotonic() + 5  # before its sleep is over
+    while pathlib.Path(f"/proc/{sleeper}").exists():
+        assert time.monotonic() < deadline
+    (tmp_path / "slow").unlink()
+    assert run().returncode == 0
+    calls = (tmp_path / "calls").read_text()
+    assert (calls.count("--size"), calls.count("--shape")) == (1, 1)
 
 
 def test_shellcheck():

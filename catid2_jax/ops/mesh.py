@@ -44,6 +44,33 @@ def on_every_device(function: Callable[..., Any], *arguments: Any) -> Any:
     return jax.shard_map(function, in_specs=whole, out_specs=whole, check_vma=False)(*arguments)
 
 
+def divide_rows(function: Callable[[Any, Any], Any], rows: Any, whole: Any) -> Any:
+    """Computes `function(rows, whole)` with the rows divided over this process's devices.
+
+    Each device works by itself, nothing is sent. For functions under `jax.jit`.
+
+    Args:
+        function: turns arrays [n, ...] and `whole` into arrays [n, ...].
+        rows: pytree of arrays [B, ...], B a multiple of the number of devices.
+        whole: pytree of arrays that every device has.
+
+    Returns:
+        The results of `function`, put together: arrays [B, ...].
+    """
+    mesh = local_mesh()
+    if mesh.size == 1:
+        return function(rows, whole)
+    divided, replicated = PartitionSpec(DATA_AXIS), PartitionSpec()
+    on_all_devices = jax.shard_map(
+        function,
+        mesh=mesh,
+        in_specs=(divided, replicated),
+        out_specs=divided,
+        check_vma=False,  # the check is for derivatives, which are not taken through it
+    )
+    return on_all_devices(rows, whole)
+
+
 def map_blocks(function: Callable[[Any, Any], Any], blocks: Any, whole: Any) -> Any:
     """Maps `function(block, whole)` over blocks, one after another on each device.
 

@@ -40,6 +40,7 @@ class BucketLock:
         who = {"host": socket.gethostname(), "process": os.getpid(), "since": since}
         self._text = {**who, "mirror": mirror, "run": str(uuid.uuid4())}
         self._bucket, self._number, self._ended = bucket, 0, threading.Event()
+        self._renewals = threading.Thread(target=self._renew, daemon=True)
 
     def __enter__(self) -> Self:
         """Takes the lock.
@@ -58,11 +59,12 @@ class BucketLock:
                 if self._last() == last:  # it is not that another run was quicker
                     raise
         self._bucket.remove(f"{_NAME}{number}" for number in self._all() if number < self._number)
-        threading.Thread(target=self._renew, daemon=True).start()
+        self._renewals.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._ended.set()
+        self._renewals.join()  # one that is under way would make the lock anew
         with contextlib.suppress(InputError):
             self._bucket.remove([f"{_NAME}{self._number}"])
 

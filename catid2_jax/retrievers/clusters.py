@@ -13,12 +13,18 @@ from catid2_jax.decoding.clusters import Clusters
 from catid2_jax.encoders.encoder import check_vectors
 from catid2_jax.errors import InputError
 from catid2_jax.retrievers.config import RetrieveConfig
-from catid2_jax.retrievers.generative import TrainedModel, node_mask, search_in_batches
+from catid2_jax.retrievers.generative import (
+    TrainedModel,
+    divided_over_devices,
+    node_mask,
+    search_in_batches,
+)
 from catid2_jax.retrievers.retriever import Ranking, Retriever
 from catid2_jax.seq2seq.search import retrieve_prefixes
 
 _retrieve_prefixes = jax.jit(
-    retrieve_prefixes, static_argnames=("decoder", "beams", "depth", "normalize_over")
+    divided_over_devices(retrieve_prefixes),
+    static_argnames=("decoder", "beams", "depth", "normalize_over"),
 )
 
 
@@ -72,7 +78,7 @@ class ClusterRetriever(Retriever):
             raise InputError(
                 "vectors", f"width {vectors.shape[1]}", f"the embeddings' {self._width}"
             )
-        model, config = self.model, self.config
+        model, config = self.model.on_local_devices, self.config
         sources = model.source.of_queries(queries, vectors)
 
         def search(rows: np.ndarray, beams: int) -> SearchResult:

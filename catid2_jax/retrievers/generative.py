@@ -2,12 +2,14 @@
 
 import contextlib
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
 
 from catid2_jax.data.corpus import Corpus
 from catid2_jax.decoding.beam_search import SearchResult, widen_until_exact
@@ -15,14 +17,13 @@ from catid2_jax.decoding.trie import Trie, build_trie
 from catid2_jax.docids.table import DocidTable
 from catid2_jax.errors import InputError
 from catid2_jax.models.param_dtype import ParamDtype, quantize
+from catid2_jax.ops.mesh import divide_rows, local_mesh
 from catid2_jax.progress import Progress
 from catid2_jax.retrievers.config import RetrieveConfig
 from catid2_jax.retrievers.retriever import Ranking, Retriever
 from catid2_jax.seq2seq.decoder import Decoder, NormalizeOver
 from catid2_jax.seq2seq.search import retrieve
 from catid2_jax.seq2seq.source import Source
-
-_retrieve = jax.jit(retrieve, static_argnames=("decoder", "beams", "k", "normalize_over"))
 
 BatchSearch: TypeAlias = Callable[[np.ndarray, int], SearchResult]
 """(rows of the queries, beams) -> their results."""
@@ -48,6 +49,15 @@ class TrainedModel:
     trie: Trie
     normalize_over: NormalizeOver
 
+    @functools.cached_property
+    def on_local_devices(self) -> "TrainedModel":
+        """The same, parameters and trie being on every device of this process."""
+        mesh = local_mesh()
+        if mesh.size == 1:
+            return self
+        placed = jax.device_put((self.params, self.trie), NamedSharding(mesh, PartitionSpec()))
+        return dataclasses.replace(self, params=placed[0], trie=placed[1])
+
 
 def make_model(
     decoder: Decoder,
@@ -58,11 +68,34 @@ def make_model(
     normalize_over: NormalizeOver,
 ) -> TrainedModel:
     """Puts the parts together; parameters go to one device, in fewer bits if asked for."""
-    # The search is no work for several devices yet: each process has it on one of its own.
     params = jax.device_put(jax.device_get(params), jax.local_devices()[0])
     trie = build_trie(table.codes, table.codebook_size)
     quantized = quantize(params, param_dtype)
     return TrainedModel(decoder, quantized, source, table, trie, normalize_over)
+
+
+def divided_over_devices(search: Callable[..., Any]) -> Callable[..., Any]:
+    """`retrieve` or `retrieve_prefixes`, the queries divided over the devices of this process."""
+
+    @functools.wraps(search)
+    def divided(
+        decoder: Decoder, params: Any, sources: Any, trie: Trie, *, mask: Any = None, **static: Any
+    ) -> Any:
+        of_each, of_all = (mask, None) if mask and mask[0].ndim == 2 else (None, mask)
+
+        def on_a_device(rows: Any, whole: Any) -> Any:
+            (sources, of_each), (params, trie, of_all) = rows, whole
+            mask = of_all if of_each is None else of_each
+            return search(decoder, params, sources, trie, mask=mask, **static)
+
+        return divide_rows(on_a_device, (sources, of_each), (params, trie, of_all))
+
+    return divided
+
+
+_retrieve = jax.jit(
+    divided_over_devices(retrieve), static_argnames=("decoder", "beams", "k", "normalize_over")
+)
 
 
 class GenerativeRetriever(Retriever):
@@ -93,7 +126,7 @@ class GenerativeRetriever(Retriever):
         Raises:
             InputError: k is more than the beams, or the queries have no vectors and need them.
         """
-        model, config = self.model, self.config
+        model, config = self.model.on_local_devices, self.config
         if k > config.beams:
             raise InputError("k", k, f"1 to beams = {config.beams}")
         sources = model.source.of_queries(queries, vectors)
@@ -127,6 +160,7 @@ def search_in_batches(
     max_beams = config.max_beams if widen and config.max_beams else config.beams
     # Few sizes of batches, each of which is compiled; a single query is searched for by itself.
     batch_size = min(config.batch_size, 1 << (queries - 1).bit_length())
+    batch_size += -batch_size % jax.local_device_count()
     show = Progress("retrieving", queries) if queries > batch_size else contextlib.nullcontext()
     with show as progress:
 

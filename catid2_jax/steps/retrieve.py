@@ -1,6 +1,6 @@
 """Step 5: a ranking per query by a system's retriever."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -22,7 +22,7 @@ from catid2_jax.errors import InputError
 from catid2_jax.evaluation.run_file import write_run
 from catid2_jax.files import read_npy, write_json
 from catid2_jax.loading import TRAINED_READS, load_product_retriever
-from catid2_jax.processes import is_first
+from catid2_jax.processes import divided, is_first
 from catid2_jax.progress import console
 from catid2_jax.resolution import ResolvedSystem, with_parts
 from catid2_jax.retrievers.config import RetrieveConfig
@@ -53,15 +53,7 @@ def run(config: Config, place: Place, system: ResolvedSystem) -> None:
     if ignored:
         console.print(f"{ignored:,} ids in filters are of no product that is kept: ignored")
     vectors = _query_vectors(config, place, queries) if _reads_vectors(config, system) else None
-    ranking = retriever.rank(
-        [query.text for query in queries],
-        section.k,
-        vectors,
-        general,
-        own,
-        "config.retrieve",
-        [repr(query.id) for query in queries],
-    )
+    ranking = _rank(retriever, queries, section.k, vectors, general, own)
     if is_first() and not section.queries:  # those of another configuration
         place.figures("retrieve").unlink(missing_ok=True)
     if ranking.proven is not None:
@@ -72,6 +64,37 @@ def run(config: Config, place: Place, system: ResolvedSystem) -> None:
         if not section.queries:  # of the test, which alone is measured
             write_json(place.figures("retrieve"), {"queries": len(queries), "proven": proven})
     write_run(place.folder / section.output, _hits(retriever, queries, ranking), system.name)
+
+
+def _rank(
+    retriever: ProductRetriever,
+    queries: Sequence[Query],
+    k: int,
+    vectors: np.ndarray | None,
+    general: Filter | None,
+    own: Mapping[int, Filter],
+) -> Ranking:
+    """The ranking of all queries, each process having searched for its part of them."""
+
+    def search(rows: np.ndarray) -> Sequence[np.ndarray]:
+        chosen = [queries[row] for row in rows]
+        found = retriever.rank(
+            [query.text for query in chosen],
+            k,
+            None if vectors is None else vectors[rows],
+            general,
+            {place: own[row] for place, row in enumerate(rows.tolist()) if row in own},
+            "config.retrieve",
+            [repr(query.id) for query in chosen],
+        )
+        missing = ((0, 0), (0, k - found.documents.shape[1]))
+        ranked = (
+            np.pad(found.documents, missing, constant_values=-1),
+            np.pad(found.scores.astype(float), missing, constant_values=-np.inf),
+        )
+        return ranked if found.proven is None else (*ranked, found.proven)
+
+    return Ranking(*divided(search, len(queries)))
 
 
 def read_filters(

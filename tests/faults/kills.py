@@ -239,7 +239,7 @@ class Kills:
         if not (place / "converted").exists():  # which convert_checkpoint would not write over
             again = run(task.verb, task.arguments(place, self._folder), place.with_suffix(".log"))
         undisturbed = self._folder / f"undisturbed{number % len(self._tasks)}"
-        lost = [again.last] if again.code else _differences(undisturbed, place, task.leaves)
+        lost = [again.last] if again.code != 0 else _differences(undisturbed, place, task.leaves)
         if fault or lost:
             return f"{task.verb}, {what}: {', '.join(filter(None, [fault, *lost]))}"
         shutil.rmtree(place)

@@ -27,6 +27,7 @@ CONFIG = [
 """Two systems that learn a little from sixty products, and leave two checkpoints of each stage."""
 
 _LONGEST = 600.0  # seconds of a run
+_UNREAD = 255  # what multiprocessing says where it could not read the code; no verb ends with it
 
 _context = multiprocessing.get_context("forkserver")
 
@@ -36,7 +37,7 @@ class Run:
     """How a run ended.
 
     Attributes:
-        code: its exit code; negative for the signal that killed it.
+        code: its exit code; negative for the signal that killed it; None if it is unknown.
         text: what it printed.
     """
 
@@ -52,6 +53,8 @@ class Run:
     @property
     def last(self) -> str:
         """The last line that it printed."""
+        if self.code is None:
+            return "no exit code could be read"
         return (self.text.strip().splitlines() or [""])[-1]
 
 
@@ -73,6 +76,9 @@ def start(
     """
     process = _context.Process(target=_main, args=(verb, arguments, log, within))
     process.start()
+    # Whoever starts a process reads the exit codes of all that it finds here, each of which can be
+    # read only once: a thread that waits for its own would find none.
+    multiprocessing.process._children.discard(process)
     return process
 
 
@@ -83,7 +89,7 @@ def finish(process: multiprocessing.Process, log: pathlib.Path) -> Run:
         process.kill()
         process.join()
     text = log.read_text(errors="replace") if log.exists() else ""
-    return Run(process.exitcode, text)
+    return Run(None if process.exitcode == _UNREAD else process.exitcode, text)
 
 
 def run(

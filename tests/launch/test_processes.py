@@ -1,12 +1,15 @@
 """Two real processes of two devices beside one process, and what a process is told."""
 
+import json
 import os
 import pathlib
+import runpy
 import signal
 import subprocess
 import sys
 import time
 
+import jax
 import numpy as np
 import pytest
 
@@ -16,6 +19,7 @@ from catid2_jax.errors import InputError
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
 CONFIG = f"--config={pathlib.Path(__file__).parent / 'small.py'}"
+VERBS = runpy.run_path(str(ROOT / "launch/entry_points.py"))["VERBS"]
 TWO = ("launch/local.py", "--processes=2", "--devices=2")
 
 
@@ -79,20 +83,72 @@ def test_data_and_embeddings_of_two_processes_are_those_of_one(tmp_path):
         assert (tmp_path / "two" / name).exists()
 
 
+OF_A_RUN = ("finished", "seconds", "memory", "seal", "files", "built_on")
+"""Keys of records whose values are another in each run."""
+
+
+def said(path):
+    """What a file says: a tree of texts and numbers without times, or its bytes."""
+    if path.suffix == ".json":
+        values = json.loads(path.read_text())
+        return {key: value for key, value in values.items() if key not in OF_A_RUN}
+    if path.suffix == ".trec":
+        rows = [line.split() for line in path.read_text().splitlines()]
+        return [[*row[:4], float(row[4])] for row in rows]
+    if path.suffix in (".npy", ".npz"):
+        return dict(np.load(path)) if path.suffix == ".npz" else np.load(path)
+    return path.read_bytes()
+
+
+def files_of_verbs(folder):
+    """All that verbs leave but for checkpoints and curves."""
+    names = {path.relative_to(folder) for path in folder.rglob("*") if path.is_file()}
+    return {
+        name
+        for name in names
+        if not {"last", "best", ".lock"} & {*name.parts} and not name.name.startswith("events")
+    }
+
+
+def check_files(found, expected):
+    """All files but checkpoints: texts and whole numbers are the same, others to 1e-5."""
+    names = files_of_verbs(expected)
+    assert files_of_verbs(found) == names
+    for name in names:
+        ours, theirs = (
+            jax.tree.leaves_with_path(said(folder / name)) for folder in (found, expected)
+        )
+        assert [path for path, _ in ours] == [path for path, _ in theirs], name
+        for (path, leaf), (_, wanted) in zip(ours, theirs, strict=True):
+            if isinstance(wanted, float | np.ndarray):
+                near = 1e-5 * np.abs(wanted).max(initial=0)
+                where = f"{name} {path}"
+                np.testing.assert_allclose(leaf, wanted, rtol=0, atol=near, err_msg=where)
+            else:
+                assert leaf == wanted, (name, path)
+
+
 @pytest.mark.slow
-def test_the_whole_chain_of_two_processes_is_that_of_one(tmp_path):
-    """From the catalogue to the figures, in one shared work directory."""
-    result = run(*TWO, "pipeline", CONFIG, f"--workdir={tmp_path / 'two'}")
-    assert result.returncode == 0, result.stderr[-3000:]
-    result = run("-m", "catid2_jax.pipeline", CONFIG, f"--workdir={tmp_path / 'one'}")
-    assert result.returncode == 0, result.stderr[-3000:]
-    check(tmp_path / "two", tmp_path / "one", ["cat_id2/rqvae", "cat_id2/seq2seq"])
-    for system in ("cat_id2", "bm25"):
-        paths = (tmp_path / name / system / "run.trec" for name in ("two", "one"))
-        ours, theirs = ([line.split() for line in path.read_text().splitlines()] for path in paths)
-        assert [line[:4] for line in ours] == [line[:4] for line in theirs]
-        scores = [np.array([float(line[4]) for line in lines]) for lines in (ours, theirs)]
-        np.testing.assert_allclose(*scores, atol=1e-4)
+def test_every_verb_on_two_processes_leaves_what_one_leaves(tmp_path):
+    """One after another, in one shared work directory."""
+    systems = ("cat_id2", "bm25", "fused")
+    fields = [
+        CONFIG,
+        f"--config.systems={systems}",
+        f"--config.options.fused.systems={systems[:2]}",
+    ]
+    two, one = tmp_path / "two", tmp_path / "one"
+    verbs = ("prepare", "embed", "assign", "train", "retrieve", "evaluate", "export", "inspect")
+    assert {*verbs, "pipeline"} == {*VERBS}
+    for verb in verbs:
+        result = run(*TWO, verb, *fields, f"--workdir={two}")
+        assert result.returncode == 0, result.stderr[-3000:]
+    for verb in ("pipeline", "export", "inspect"):
+        result = run("-m", f"catid2_jax.{verb}", *fields, f"--workdir={one}")
+        assert result.returncode == 0, result.stderr[-3000:]
+    check(two, one, ["cat_id2/rqvae", "cat_id2/seq2seq"])
+    check_files(two, one)
+    assert {pathlib.Path(system, "run.trec") for system in systems} < files_of_verbs(two)
 
 
 @pytest.mark.slow

@@ -38,7 +38,8 @@ def test_the_steps_install_and_run_nox(jobs):
     assert "nox -s lint" in lines
     assert "nox -s \"tests-${{ matrix.python }}(jax='${{ matrix.jax }}')\"" in lines
     assert "nox -s audit licenses" in lines
-    for session in ("lint", "tests", "audit", "licenses", "lock"):
+    assert "nox -s gpu_script" in lines
+    for session in ("lint", "tests", "gpu_script", "audit", "licenses", "lock"):
         assert f"def {session}(session" in NOX
     for check in ("ruff", "mypy", "pytest"):
         assert f'"{check}"' in NOX

@@ -2,6 +2,8 @@
 
 import os
 import re
+import threading
+import time
 
 import pytest
 
@@ -77,6 +79,25 @@ def test_a_run_that_was_taken_for_dead_writes_no_more(s3, elsewhere, monkeypatch
     with pytest.raises(InputError, match="taken over by another"):
         first.__exit__(None, None, None)
     assert contents(s3) == {"a": b"other"}
+
+
+def test_a_renewal_that_is_under_way_leaves_no_lock_behind(s3, monkeypatch):
+    monkeypatch.setattr("catid2_jax.remote.lock._RENEWED", 0.01)
+    begun, written = threading.Event(), threading.Event()
+
+    def write(self, *arguments, real=Bucket.write, **options):
+        if not options:  # a renewal
+            begun.set()
+            time.sleep(0.3)
+        real(self, *arguments, **options)
+        if not options:
+            written.set()
+
+    monkeypatch.setattr(Bucket, "write", write)
+    with BucketLock(Bucket(s3), "a mirror"):
+        assert begun.wait(10)
+    assert written.wait(10)
+    assert not contents(s3)
 
 
 def test_of_two_that_come_at_once_one_gets_it(s3, monkeypatch):
