@@ -165,12 +165,8 @@ def embed_in_shards(
     Raises:
         InputError: the encoder gave another number of vectors, or one that is not finite.
     """
-    folder = output.with_suffix(".shards")
     size = len(texts) if encoder.fits_catalog else shard_documents
-    shards = {
-        folder / f"{number:05}.npz": slice(start, min(start + size, len(texts)))
-        for number, start in enumerate(range(0, len(texts), size))
-    }
+    shards = shards_of(output, len(texts), size)
     _encode_share(texts, shards, encoder)
     wait_for_all("shards are written")
     counts = _count_tokens(shards, encoder.max_tokens)
@@ -178,8 +174,31 @@ def embed_in_shards(
         _join(list(shards), output, len(texts))
     wait_for_all("shards are joined")
     if is_first():
-        shutil.rmtree(folder)
+        shutil.rmtree(_folder(output))
     return counts
+
+
+def shards_of(output: pathlib.Path, documents: int, size: int) -> dict[pathlib.Path, slice]:
+    """The shards of an output and the rows of each, `size` but for the last."""
+    return {
+        _folder(output) / f"{number:05}.npz": slice(start, min(start + size, documents))
+        for number, start in enumerate(range(0, documents, size))
+    }
+
+
+def write_shard(texts: Sequence[str], path: pathlib.Path, rows: slice, encoder: Encoder) -> None:
+    """Makes a shard of some rows of the texts.
+
+    Raises:
+        InputError: the encoder gave another number of vectors, or one that is not finite.
+    """
+    part = texts[rows]
+    vectors, tokens = encoder.encode_and_count(part)
+    vectors = check_vectors(vectors, part)
+    if tokens is None:
+        tokens = np.full(len(vectors), -1)
+    with atomic_write(path, "wb", own=True) as file:
+        np.savez(file, vectors=vectors, tokens=tokens, key=np.array(_key(encoder, part)))
 
 
 def check_vectors(vectors: np.ndarray, texts: Sequence[str]) -> np.ndarray:
@@ -254,15 +273,10 @@ def _encode_share(
     with Progress("embedding", total, total - left) as progress:
         for path, rows in missing.items():
             start = time.monotonic()
-            part = texts[rows]
-            vectors, tokens = encoder.encode_and_count(part)
-            vectors = check_vectors(vectors, part)
-            if tokens is None:
-                tokens = np.full(len(vectors), -1)
-            with atomic_write(path, "wb", own=True) as file:
-                np.savez(file, vectors=vectors, tokens=tokens, key=np.array(_key(encoder, part)))
-            rate = len(vectors) / (time.monotonic() - start)
-            progress.advance(len(vectors), {"documents/s": rate})
+            write_shard(texts, path, rows, encoder)
+            written = rows.stop - rows.start
+            rate = written / (time.monotonic() - start)
+            progress.advance(written, {"documents/s": rate})
 
 
 def _is_done(path: pathlib.Path, texts: Sequence[str], rows: slice, encoder: Encoder) -> bool:
@@ -273,6 +287,10 @@ def _is_done(path: pathlib.Path, texts: Sequence[str], rows: slice, encoder: Enc
         return str(_read(path, "key")) == _key(encoder, texts[rows])
     except InputError:
         return False
+
+
+def _folder(output: pathlib.Path) -> pathlib.Path:
+    return output.with_suffix(".shards")
 
 
 def _key(encoder: Encoder, part: Sequence[str]) -> str:
