@@ -11,7 +11,7 @@ class SeenIds:
     """The ids of a catalogue, each with the place at which it came first.
 
     The first 262,144 are in memory. Where there are more, all are in a temporary file of SQLite's,
-    in the folder that TMPDIR names, of about 35 bytes per id; it has no name and ends with the
+    in the folder that TMPDIR names, of about 25 bytes per id; it has no name and ends with the
     process.
     """
 

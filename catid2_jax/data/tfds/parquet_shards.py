@@ -61,17 +61,19 @@ class ParquetShards(tfds.core.GeneratorBasedBuilder):
         return (
             beam.Create(list(enumerate(map(str, shards))))
             | beam.Reshuffle()
-            | beam.FlatMapTuple(_placed_examples, columns=dict(self.builder_config.columns))
+            | beam.FlatMap(_placed_examples, columns=dict(self.builder_config.columns))
             | beam.GroupByKey()
             | beam.MapTuple(_first)
         )
 
 
 def _placed_examples(
-    shard: int, path: str, columns: Mapping[str, Any]
+    file: tuple[int, str], columns: Mapping[str, Any]
 ) -> Iterator[tuple[str, _Placed]]:
-    """Yields (product id, (its shard and row, its example)) of a file."""
-    (source,) = read_parquet(ParquetConfig(path=path, **columns))
+    """Yields (product id, (number of the file and row, example)) of a file."""
+    shard, path = file
+    fields = {k: tuple(v) if isinstance(v, list) else v for k, v in columns.items()}  # JSON's
+    (source,) = read_parquet(ParquetConfig(path=path, **fields))
     batches = usable_products(source.products, set(), set(), 0, ProductCounts())
     products = (
         Product(row["id"], row["title"], row["text"] or "", tuple(row["categories"]))

@@ -48,7 +48,7 @@ def test_its_products_are_those_of_the_import(tmp_path, shards):
         for product in stream_products(tmp_path / "imported" / CATALOG)
     }
     builder = parquet_shards.ParquetShards(
-        config=parquet_shards.ShardsConfig(name="shop", columns=COLUMNS),
+        config=parquet_shards.ShardsConfig(name="shop", columns=COLUMNS | {"text": ["brand"]}),
         data_dir=str(tmp_path / "built"),
     )
     download = tfds.download.DownloadConfig(manual_dir=str(shards), beam_runner="DirectRunner")
