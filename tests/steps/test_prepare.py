@@ -1,5 +1,6 @@
 """Which rows of the user's files the prepared ones are."""
 
+import gc
 import json
 import tracemalloc
 
@@ -103,6 +104,7 @@ def test_what_python_holds_does_not_grow_with_the_catalogue(tmp_path, monkeypatc
     held, report = [], prepare._report
 
     def spy(*arguments):
+        gc.collect()
         held.append(tracemalloc.get_traced_memory()[0])
         report(*arguments)
 
