@@ -72,7 +72,9 @@ def _placed_examples(
 ) -> Iterator[tuple[str, _Placed]]:
     """Yields (product id, (number of the file and row, example)) of a file."""
     shard, path = file
-    fields = {k: tuple(v) if isinstance(v, list) else v for k, v in columns.items()}  # JSON's
+    fields: dict[str, Any] = {  # JSON has lists
+        name: tuple(value) if isinstance(value, list) else value for name, value in columns.items()
+    }
     (source,) = read_parquet(ParquetConfig(path=path, **fields))
     batches = usable_products(source.products, set(), set(), 0, ProductCounts())
     products = (
