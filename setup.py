@@ -57,10 +57,12 @@ CORE = [
     "xxhash>=3",
 ]
 
+# The step `embed` as a pipeline.
+BEAM = ["apache-beam>=2.70"]
 DATA = ["datasets>=4", "duckdb>=1.5"]
 # The command `tfds` imports the first three, its package the second; neither asks for them.
 TFDS = [
-    "apache-beam>=2.70",
+    *BEAM,
     "importlib-resources>=6",
     "mlcroissant>=1",
     "tensorflow>=2.18",
@@ -146,6 +148,7 @@ setuptools.setup(
     entry_points={"console_scripts": ["catid2 = catid2_jax.cli:console"]},
     install_requires=CORE,
     extras_require={
+        "beam": BEAM,
         "bert": BERT,
         "benchmarks": [*ORACLES, "vector-quantize-pytorch>=1.22"],
         "data": DATA,

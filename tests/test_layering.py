@@ -122,7 +122,8 @@ def test_no_module_imports_itself_through_others():
 def test_tensorflow_is_imported_only_by_what_needs_it():
     heavy = {"tensorflow", "seqio", "tensorflow_datasets", "t5x", "gin"}
     users = {name_of(path) for path in FILES if heavy & set(all_imports(path))}
-    builders = {f"data/tfds/{name}.py" for name in ("catalog_folder", "esci", "examples")}
+    names = ("catalog_folder", "esci", "examples", "parquet_shards")
+    builders = {f"data/tfds/{name}.py" for name in names}
     assert users == {f"t5x/{n}.py" for n in ("seqio_tasks", "model", "vocabulary")} | builders
 
 

@@ -21,6 +21,7 @@ from catid2_jax.data.lines import (
     unchanged,
     write_lines,
 )
+from catid2_jax.data.seen_ids import SeenIds
 from catid2_jax.errors import InputError
 from catid2_jax.files import atomic_write
 from catid2_jax.types import Product
@@ -63,15 +64,18 @@ class CatalogReader:
     def __iter__(self) -> Iterator[Product]:
         self.rejected = 0
         self.values_left_out.clear()
-        first_seen: dict[str, str] = {}
+        empty = True
         path = self.rejects if self.on_error == "skip" else None
-        with contextlib.nullcontext() if path is None else atomic_write(path) as rejects:
+        with (
+            contextlib.nullcontext() if path is None else atomic_write(path) as rejects,
+            contextlib.closing(SeenIds()) as seen,
+        ):
             for place, number, record in _read_records(self.path):
                 where = f"{self.path}{place}"
                 try:
                     product = _parse_product(record, where, self.values_left_out)
-                    if product.id in first_seen:
-                        first = first_seen[product.id]
+                    first = seen.add(product.id, place)
+                    if first:
                         raise InputError(
                             where,
                             f"id {product.id!r} again",
@@ -84,10 +88,10 @@ class CatalogReader:
                     if rejects is not None:
                         _write_reject(rejects, number, error, record)
                     continue
-                first_seen[product.id] = place
+                empty = False
                 yield product
         # After the block, so that the file of rejects, which explains the error, is on disk.
-        if not first_seen:
+        if empty:
             raise InputError(
                 self.path, f"no product ({self.rejected} records rejected)", "at least one"
             )

@@ -4,6 +4,7 @@ A product's row is its one identity: row n of the catalogue, of the embeddings a
 document IDs are the same product.
 """
 
+import contextlib
 import dataclasses
 import functools
 import json
@@ -32,10 +33,44 @@ _SCHEMA = pa.schema(
         ("extra", pa.string()),
     ]
 )
-_ROWS_AT_ONCE = 65_536
+_ROWS_AT_ONCE = 65_536  # of a part of the file
+_PRODUCTS_AT_ONCE = 4096  # as Python's objects
 
 
-class Catalog(Sequence[Product]):
+class _Products(Sequence[Product]):
+    """Products by row, of columns that `_columns` gives."""
+
+    @overload
+    def __getitem__(self, row: int) -> Product: ...
+
+    @overload
+    def __getitem__(self, row: slice) -> list[Product]: ...
+
+    def __getitem__(self, row: int | slice) -> Product | list[Product]:
+        if isinstance(row, slice):
+            start, stop, step = row.indices(len(self))
+            if step == 1:
+                return list(self._between(start, stop))
+            return [self[i] for i in range(start, stop, step)]
+        if not -len(self) <= row < len(self):
+            raise IndexError(row)
+        return next(self._between(row % len(self), row % len(self) + 1))
+
+    def __iter__(self) -> Iterator[Product]:
+        return self._between(0, len(self))
+
+    def _between(self, start: int, stop: int) -> Iterator[Product]:
+        while start < stop:
+            columns = self._columns(start, min(stop, start + _PRODUCTS_AT_ONCE))
+            yield from map(_product, columns.to_pylist())
+            start += len(columns)
+
+    def _columns(self, start: int, stop: int) -> pa.Table:
+        """The rows from `start` on, one or more, but none from `stop` on."""
+        raise NotImplementedError
+
+
+class Catalog(_Products):
     """Products by row; a column is read without building the products.
 
     Attributes:
@@ -58,41 +93,16 @@ class Catalog(Sequence[Product]):
         Raises:
             InputError: there is no such file, or it holds something else.
         """
-        try:
+        with _readable(path):
             table = pq.read_table(path)
-        except FileNotFoundError as error:
-            raise InputError(path, "no such file", "the catalogue that `prepare` writes") from error
-        except (pa.ArrowException, OSError) as error:
-            raise InputError(
-                path, f"{error!s:.200}", "the catalogue that `prepare` writes"
-            ) from error
-        if table.schema.remove_metadata() != _SCHEMA:
-            raise InputError(
-                path,
-                f"the columns {', '.join(table.column_names)}",
-                "the catalogue that `prepare` writes",
-            )
+        _check_schema(path, table.schema)
         return cls(table)
 
     def __len__(self) -> int:
         return self.table.num_rows
 
-    @overload
-    def __getitem__(self, row: int) -> Product: ...
-
-    @overload
-    def __getitem__(self, row: slice) -> list[Product]: ...
-
-    def __getitem__(self, row: int | slice) -> Product | list[Product]:
-        if isinstance(row, slice):
-            return [self[i] for i in range(*row.indices(len(self)))]
-        if not -len(self) <= row < len(self):
-            raise IndexError(row)
-        return _product({name: self.table[name][row].as_py() for name in _SCHEMA.names})
-
-    def __iter__(self) -> Iterator[Product]:
-        for batch in self.table.to_batches(_ROWS_AT_ONCE):
-            yield from map(_product, batch.to_pylist())
+    def _columns(self, start: int, stop: int) -> pa.Table:
+        return self.table.slice(start, stop - start)
 
     @functools.cached_property
     def ids(self) -> list[str]:
@@ -118,6 +128,45 @@ class Catalog(Sequence[Product]):
     def rows(self) -> Mapping[str, int]:
         """Product id -> row."""
         return {product_id: row for row, product_id in enumerate(self.ids)}
+
+
+class CatalogFile(_Products):
+    """Products by row, read from the file when they are asked for.
+
+    A part of the file at a time is in memory, at most 65,536 products as Parquet's columns, so that
+    rows in their order cost the least.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        """Opens what `write_columns` wrote.
+
+        Raises:
+            InputError: there is no such file, or it holds something else.
+        """
+        self._path = path
+        with _readable(path), pq.ParquetFile(path) as file:
+            schema, parts = file.schema_arrow, file.metadata
+            rows = [parts.row_group(part).num_rows for part in range(file.num_row_groups)]
+        _check_schema(path, schema)
+        self._starts = np.cumsum([0, *rows])
+        self._part = functools.lru_cache(1)(self._read_part)
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    @functools.cached_property
+    def source_rows(self) -> np.ndarray:
+        """Row of each product in the file it was read from, int64 [N]."""
+        with _readable(self._path), pq.ParquetFile(self._path) as file:
+            return file.read(["source_row"])["source_row"].to_numpy()
+
+    def _columns(self, start: int, stop: int) -> pa.Table:
+        part = int(np.searchsorted(self._starts, start, "right")) - 1
+        return self._part(part).slice(start - int(self._starts[part]), stop - start)
+
+    def _read_part(self, part: int) -> pa.Table:
+        with _readable(self._path), pq.ParquetFile(self._path) as file:
+            return file.read_row_group(part)
 
 
 class Corpus:
@@ -199,6 +248,26 @@ def write_columns(path: str | os.PathLike[str], products: Iterable[tuple[int, Pr
     with atomic_write(path, "wb") as file, pq.ParquetWriter(file, _SCHEMA) as writer:
         for batch in _batches(products):
             writer.write_batch(batch)
+
+
+@contextlib.contextmanager
+def _readable(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Raises InputError for what Arrow cannot read."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise InputError(path, "no such file", "the catalogue that `prepare` writes") from error
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(path, f"{error!s:.200}", "the catalogue that `prepare` writes") from error
+
+
+def _check_schema(path: str | os.PathLike[str], schema: pa.Schema) -> None:
+    if schema.remove_metadata() != _SCHEMA:
+        raise InputError(
+            path,
+            f"the columns {', '.join(schema.names)}",
+            "the catalogue that `prepare` writes",
+        )
 
 
 def _batches(products: Iterable[tuple[int, Product]]) -> Iterator[pa.RecordBatch]:

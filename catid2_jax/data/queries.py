@@ -1,5 +1,6 @@
 """Queries in JSON Lines and relevance judgements in TREC's qrels format."""
 
+import contextlib
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from os import PathLike
 
@@ -125,6 +126,15 @@ def read_qrels(
     if not qrels:
         raise InputError(path, "no judgement", "at least one")
     return qrels
+
+
+def named_documents(path: str | PathLike[str]) -> set[str]:
+    """The documents that a file of judgements names; what is wrong with it `read_qrels` says."""
+    documents: set[str] = set()
+    with contextlib.suppress(InputError):
+        for number, line in read_lines(path):
+            documents.update(decode_line(line, f"{path}:{number}").split()[2:3])
+    return documents
 
 
 def write_qrels(

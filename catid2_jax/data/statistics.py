@@ -1,6 +1,6 @@
 """Computes the figures of the paper's Table 1 for any data set."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from rich.table import Table
 
@@ -10,25 +10,25 @@ from catid2_jax.types import Qrels
 
 
 def dataset_statistics(
-    category_paths: Sequence[Sequence[str]],
+    category_paths: Mapping[tuple[str, ...], int],
     qrels: Mapping[str, Qrels],
 ) -> dict[str, int]:
     """Counts documents, queries, query-document pairs and category nodes.
 
     Args:
-        category_paths: category path of each document, root first.
+        category_paths: category path, root first -> number of its documents.
         qrels: split ("train", "dev", "test") -> relevant pairs.
 
     Returns:
         `documents`; `<split>_queries` and `<split>_pairs` of each split; `categories_level_1` and
         so on, down to the end of the longest path.
     """
-    statistics = {"documents": len(category_paths)}
+    statistics = {"documents": sum(category_paths.values())}
     for split, judgements in qrels.items():
         statistics[f"{split}_queries"] = len(judgements)
         statistics[f"{split}_pairs"] = count_judgements(judgements)
     depth = max(map(len, category_paths), default=0)
-    levels = nodes_per_level(category_ids(category_paths, depth)) if depth else []
+    levels = nodes_per_level(category_ids(list(category_paths), depth)) if depth else []
     for level, count in enumerate(levels, 1):
         statistics[f"categories_level_{level}"] = count
     return statistics

@@ -1,5 +1,6 @@
 """Texts to vectors by any encoder: batched by length, in shards on disk that outlive a kill."""
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -7,7 +8,7 @@ import pathlib
 import shutil
 import time
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import jax
@@ -127,9 +128,24 @@ def encode_texts(
     return np.concatenate(parts)[inverse], tokens
 
 
+@dataclasses.dataclass(frozen=True)
+class TokenCounts:
+    """How long texts are, and how much of them an encoder cut off.
+
+    Attributes:
+        tokens: tokens of all texts before any cut.
+        tokens_cut: those beyond the encoder's `max_tokens`.
+        texts_cut: texts that are longer.
+    """
+
+    tokens: int
+    tokens_cut: int
+    texts_cut: int
+
+
 def embed_in_shards(
     texts: Sequence[str], encoder: Encoder, output: pathlib.Path, shard_documents: int
-) -> np.ndarray | None:
+) -> TokenCounts | None:
     """Writes the vectors of texts, shard after shard; shards that are there already stay.
 
     A shard knows its texts and its encoder, so that none of another catalogue, configuration or
@@ -137,33 +153,52 @@ def embed_in_shards(
     arguments and see the same disk, each makes its share of the shards, and the first joins them.
 
     Args:
-        texts: N texts.
+        texts: N texts, of which a shard at a time is asked for by a slice.
         encoder: makes the vectors; one that `fits_catalog` gets all texts in one shard.
         output: .npy, float32 [N, D], written whole or not at all; the shards lie beside it until
             then.
         shard_documents: texts per shard.
 
     Returns:
-        The tokens of each text before it was cut, [N]; None if the encoder counts none.
+        How much was cut; None if the encoder counts no tokens.
 
     Raises:
         InputError: the encoder gave another number of vectors, or one that is not finite.
     """
-    folder = output.with_suffix(".shards")
     size = len(texts) if encoder.fits_catalog else shard_documents
-    shards = {
-        folder / f"{number:05}.npz": texts[start : start + size]
-        for number, start in enumerate(range(0, len(texts), size))
-    }
-    _encode_share(shards, encoder)
+    shards = shards_of(output, len(texts), size)
+    _encode_share(texts, shards, encoder)
     wait_for_all("shards are written")
-    tokens = np.concatenate([_read(shard, "tokens") for shard in shards])
+    counts = _count_tokens(shards, encoder.max_tokens)
     if is_first():
         _join(list(shards), output, len(texts))
     wait_for_all("shards are joined")
     if is_first():
-        shutil.rmtree(folder)
-    return None if (tokens < 0).any() else tokens
+        shutil.rmtree(_folder(output))
+    return counts
+
+
+def shards_of(output: pathlib.Path, documents: int, size: int) -> dict[pathlib.Path, slice]:
+    """The shards of an output and the rows of each, `size` but for the last."""
+    return {
+        _folder(output) / f"{number:05}.npz": slice(start, min(start + size, documents))
+        for number, start in enumerate(range(0, documents, size))
+    }
+
+
+def write_shard(texts: Sequence[str], path: pathlib.Path, rows: slice, encoder: Encoder) -> None:
+    """Makes a shard of some rows of the texts.
+
+    Raises:
+        InputError: the encoder gave another number of vectors, or one that is not finite.
+    """
+    part = texts[rows]
+    vectors, tokens = encoder.encode_and_count(part)
+    vectors = check_vectors(vectors, part)
+    if tokens is None:
+        tokens = np.full(len(vectors), -1)
+    with atomic_write(path, "wb", own=True) as file:
+        np.savez(file, vectors=vectors, tokens=tokens, key=np.array(_key(encoder, part)))
 
 
 def check_vectors(vectors: np.ndarray, texts: Sequence[str]) -> np.ndarray:
@@ -224,35 +259,53 @@ def _padded(length: int) -> int:
     return width
 
 
-def _encode_share(shards: dict[pathlib.Path, Sequence[str]], encoder: Encoder) -> None:
-    """Makes those of this process's shards, given by their texts, that are not there."""
+def _encode_share(
+    texts: Sequence[str], shards: Mapping[pathlib.Path, slice], encoder: Encoder
+) -> None:
+    """Makes those of this process's shards, given by their rows, that are not there."""
     parts = dict(list(shards.items())[jax.process_index() :: jax.process_count()])
-    keys = {
-        path: fingerprint(json.dumps([encoder.key, *part]).encode()) for path, part in parts.items()
+    missing = {
+        path: rows for path, rows in parts.items() if not _is_done(path, texts, rows, encoder)
     }
-    missing = [path for path in parts if not (encoder.key and _is_done(path, keys[path]))]
     if len(missing) < len(parts):
         console.print(f"{len(parts) - len(missing)} of {len(parts)} shards were there already")
-    total = sum(map(len, parts.values()))
-    left = sum(len(parts[path]) for path in missing)
+    total, left = (sum(rows.stop - rows.start for rows in s.values()) for s in (parts, missing))
     with Progress("embedding", total, total - left) as progress:
-        for path in missing:
+        for path, rows in missing.items():
             start = time.monotonic()
-            vectors, tokens = encoder.encode_and_count(parts[path])
-            vectors = check_vectors(vectors, parts[path])
-            if tokens is None:
-                tokens = np.full(len(vectors), -1)
-            with atomic_write(path, "wb", own=True) as file:
-                np.savez(file, vectors=vectors, tokens=tokens, key=np.array(keys[path]))
-            rate = len(vectors) / (time.monotonic() - start)
-            progress.advance(len(vectors), {"documents/s": rate})
+            write_shard(texts, path, rows, encoder)
+            written = rows.stop - rows.start
+            rate = written / (time.monotonic() - start)
+            progress.advance(written, {"documents/s": rate})
 
 
-def _is_done(path: pathlib.Path, key: str) -> bool:
+def _is_done(path: pathlib.Path, texts: Sequence[str], rows: slice, encoder: Encoder) -> bool:
+    """Whether a shard is there, of these rows of the texts and this encoder."""
+    if not (encoder.key and path.exists()):
+        return False
     try:
-        return str(_read(path, "key")) == key
+        return str(_read(path, "key")) == _key(encoder, texts[rows])
     except InputError:
         return False
+
+
+def _folder(output: pathlib.Path) -> pathlib.Path:
+    return output.with_suffix(".shards")
+
+
+def _key(encoder: Encoder, part: Sequence[str]) -> str:
+    return fingerprint(json.dumps([encoder.key, *part]).encode()) if encoder.key else ""
+
+
+def _count_tokens(shards: Iterable[pathlib.Path], max_tokens: int) -> TokenCounts | None:
+    totals = np.zeros(3, np.int64)
+    for shard in shards:
+        tokens = _read(shard, "tokens")
+        if (tokens < 0).any():
+            return None
+        lost = np.maximum(tokens - max_tokens, 0)
+        totals += tokens.sum(), lost.sum(), np.count_nonzero(lost)
+    return TokenCounts(*totals.tolist())
 
 
 def _read(path: pathlib.Path, name: str) -> np.ndarray:

@@ -41,7 +41,7 @@ class Dense:
         if len(new):
             section = self.section
             texts, _ = document_texts(new, section.text_fields, section.field_characters)
-            vectors = check_vectors(self.encoder.encode(texts), texts)
+            vectors = check_vectors(self.encoder.encode(texts[:]), texts)
             embeddings = np.concatenate([embeddings, vectors])
         return dataclasses.replace(self, embeddings=embeddings)
 

@@ -1,13 +1,13 @@
 """Step 2: an embedding per product, and per query where the encoder makes any."""
 
 import pathlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
 from catid2_jax.config import Config
 from catid2_jax.data.config import SPLITS
-from catid2_jax.data.corpus import Catalog
+from catid2_jax.data.corpus import CatalogFile
 from catid2_jax.data.queries import SOURCE_ROW, read_queries
 from catid2_jax.encoders.config import PRECOMPUTED, EmbeddingConfig
 from catid2_jax.encoders.encoder import Encoder, embed_in_shards
@@ -26,7 +26,7 @@ def run(config: Config, place: Place) -> None:
 
     Their rows are those of the preprocessed catalogue and queries in `data/`.
     """
-    section, catalog = config.embedding, Catalog.open(place.workdir.catalog)
+    section, catalog = config.embedding, CatalogFile(place.workdir.catalog)
     if is_first():  # what an unfinished run with another encoder may have left
         for split in SPLITS:
             place.query_vectors(split).unlink(missing_ok=True)
@@ -57,7 +57,7 @@ def run(config: Config, place: Place) -> None:
         write_json(place.figures("embed"), figures)
 
 
-def _select_given(section: EmbeddingConfig, place: Place, catalog: Catalog) -> None:
+def _select_given(section: EmbeddingConfig, place: Place, catalog: CatalogFile) -> None:
     """The given vectors of the products and queries that preprocessing has kept, in its order."""
     record = read_record(record_path(place.workdir.root, "prepare"))
     if record is None or not record.done:
@@ -100,23 +100,25 @@ def _given_query_vectors(
 
 
 def _embed(
-    section: EmbeddingConfig, encoder: Encoder, texts: list[str], what: str, output: pathlib.Path
+    section: EmbeddingConfig,
+    encoder: Encoder,
+    texts: Sequence[str],
+    what: str,
+    output: pathlib.Path,
 ) -> dict[str, int]:
     """Writes the vectors of some texts; returns how much of them was cut off, if that is known."""
-    tokens = embed_in_shards(texts, encoder, output, section.shard_documents)
-    if tokens is None:
+    counts = embed_in_shards(texts, encoder, output, section.shard_documents)
+    if counts is None:
         return {what: len(texts)}
-    lost = np.maximum(tokens - encoder.max_tokens, 0)
-    texts_cut = int(np.count_nonzero(lost))
     console.print(
-        f"{texts_cut:,} of {len(texts):,} {what.replace('_', ' ')} are longer than "
-        f"{encoder.max_tokens} tokens and were cut there: {lost.sum() / tokens.sum():.1%} of all "
-        "tokens"
+        f"{counts.texts_cut:,} of {len(texts):,} {what.replace('_', ' ')} are longer than "
+        f"{encoder.max_tokens} tokens and were cut there: {counts.tokens_cut / counts.tokens:.1%} "
+        "of all tokens"
     )
     prefix = "" if what == "texts" else f"{what}_"
     return {
         what: len(texts),
-        f"{what}_cut": texts_cut,
-        f"{prefix}tokens": int(tokens.sum()),
-        f"{prefix}tokens_cut": int(lost.sum()),
+        f"{what}_cut": counts.texts_cut,
+        f"{prefix}tokens": counts.tokens,
+        f"{prefix}tokens_cut": counts.tokens_cut,
     }

@@ -1,5 +1,6 @@
 """Step 1: reads (or generates) the data, applies the paper's preprocessing, prints Table 1."""
 
+import collections
 import dataclasses
 import pathlib
 from collections.abc import Iterator, Mapping
@@ -19,6 +20,7 @@ from catid2_jax.data.preprocessing import (
 )
 from catid2_jax.data.queries import (
     SOURCE_ROW,
+    named_documents,
     read_qrels,
     read_queries,
     relevant_grades,
@@ -36,20 +38,24 @@ from catid2_jax.workdir import Place
 
 @dataclasses.dataclass
 class _Kept:
-    """What the splits need of the catalogue, without its text.
+    """What the splits need of the catalogue: as little as may be, for it may have many products.
 
     Attributes:
-        known: ids of all products read.
-        ids: ids of the products kept.
-        paths: category path of each product kept; equal paths are one object.
+        read: number of products read.
+        known: ids of those that some judgement names.
+        ids: ids of those of them that are kept.
+        paths: category path -> number of the products kept.
         rejected: bad records set aside.
         unjudged: split -> its queries that have no judgement.
         values_left_out: further field -> its values that could not be kept.
     """
 
+    read: int = 0
     known: set[str] = dataclasses.field(default_factory=set)
     ids: set[str] = dataclasses.field(default_factory=set)
-    paths: list[tuple[str, ...]] = dataclasses.field(default_factory=list)
+    paths: collections.Counter[tuple[str, ...]] = dataclasses.field(
+        default_factory=collections.Counter
+    )
     rejected: int = 0
     unjudged: dict[str, int] = dataclasses.field(default_factory=dict)
     values_left_out: dict[str, int] = dataclasses.field(default_factory=dict)
@@ -69,7 +75,7 @@ def run(config: Config, place: Place) -> Mapping[str, Any]:
     _check_sources(data, place)
     counts = PreprocessingCounts()
     kept = _prepare_products(data, place, counts)
-    source_rows = {"products": len(kept.known) + kept.rejected}
+    source_rows = {"products": kept.read + kept.rejected}
     qrels: dict[str, Qrels] = {}
     for split in SPLITS:
         if getattr(data, f"{split}_queries"):
@@ -99,19 +105,25 @@ def _prepare_products(data: DataConfig, place: Place, counts: PreprocessingCount
     rejects = place.workdir.data / "rejected.jsonl"
     reader = stream_products(data.catalog, data.on_error, rejects)
     kept = _Kept()
-    distinct: dict[tuple[str, ...], tuple[str, ...]] = {}
+    judged: set[str] = set()
+    for split in SPLITS:
+        if getattr(data, f"{split}_queries"):
+            judged |= named_documents(getattr(data, f"{split}_qrels"))
 
     def source() -> Iterator[Product]:
         for product in reader:
-            kept.known.add(product.id)
+            kept.read += 1
+            if product.id in judged:
+                kept.known.add(product.id)
             yield product
 
     def products() -> Iterator[tuple[int, Product]]:
         for product in preprocess_products(source(), data.preprocessing, counts):
-            kept.ids.add(product.id)
-            kept.paths.append(distinct.setdefault(product.categories, product.categories))
-            yield len(kept.known) + reader.rejected - 1, product
-        if not kept.ids:
+            if product.id in judged:
+                kept.ids.add(product.id)
+            kept.paths[product.categories] += 1
+            yield kept.read + reader.rejected - 1, product
+        if not kept.paths:
             depth = data.preprocessing.minimum_depth
             raise InputError(
                 data.catalog,

@@ -12,7 +12,14 @@ from hypothesis import strategies as st
 
 from catid2_jax.data import corpus as module
 from catid2_jax.data.catalog import write_catalog
-from catid2_jax.data.corpus import Catalog, Corpus, QuerySet, read_catalog, write_columns
+from catid2_jax.data.corpus import (
+    Catalog,
+    CatalogFile,
+    Corpus,
+    QuerySet,
+    read_catalog,
+    write_columns,
+)
 from catid2_jax.errors import InputError
 from catid2_jax.types import Product, Query
 
@@ -47,6 +54,9 @@ def test_file_round_trip(tmp_path_factory, products, source_rows):
     assert len(catalog) == len(products)
     assert catalog.source_rows.tolist() == source_rows[: len(products)]
     assert catalog.source_rows.dtype == np.int64
+    on_disk = CatalogFile(path)
+    assert (len(on_disk), list(on_disk)) == (len(products), products)
+    assert on_disk.source_rows.tolist() == source_rows[: len(products)]
     in_memory = Catalog.from_products(products)
     assert list(in_memory) == products
     assert in_memory.source_rows.tolist() == list(range(len(products)))
@@ -74,6 +84,40 @@ def test_slices_are_those_of_a_list(products, part):
     catalog = Catalog.from_products(products)
     assert catalog[part] == products[part]
     assert list(reversed(catalog)) == products[::-1]
+
+
+@given(part=st.slices(10))
+def test_slices_of_a_file_are_those_of_a_list(tmp_path_factory, part):
+    """Whatever parts it has, and whatever part was read last."""
+    path = tmp_path_factory.mktemp("catalog") / "catalog.parquet"
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(module, "_ROWS_AT_ONCE", 4)
+        patched.setattr(module, "_PRODUCTS_AT_ONCE", 3)
+        write_columns(path, enumerate(some(10)))
+        catalog = CatalogFile(path)
+        assert catalog[part] == some(10)[part]
+        assert list(reversed(catalog)) == some(10)[::-1]
+        assert catalog[np.int64(-10)] == some(10)[0]
+    for row in (10, -11):
+        with pytest.raises(IndexError):
+            catalog[row]
+
+
+def test_a_part_of_a_file_is_read_once_where_rows_come_in_their_order(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "_ROWS_AT_ONCE", 4)
+    write_columns(tmp_path / "catalog.parquet", enumerate(some(10)))
+    read, read_part = [], pq.ParquetFile.read_row_group
+
+    def spy(file, part):
+        read.append(part)
+        return read_part(file, part)
+
+    monkeypatch.setattr(pq.ParquetFile, "read_row_group", spy)
+    catalog = CatalogFile(tmp_path / "catalog.parquet")
+    assert [product for start in range(0, 10, 2) for product in catalog[start : start + 2]] == (
+        some(10)
+    )
+    assert read == [0, 1, 2]
 
 
 def some(count):
@@ -175,9 +219,9 @@ def overwritten(path):
     ("make", "found"),
     [
         (lambda path: None, "no such file"),
-        (lambda path: path.write_bytes(b""), "Could not open Parquet"),
-        (lambda path: path.write_text('{"id": "a"}'), "Could not open Parquet"),
-        (truncated, "Could not open Parquet"),
+        (lambda path: path.write_bytes(b""), "Parquet"),
+        (lambda path: path.write_text('{"id": "a"}'), "Parquet"),
+        (truncated, "Parquet"),
         (overwritten, ""),
         (foreign({"id": ["a"], "title": ["b"]}), "the columns id, title"),
         (foreign(WHOLE | {"brand": pa.array(["x"])}), "the columns source_row, id, title, "),
@@ -188,11 +232,12 @@ def overwritten(path):
 def test_what_is_no_catalog_is_refused(tmp_path, make, found):
     path = tmp_path / "catalog.parquet"
     make(path)
-    with pytest.raises(InputError) as error:
-        Catalog.open(path)
-    assert error.value.where == str(path)
-    assert error.value.found.startswith(found)
-    assert error.value.expected == "the catalogue that `prepare` writes"
+    for opened in (Catalog.open, lambda path: list(CatalogFile(path))):
+        with pytest.raises(InputError) as error:
+            opened(path)
+        assert error.value.where == str(path)
+        assert found in error.value.found
+        assert error.value.expected == "the catalogue that `prepare` writes"
 
 
 def test_a_catalog_of_the_same_columns_is_taken(tmp_path):

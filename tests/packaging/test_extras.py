@@ -23,6 +23,7 @@ VERBS = sorted(
 )
 WORKS = {  # what an extra is for, as a program that ends with an error unless it works
     "": "from catid2_jax.checkpoints import folder, tokenizer",
+    "beam": "from catid2_jax.steps import embed_beam",
     "bert": "import tokenizers; tokenizers.Tokenizer.encode_batch_fast",
     "benchmarks": "import torch, transformers, vector_quantize_pytorch",
     "data": "import datasets, duckdb; duckdb.sql('SELECT 1').arrow()",
@@ -36,7 +37,7 @@ WORKS = {  # what an extra is for, as a program that ends with an error unless i
     "seqio": "from catid2_jax.t5x import seqio_tasks, vocabulary",
     "t5x": "import cached_property, chex, clu.metrics, fiddle, gin, grain.python, seqio",
     "test": "import beartype, hypothesis, ir_measures, mypy, ot, pytest, ruff, tensorboard, xdist",
-    "tfds": "import apache_beam, mlcroissant; import catid2_jax.data.tfds.esci",
+    "tfds": "import mlcroissant; from catid2_jax.data.tfds import esci, parquet_shards",
 }
 COMBINATIONS = [
     *([extra] if extra else [] for extra in WORKS),

@@ -2,16 +2,18 @@
 
 import dataclasses
 import json
+import tracemalloc
 
 import numpy as np
 import pytest
 
 from catid2_jax.checkpoints.folder import write_checkpoint
 from catid2_jax.config import default_config, freeze, view
+from catid2_jax.data.catalog import product_text
 from catid2_jax.data.corpus import write_columns
 from catid2_jax.data.queries import write_queries
 from catid2_jax.docids.vocabulary import Vocabulary
-from catid2_jax.encoders.encoder import encode_texts
+from catid2_jax.encoders.encoder import Encoder, encode_texts
 from catid2_jax.encoders.t5 import load_t5_encoder
 from catid2_jax.errors import InputError
 from catid2_jax.steps import embed
@@ -79,6 +81,52 @@ def test_the_text_is_what_the_configuration_says(place, t5, fields, texts):
     found = np.load(place.embeddings)
     assert found.shape == (3, 12)
     np.testing.assert_allclose(found[:2], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("rows", [3, 7, 65_536])
+def test_parts_of_the_catalogue_change_no_byte(tmp_path, monkeypatch, rows):
+    """The expected bytes are NumPy's, of all texts in a list."""
+    products = [Product(f"p{n}", "word " * (n % 9 + 1), f"{n}", ("a", "b")) for n in range(20)]
+    texts = [product_text(product, True) for product in products]
+    expected = np.array([[len(text), n] for n, text in enumerate(texts)], np.float32)
+    np.save(tmp_path / "expected.npy", expected)
+    monkeypatch.setattr("catid2_jax.data.corpus._ROWS_AT_ONCE", rows)
+    place = shared_place(tmp_path / "work")
+    write_columns(place.workdir.catalog, enumerate(products))
+    asked = []
+
+    class Lengths(Encoder):
+        def encode(self, part):
+            asked.append(part)
+            return np.array([[len(text), texts.index(text)] for text in part], np.float32)
+
+    monkeypatch.setattr(embed, "make_encoder", lambda *_: Lengths())
+    embed.run(configured(encoder="lsa", shard_documents=6), place)
+    assert asked == [texts[:6], texts[6:12], texts[12:18], texts[18:]]
+    assert place.embeddings.read_bytes() == (tmp_path / "expected.npy").read_bytes()
+
+
+def test_what_python_holds_does_not_grow_with_the_catalogue(tmp_path, monkeypatch):
+    monkeypatch.setattr("catid2_jax.data.corpus._ROWS_AT_ONCE", 200)
+
+    class Ones(Encoder):
+        key = "ones"
+
+        def encode(self, texts):
+            return np.ones((len(texts), 2), np.float32)
+
+    monkeypatch.setattr(embed, "make_encoder", lambda *_: Ones())
+    peaks = []
+    for count in (100, 200, 1000):
+        place = shared_place(tmp_path / f"{count}")
+        products = (Product(f"p{n}", "a title " * 9, "text " * 80, ("a",)) for n in range(count))
+        write_columns(place.workdir.catalog, enumerate(products))
+        tracemalloc.start()
+        embed.run(configured(encoder="lsa", shard_documents=100), place)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    texts = 500 * 800  # bytes of those of 800 products
+    assert peaks[2] - peaks[1] < texts / 4
 
 
 def test_queries_become_vectors_too(place, t5):

@@ -1,6 +1,8 @@
 """Which rows of the user's files the prepared ones are."""
 
+import gc
 import json
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -9,13 +11,17 @@ from catid2_jax.config import default_config, freeze
 from catid2_jax.data.corpus import Catalog
 from catid2_jax.data.queries import read_queries
 from catid2_jax.errors import InputError
+from catid2_jax.steps import prepare
 from catid2_jax.steps.chain import run_until
 from catid2_jax.workdir import Workdir, read_record, record_path
 
 PATH = ["A", "B", "C"]
 
 
-def test_a_bad_line_that_is_set_aside_keeps_its_row_of_vectors(tmp_path):
+@pytest.mark.parametrize("in_memory", [1, 2, 1000])
+def test_a_bad_line_that_is_set_aside_keeps_its_row_of_vectors(tmp_path, monkeypatch, in_memory):
+    """However many ids are in memory."""
+    monkeypatch.setattr("catid2_jax.data.seen_ids._IN_MEMORY", in_memory)
     records = [
         {"id": "a", "title": "first", "categories": PATH},
         {"id": "bad", "title": "no categories"},
@@ -54,7 +60,12 @@ def test_a_bad_line_that_is_set_aside_keeps_its_row_of_vectors(tmp_path):
 def binary(tmp_path, train="q 0 a 3\n", test="q 0 a 3\n", **preprocessing):
     """The work directory of a product and a query with these judgements, prepared."""
     record = {"id": "a", "title": "first", "categories": PATH}
-    (tmp_path / "catalog.jsonl").write_text(json.dumps(record))
+    prepared(tmp_path, json.dumps(record), train, test, **preprocessing)
+
+
+def prepared(tmp_path, catalog, train="q 0 a 3\n", test="q 0 a 3\n", **preprocessing):
+    """The work directory of a catalogue's lines, and of three queries with these judgements."""
+    (tmp_path / "catalog.jsonl").write_text(catalog)
     queries = [{"id": name, "text": "any"} for name in ("q", "x", "y")]
     (tmp_path / "queries.jsonl").write_text("\n".join(map(json.dumps, queries)))
     config = default_config()
@@ -65,6 +76,50 @@ def binary(tmp_path, train="q 0 a 3\n", test="q 0 a 3\n", **preprocessing):
         config.data[f"{split}_queries"] = str(tmp_path / "queries.jsonl")
         config.data[f"{split}_qrels"] = str(tmp_path / f"{split}.qrels")
     run_until(freeze(config), Workdir(tmp_path / "work"), "prepare")
+
+
+def test_judgements_on_products_that_are_dropped_and_on_none(tmp_path, capsys):
+    records = [
+        {"id": "a", "title": "kept", "categories": PATH},
+        {"id": "flat", "title": "dropped for its depth", "categories": ["A"]},
+    ]
+    lines = "\n".join(map(json.dumps, records))
+    prepared(tmp_path, lines, train="q 0 a 3\nq 0 flat 3\n")
+    assert "  training on dropped products: 1\n" in capsys.readouterr().out
+    assert (tmp_path / "work/data/qrels.train.txt").read_text() == "q 0 a 3\n"
+    other = tmp_path / "other"
+    other.mkdir()
+    with pytest.raises(InputError) as caught:
+        prepared(other, lines, test="q 0 flat 3\nq 0 none 3\nq 0 a 9\n")
+    assert caught.value.where == f"{other}/test.qrels:2"
+    assert (caught.value.found, caught.value.expected) == (
+        "document 'none'",
+        "one of the catalogue",
+    )
+
+
+def test_what_python_holds_does_not_grow_with_the_catalogue(tmp_path, monkeypatch):
+    monkeypatch.setattr("catid2_jax.data.seen_ids._IN_MEMORY", 100)
+    monkeypatch.setattr("catid2_jax.data.corpus._ROWS_AT_ONCE", 100)
+    held, report = [], prepare._report
+
+    def spy(*arguments):
+        gc.collect()
+        held.append(tracemalloc.get_traced_memory()[0])
+        report(*arguments)
+
+    monkeypatch.setattr(prepare, "_report", spy)
+    for count in (100, 300, 2300):
+        records = [{"id": f"p{n}", "title": "t", "categories": [*PATH, "D"]} for n in range(count)]
+        folder = tmp_path / f"{count}"
+        folder.mkdir()
+        lines = "\n".join(map(json.dumps, records))
+        del records
+        tracemalloc.start()
+        prepared(folder, lines, train="q 0 p0 3\n", test="q 0 p0 3\n")
+        tracemalloc.stop()
+    ids = 2000 * 50  # bytes of those of 2,000 products, and not of their places in sets
+    assert held[2] - held[1] < ids / 2
 
 
 def test_queries_without_judgements_are_said(tmp_path, capsys):

@@ -153,7 +153,7 @@ def write_dataset(
             atomic_write(folder / CATALOG, "wb") as file,
             pa.parquet.ParquetWriter(file, schema, compression="zstd") as writer,
         ):
-            for batch in _usable_products(batches, seen, left_out, config.max_characters, counts):
+            for batch in usable_products(batches, seen, left_out, config.max_characters, counts):
                 writer.write_batch(batch)
             if not seen:
                 raise InputError("products", f"none to keep ({_listed(counts)})", "at least one")
@@ -222,14 +222,14 @@ def _schema(batch: pa.RecordBatch) -> pa.Schema:
     return SCHEMA.append(pa.field(OTHER_CATEGORIES, _NAMES)) if several else SCHEMA
 
 
-def _usable_products(
+def usable_products(
     batches: Iterable[pa.RecordBatch],
     seen: set[str],
     left_out: set[str],
     max_characters: int,
     counts: ProductCounts,
 ) -> Iterator[pa.RecordBatch]:
-    """Yields batches of `_schema`; adds their ids to `seen`, and those of others to `left_out`.
+    """Yields products as they are written; adds their ids to `seen`, those of others to `left_out`.
 
     `conversion` finds nothing to do where a reader has converted the columns of its file.
     """

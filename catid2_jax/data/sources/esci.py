@@ -12,6 +12,7 @@ Two publications are read:
   products.
 """
 
+import collections
 import dataclasses
 import pathlib
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -168,7 +169,7 @@ def dataset_figures(
     paths, judged, kept = preprocess_dataset(directory, preprocessing)
     relevant = keep_grades(kept["test"], relevant_grades(preprocessing.relevant_labels))
     pairs = {"train": kept["train"], "test": relevant}
-    figures = dataset_statistics(list(paths.values()), pairs)
+    figures = dataset_statistics(collections.Counter(paths.values()), pairs)
     return {
         **{name: count for name, count in figures.items() if not name.startswith("categories")},
         "train_pairs_any_label": count_judgements(keep_documents(judged["train"], paths)),
