@@ -1,8 +1,8 @@
 """Tables of figures that are written out here."""
 
 import csv
-import io
 import dataclasses
+import io
 import itertools
 
 import numpy as np
