@@ -2,13 +2,16 @@
 
     python -m catid2_jax.t5x train --gin_file=gin/models/t5_1_1_base.gin ...
 
-It is `python -m t5x.train`, which also looks for gin files where this package has them.
+It is `python -m t5x.train`, which also looks for gin files where this package has them, and takes
+folders that are named from where it is run.
 """
 
 import importlib.util
+import os
+import re
 import runpy
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from catid2_jax.cli import exit_codes
 from catid2_jax.errors import InputError
@@ -16,6 +19,10 @@ from catid2_jax.resources import packaged
 
 SCRIPTS = ("train", "infer", "eval")
 _PATHS = "--gin_search_paths="
+_PLACE = re.compile(
+    r"(?P<name>--gin\.(MODEL_DIR|WORKDIR|(INITIAL_)?CHECKPOINT_PATH|(INFER|EVAL)_OUTPUT_DIR))"
+    r"=(?P<quote>['\"])(?P<path>.+)(?P=quote)"
+)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -28,12 +35,21 @@ def main(argv: Sequence[str] | None = None) -> None:
             raise InputError("catid2_jax.t5x", found, f"one of {', '.join(SCRIPTS)}")
         if importlib.util.find_spec("t5x") is None:
             raise InputError("catid2_jax.t5x", "no package t5x", "it: see docs/t5x.md")
-    sys.argv = [f"t5x.{script}", *with_search_path(words[1:])]
+    sys.argv = [f"t5x.{script}", *with_search_path(map(with_whole_path, words[1:]))]
     runpy.run_module(f"t5x.{script}", run_name="__main__", alter_sys=True)
 
 
-def with_search_path(words: Sequence[str]) -> list[str]:
+def with_whole_path(word: str) -> str:
+    """A word of the command line; where it names a place, from the root on, as Orbax asks for."""
+    found = _PLACE.fullmatch(word)
+    if not found or "://" in found["path"]:
+        return word
+    return f"{found['name']}={found['quote']}{os.path.abspath(found['path'])}{found['quote']}"
+
+
+def with_search_path(words: Iterable[str]) -> list[str]:
     """A command line with the package's folder behind the other places of gin files."""
+    words = list(words)
     given = [word.removeprefix(_PATHS) for word in words if word.startswith(_PATHS)]
     others = [word for word in words if not word.startswith(_PATHS)]
     return [f"{_PATHS}{','.join([*given[-1:], str(packaged('gin').parent)])}", *others]

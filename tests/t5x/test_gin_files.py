@@ -336,3 +336,21 @@ def test_without_t5x(capsys, monkeypatch):
         launcher.main(["x", "train"])
     assert error.value.code == 2
     assert "found no package t5x, expected it: see docs/t5x.md" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("word", "expected"),
+    [
+        ("--gin.MODEL_DIR='runs/t5x'", "--gin.MODEL_DIR='/here/runs/t5x'"),
+        ('--gin.INITIAL_CHECKPOINT_PATH="a b/c"', '--gin.INITIAL_CHECKPOINT_PATH="/here/a b/c"'),
+        ("--gin.EVAL_OUTPUT_DIR='../x'", "--gin.EVAL_OUTPUT_DIR='/x'"),
+        ("--gin.WORKDIR='/there/run'", "--gin.WORKDIR='/there/run'"),
+        ("--gin.MODEL_DIR='gs://bucket/run'", "--gin.MODEL_DIR='gs://bucket/run'"),
+        ("--gin.SYSTEM='cat_id2'", "--gin.SYSTEM='cat_id2'"),
+        ("--gin.INITIAL_CHECKPOINT_PATH=[]", "--gin.INITIAL_CHECKPOINT_PATH=[]"),
+        ("--gin_file=gin/runs/scratch.gin", "--gin_file=gin/runs/scratch.gin"),
+    ],
+)
+def test_a_place_is_named_from_the_root_on(word, expected, monkeypatch):
+    monkeypatch.setattr(launcher.os, "getcwd", lambda: "/here")
+    assert launcher.with_whole_path(word) == expected
