@@ -4,6 +4,7 @@ A product's row is its one identity: row n of the catalogue, of the embeddings a
 document IDs are the same product.
 """
 
+import abc
 import contextlib
 import dataclasses
 import functools
@@ -65,9 +66,9 @@ class _Products(Sequence[Product]):
             yield from map(_product, columns.to_pylist())
             start += len(columns)
 
+    @abc.abstractmethod
     def _columns(self, start: int, stop: int) -> pa.Table:
         """The rows from `start` on, one or more, but none from `stop` on."""
-        raise NotImplementedError
 
 
 class Catalog(_Products):
