@@ -50,34 +50,20 @@ def check_shared(arguments: Sequence[str]) -> None:
         )
 
 
-def distributed(
-    entry_point: str, arguments: Sequence[str], variables: Sequence[str] = ()
-) -> list[str]:
+def distributed(entry_point: str, arguments: Sequence[str]) -> list[str]:
     """The flags that say: one of several processes, which know of each other.
 
-    Args:
-        entry_point: what is run.
-        arguments: its command line.
-        variables: the values of JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID, for
-            T5X, which reads none of them; empty where JAX finds out by itself.
-
     Raises:
-        InputError: an entry point that is one process, or a work directory that none shares. T5X's
-            infer and eval have no such flags, so they are one process but on a TPU, where they need
-            none.
+        InputError: an entry point that is one process, or a work directory that none shares.
     """
     check_shared(arguments)
-    if entry_point not in VERBS and entry_point != "t5x.train":
+    if entry_point in ALONE:
         raise InputError(
             "", f"several processes for {entry_point}", "one: it cannot share its work"
         )
-    if entry_point in VERBS:
-        return ["--distributed"]
-    names = ("coordinator_address", "process_count", "process_index")
-    of_t5x = [f"--{name}={value}" for name, value in zip(names, variables, strict=False)]
-    return ["--multiprocess_gpu", *of_t5x]
+    return ["--distributed"]
 
 
 def on_tpu(entry_point: str) -> list[str]:
-    """The flags with which an entry point runs on every worker of a TPU; T5X needs none."""
-    return ["--distributed"] if entry_point in VERBS else []
+    """The flags with which an entry point runs on every worker of a TPU."""
+    return [] if entry_point in ALONE else ["--distributed"]

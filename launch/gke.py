@@ -192,8 +192,7 @@ def _container(settings: GkeSettings, job: Job, nodes: int, keys: list[str]) -> 
             command += entry_points.on_tpu(job.entry_point)
     elif nodes > 1:
         names = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
-        variables = [f"$({name})" for name in names]
-        command += entry_points.distributed(job.entry_point, job.arguments, variables)
+        command += entry_points.distributed(job.entry_point, job.arguments)
         index = "metadata.annotations['batch.kubernetes.io/job-completion-index']"
         environment = [
             {"name": names[0], "value": f"{job.name}-workers-0-0.{job.name}:{PORT}"},

@@ -284,7 +284,7 @@ def _check_names(where: str, names: Any, known: Sequence[str]) -> None:
             raise InputError(where, f"the field {name!r}", f"one of {', '.join(near)}")
 
 
-LAUNCHERS = ("local", "slurm", "tpu_vm", "gke", "skypilot", "docker")
+LAUNCHERS = ("local", "slurm", "tpu_vm", "gke", "skypilot", "ray_train", "docker")
 """The scripts beside this one, and the sections of launch.yaml."""
 
 

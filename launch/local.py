@@ -60,8 +60,7 @@ def plan(settings: LocalSettings, job: Job) -> Plan:
         line = command
         if settings.processes > 1:
             environment |= together
-            values = [*together.values()]
-            line = command + entry_points.distributed(job.entry_point, job.arguments, values)
+            line = command + entry_points.distributed(job.entry_point, job.arguments)
         lines.append(["env", *(f"{name}={value}" for name, value in environment.items()), *line])
     return Plan(lines)
 

@@ -91,9 +91,7 @@ def _run(settings: SkySettings, job: Job, tpu: bool) -> str:
         if job.entry_point in entry_points.ALONE:
             lines = 'test "$SKYPILOT_NODE_RANK" = 0 || exit 0\n'
     elif settings.nodes > 1:
-        names = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
-        variables = [f'"${name}"' for name in names]
-        flags = entry_points.distributed(job.entry_point, job.arguments, variables)
+        flags = entry_points.distributed(job.entry_point, job.arguments)
         words, lines = " ".join([words, *flags]), VARIABLES
     return f"set -e\n{lines}exec {words}\n"
 

@@ -3,7 +3,8 @@
     python -m catid2_jax.t5x train --gin_file=gin/models/t5_1_1_base.gin ...
 
 It is `python -m t5x.train`, which also looks for gin files where this package has them, and takes
-folders that are named from where it is run.
+folders that are named from where it is run. With --distributed it is one of several processes, as
+the verbs of catid2_jax are.
 """
 
 import importlib.util
@@ -15,9 +16,11 @@ from collections.abc import Iterable, Sequence
 
 from catid2_jax.cli import exit_codes
 from catid2_jax.errors import InputError
+from catid2_jax.processes import join
 from catid2_jax.resources import packaged
 
 SCRIPTS = ("train", "infer", "eval")
+DISTRIBUTED = "--distributed"
 _PATHS = "--gin_search_paths="
 _PLACE = re.compile(
     r"(?P<name>--gin\.(MODEL_DIR|WORKDIR|(INITIAL_)?CHECKPOINT_PATH|(INFER|EVAL)_OUTPUT_DIR))"
@@ -35,6 +38,9 @@ def main(argv: Sequence[str] | None = None) -> None:
             raise InputError("catid2_jax.t5x", found, f"one of {', '.join(SCRIPTS)}")
         if importlib.util.find_spec("t5x") is None:
             raise InputError("catid2_jax.t5x", "no package t5x", "it: see docs/t5x.md")
+        if DISTRIBUTED in words:
+            words.remove(DISTRIBUTED)
+            join({"the script": script})
     sys.argv = [f"t5x.{script}", *with_search_path(map(with_whole_path, words[1:]))]
     runpy.run_module(f"t5x.{script}", run_name="__main__", alter_sys=True)
 

@@ -79,6 +79,14 @@ CASES = {
             *("train", "--config=seq2seq", "--workdir=gs://my-bucket/runs/large"),
         ),
     ],
+    "ray_train": [
+        ("ray_train.py", FILE, *TRAIN),
+        (
+            *("ray_train.py", "--workers=4", "--accelerator=TPU-V6E", "--topology=4x4"),
+            *("--restarts=0", "t5x.train", *T5X),
+        ),
+        *(("ray_train.py", FILE, *words) for words in RUNS),
+    ],
     "docker": [
         ("docker.py", FILE, "--runs=/srv/runs", *TRAIN),
         (

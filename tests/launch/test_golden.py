@@ -163,6 +163,7 @@ NEEDED = {
     "tpu_vm": {"project": "my-project", "zone": "us-east5-b"},
     "gke": {"project": "my-project", "zone": "us-east5-b", "cluster": "c", "image": "i"},
     "skypilot": {"bucket": "my-bucket"},
+    "ray_train": {},
     "docker": {"image": "i"},
 }
 

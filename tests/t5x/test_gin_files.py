@@ -315,6 +315,18 @@ def test_the_script_is_run_with_the_package_s_gin_files(monkeypatch, given):
     }
 
 
+def test_one_of_several_processes_joins_before_the_script_runs(monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        runpy, "run_module", lambda module, **_: seen.append((module, sys.argv[2:]))
+    )
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
+    monkeypatch.setattr(sys, "argv", ["x"])
+    monkeypatch.setattr(launcher, "join", seen.append)
+    launcher.main(["x", "infer", "--gin.A=1", "--distributed"])
+    assert seen == [{"the script": "infer"}, ("t5x.infer", ["--gin.A=1"])]
+
+
 @pytest.mark.parametrize(
     ("words", "expected"),
     [

@@ -81,8 +81,12 @@ def grown(workdir):
     return place / "grown/checkpoint_1000"
 
 
-def run(script, workdir, **bindings):
-    """Runs `t5x.<script>`; returns what it logs."""
+def run(script, workdir, processes=1, **bindings):
+    """Runs `t5x.<script>`, on several processes of two devices each as the launcher starts them.
+
+    Returns:
+        What it logs.
+    """
     values = {"WORKDIR": workdir.root, "SYSTEM": SYSTEM, "BEAMS": BEAMS} | bindings
     flags = [
         f"--gin.{name}={value}" if isinstance(value, int | float) else f"--gin.{name}='{value}'"
@@ -91,8 +95,11 @@ def run(script, workdir, **bindings):
     files = ["--gin_file=gin/models/tiny.gin", f"--gin_file=gin/runs/{script}.gin"]
     module = script if script in ("infer", "eval") else "train"
     environment = os.environ | {"JAX_PLATFORMS": "cpu"}
+    start = ["-m", f"t5x.{module}"]
+    if processes > 1:
+        start = ["launch/local.py", f"--processes={processes}", "--devices=2", f"t5x.{module}"]
     done = subprocess.run(
-        [sys.executable, "-m", f"t5x.{module}", *files, *flags],
+        [sys.executable, *start, *files, *flags],
         cwd=ROOT,
         env=environment,
         capture_output=True,
@@ -164,6 +171,28 @@ def test_inferred_products_and_scores_are_those_of_the_native_search(workdir, tr
     for query, line in enumerate(lines):
         assert line["prediction"][::-1] == texts[found.documents[query]].tolist()
         np.testing.assert_allclose(line["aux"]["scores"][::-1], found.scores[query], atol=1e-4)
+
+
+@pytest.mark.parametrize("script", ["infer", "eval"])
+def test_two_processes_find_what_one_finds(workdir, trained, script):
+    folder = trained[0] / f"checkpoint_{1000 + STEPS}"
+    lines = []
+    for processes in (1, 2):
+        output = workdir.root.parent / f"{script}_{processes}"
+        place = {f"{script.upper()}_OUTPUT_DIR": output, "CHECKPOINT_PATH": folder}
+        run(script, workdir, processes, **place)
+        pattern = "*.jsonl-*-of-00001" if script == "infer" else "*-metrics.jsonl"
+        lines.append(read_lines(next(output.rglob(pattern))))
+    one, two = lines
+    assert len(one) == len(two) > 0
+    for expected, found in zip(one, two, strict=True):
+        if script == "infer":
+            assert found["inputs"] == expected["inputs"]
+            assert found["prediction"] == expected["prediction"]
+            scores = [line["aux"]["scores"] for line in (found, expected)]
+            np.testing.assert_allclose(*scores, atol=1e-4)
+        else:
+            assert found == pytest.approx(expected)
 
 
 def test_evaluated_recall_is_that_of_the_inferred_products(workdir, trained):
