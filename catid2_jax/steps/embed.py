@@ -1,6 +1,8 @@
 """Step 2: an embedding per product, and per query where the encoder makes any."""
 
+import os
 import pathlib
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
@@ -18,14 +20,28 @@ from catid2_jax.errors import InputError
 from catid2_jax.files import write_json, write_npy, write_npy_blocks
 from catid2_jax.processes import is_first
 from catid2_jax.progress import console
-from catid2_jax.workdir import Place, read_record, record_path
+from catid2_jax.workdir import (
+    Place,
+    check_files,
+    read_record,
+    record_path,
+    relevant_values,
+    replaced_file,
+)
+
+STEP = "embed"
 
 
 def run(config: Config, place: Place) -> None:
     """Writes `embeddings.npy` and `query_vectors.<split>.npy`.
 
-    Their rows are those of the preprocessed catalogue and queries in `data/`.
+    Their rows are those of the preprocessed catalogue and queries in `data/`. Where a system has
+    made the same ones before, they are its files.
     """
+    made = _made_before(config, place)
+    if made:
+        _take_over(made, place)
+        return
     section, catalog = config.embedding, CatalogFile(place.workdir.catalog)
     if is_first():  # what an unfinished run with another encoder may have left
         for split in SPLITS:
@@ -55,6 +71,36 @@ def run(config: Config, place: Place) -> None:
             figures |= _embed(section, encoder.for_queries(), queries, f"{split}_queries", output)
     if is_first():
         write_json(place.figures("embed"), figures)
+
+
+def _made_before(config: Config, place: Place) -> pathlib.Path | None:
+    """The record of the same vectors of the same data in another folder of the work directory."""
+    root, own = place.workdir.root, record_path(place.vectors, STEP)
+    wanted = relevant_values(config, ("embedding",))
+    for path in (record_path(root, STEP), *sorted(root.glob(f"*/steps/{STEP}.json"))):
+        record = read_record(path)
+        if path == own or record is None or not record.done or record.config != wanted:
+            continue
+        if not replaced_file(record, STEP, place):
+            check_files(path)
+            return path
+    return None
+
+
+def _take_over(made: pathlib.Path, place: Place) -> None:
+    """Has the files of another folder in this one too; they take no more room."""
+    record, folder = read_record(made), made.parent.parent
+    if record is None or not is_first():
+        return
+    console.print(f"the embeddings are those of {folder.name}")
+    for name in record.files:
+        target = place.vectors / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.unlink(missing_ok=True)
+        try:
+            os.link(folder / name, target)
+        except OSError:  # a file system without links
+            shutil.copyfile(folder / name, target)
 
 
 def _select_given(section: EmbeddingConfig, place: Place, catalog: CatalogFile) -> None:

@@ -119,9 +119,13 @@ def test_other_queries_are_not_measured(tmp_path):
     assert (error.value.where, error.value.found) == ("config.retrieve.queries", "'q'")
 
 
-def test_a_system_that_changes_the_embeddings_has_its_own(tmp_path):
-    workdir = Workdir(tmp_path)
+def test_a_system_that_changes_the_embeddings_has_its_own(tmp_path, monkeypatch):
+    workdir, encoded, encode = Workdir(tmp_path), [], WordEncoder.encode
+    monkeypatch.setattr(
+        WordEncoder, "encode", lambda self, texts: encoded.append(texts) or encode(self, texts)
+    )
     run_until(config(OWN, WITHOUT, TABLE_4), workdir, "embed")
+    monkeypatch.undo()
     catalog, encoder = Catalog.open(workdir.catalog), WordEncoder()
     whole = [f"{p.title}. {p.text}. {' > '.join(p.categories)}" for p in catalog]
     parts = [f"{p.title}. {p.text}" for p in catalog]
@@ -139,6 +143,14 @@ def test_a_system_that_changes_the_embeddings_has_its_own(tmp_path):
         "SORTED_WITHOUT_CATEGORIES",
         TABLE_4,
     }
+
+    # What has been made before is not made again.
+    assert len(encoded) == 2 * len(("products", "train queries", "test queries"))
+    one, other = (tmp_path / name for name in ("SORTED_WITHOUT_CATEGORIES", TABLE_4))
+    assert (one / "embeddings.npy").samefile(other / "embeddings.npy")
+    records = [read_record(record_path(folder, "embed")) for folder in (one, other)]
+    assert records[0].files == records[1].files
+    assert len(records[0].files) == 4  # with the figures
 
     run_until(config(OWN, WITHOUT), workdir, "docids")
     for name, texts in (("SORTED", whole), ("SORTED_WITHOUT_CATEGORIES", parts)):
