@@ -1,6 +1,8 @@
 """What ray_train.py submits: runs a module of catid2_jax in all workers of Ray's JaxTrainer.
 
-python launch/ray_job.py '{"num_workers": 2, "use_gpu": true}' RESTARTS MODULE ARGUMENTS...
+    python launch/ray_job.py '{"num_workers": 2, "use_gpu": true}' RESTARTS MODULE ARGUMENTS...
+
+The first argument is what Ray's ScalingConfig takes, the second how often it starts again.
 """
 
 import json

@@ -38,9 +38,7 @@ def run(config: Config, place: Place) -> None:
     Their rows are those of the preprocessed catalogue and queries in `data/`. Where a system has
     made the same ones before, they are its files.
     """
-    made = _made_before(config, place)
-    if made:
-        _take_over(made, place)
+    if _taken_over(config, place):
         return
     section, catalog = config.embedding, CatalogFile(place.workdir.catalog)
     if is_first():  # what an unfinished run with another encoder may have left
@@ -73,34 +71,32 @@ def run(config: Config, place: Place) -> None:
         write_json(place.figures("embed"), figures)
 
 
-def _made_before(config: Config, place: Place) -> pathlib.Path | None:
-    """The record of the same vectors of the same data in another folder of the work directory."""
+def _taken_over(config: Config, place: Place) -> bool:
+    """Links to the same vectors of the same data in another folder; false if there are none."""
     root, own = place.workdir.root, record_path(place.vectors, STEP)
     wanted = relevant_values(config, ("embedding",))
     for path in (record_path(root, STEP), *sorted(root.glob(f"*/steps/{STEP}.json"))):
-        record = read_record(path)
+        record, folder = read_record(path), path.parent.parent
         if path == own or record is None or not record.done or record.config != wanted:
             continue
-        if not replaced_file(record, STEP, place):
-            check_files(path)
-            return path
-    return None
+        if replaced_file(record, STEP, place):
+            continue
+        check_files(path)
+        if is_first():
+            console.print(f"the embeddings are those of {folder.name}")
+            for name in record.files:
+                _link(folder / name, place.vectors / name)
+        return True
+    return False
 
 
-def _take_over(made: pathlib.Path, place: Place) -> None:
-    """Has the files of another folder in this one too; they take no more room."""
-    record, folder = read_record(made), made.parent.parent
-    if record is None or not is_first():
-        return
-    console.print(f"the embeddings are those of {folder.name}")
-    for name in record.files:
-        target = place.vectors / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.unlink(missing_ok=True)
-        try:
-            os.link(folder / name, target)
-        except OSError:  # a file system without links
-            shutil.copyfile(folder / name, target)
+def _link(source: pathlib.Path, target: pathlib.Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.unlink(missing_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:  # a file system without links
+        shutil.copyfile(source, target)
 
 
 def _select_given(section: EmbeddingConfig, place: Place, catalog: CatalogFile) -> None:
