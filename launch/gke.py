@@ -184,20 +184,17 @@ def _pod(settings: GkeSettings, job: Job, nodes: int) -> dict[str, Any]:
 def _container(settings: GkeSettings, job: Job, nodes: int, keys: list[str]) -> dict[str, Any]:
     _, *command = entry_points.command("python", job.entry_point, job.arguments)
     environment: list[dict[str, Any]] = []
-    if settings.topology:
-        if nodes > 1 and job.entry_point in entry_points.ALONE:
-            entry_points.distributed(job.entry_point, job.arguments)
-        if nodes > 1:
-            entry_points.check_shared(job.arguments)
-            command += entry_points.on_tpu(job.entry_point)
-    elif nodes > 1:
-        names = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
+    if nodes > 1:
         command += entry_points.distributed(job.entry_point, job.arguments)
+    if nodes > 1 and not settings.topology:
         index = "metadata.annotations['batch.kubernetes.io/job-completion-index']"
         environment = [
-            {"name": names[0], "value": f"{job.name}-workers-0-0.{job.name}:{PORT}"},
-            {"name": names[1], "value": str(nodes)},
-            {"name": names[2], "valueFrom": {"fieldRef": {"fieldPath": index}}},
+            {
+                "name": "JAX_COORDINATOR_ADDRESS",
+                "value": f"{job.name}-workers-0-0.{job.name}:{PORT}",
+            },
+            {"name": "JAX_NUM_PROCESSES", "value": str(nodes)},
+            {"name": "JAX_PROCESS_ID", "valueFrom": {"fieldRef": {"fieldPath": index}}},
         ]
     limits: dict[str, Any] = dict.fromkeys(keys, settings.per_node)
     if not keys:

@@ -38,12 +38,12 @@ def run(config: Config, place: Place) -> None:
     Their rows are those of the preprocessed catalogue and queries in `data/`. Where a system has
     made the same ones before, they are its files.
     """
-    if _taken_over(config, place):
-        return
-    section, catalog = config.embedding, CatalogFile(place.workdir.catalog)
     if is_first():  # what an unfinished run with another encoder may have left
         for split in SPLITS:
             place.query_vectors(split).unlink(missing_ok=True)
+    if _taken_over(config, place):
+        return
+    section, catalog = config.embedding, CatalogFile(place.workdir.catalog)
     if section.encoder == PRECOMPUTED:
         _select_given(section, place, catalog)
         return

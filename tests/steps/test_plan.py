@@ -124,7 +124,11 @@ def test_a_system_that_changes_the_embeddings_has_its_own(tmp_path, monkeypatch)
     monkeypatch.setattr(
         WordEncoder, "encode", lambda self, texts: encoded.append(texts) or encode(self, texts)
     )
+    stale = tmp_path / TABLE_4 / "query_vectors.dev.npy"  # of an unfinished run
+    stale.parent.mkdir()
+    stale.touch()
     run_until(config(OWN, WITHOUT, TABLE_4), workdir, "embed")
+    assert not stale.exists()
     monkeypatch.undo()
     catalog, encoder = Catalog.open(workdir.catalog), WordEncoder()
     whole = [f"{p.title}. {p.text}. {' > '.join(p.categories)}" for p in catalog]
